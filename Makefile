@@ -1,0 +1,49 @@
+# Every target but `help` installs what it needs by itself, into .venv.
+#   make install TORCH=cuda|cpu     which build of torch (default: cuda where an NVIDIA GPU is seen)
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH ?= auto
+STAMP := $(VENV)/.installed-$(TORCH)
+PYTEST := $(BIN)/python -m pytest
+export PREFECT_SERVER_ANALYTICS_ENABLED = false
+export DO_NOT_TRACK = 1
+
+.PHONY: help install demo test test-slow check format cov server lock clean
+
+help:  ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+install: $(STAMP)  ## Make .venv from the lock
+
+$(STAMP): requirements.lock requirements-dev.lock requirements-torch-cpu.lock requirements-torch-cuda.lock pyproject.toml deployments/install.sh
+	PYTHON=$(PYTHON) VENV=$(VENV) TORCH=$(TORCH) bash deployments/install.sh
+	@rm -f $(VENV)/.installed-* && touch $@
+
+demo: install  ## Two iterations on real scans, and a report (under 10 minutes)
+	$(BIN)/python data/examples/demo.py
+
+test: install  ## Every test but the slow ones
+	$(PYTEST) -m "not slow"
+
+test-slow: install  ## The tests that take minutes
+	$(PYTEST) -m slow
+
+check: install  ## ruff, format, types, and the rule of imports
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+format: install  ## Let ruff write the format
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+cov: install  ## The tests with coverage
+	$(PYTEST) -m "not slow" --cov --cov-report=term-missing:skip-covered
+
+server: install  ## Prefect's server and UI on http://127.0.0.1:4200
+	$(BIN)/prefect server start --host 127.0.0.1
+
+lock: install  ## Resolve the locks anew from pyproject.toml
+	$(BIN)/python deployments/lock.py
+
+clean:  ## Remove .venv and caches; data stays
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

@@ -1,0 +1,219 @@
+"""The command line: each command runs the flow of its name.
+
+torch and Prefect are imported where a flow runs, so that everything else answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from tasks.errors import ConfigError, IterSegError
+from tasks.settings import check_dataset_id
+
+app = typer.Typer(
+    help="Teach a segmentation model your own anatomy, night after night.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+
+Dataset = Annotated[str, typer.Argument(help="The dataset's id, as in config/roi_<dataset_id>.yaml.")]
+Day = Annotated[str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="The snapshot's date.")]
+Cluster = Annotated[str, typer.Option(help="A file in config/clusters/, without .yaml.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's own log.")]
+
+
+@app.command()
+def ingest(
+    dataset: Dataset,
+    source: Annotated[Path | None, typer.Option("--from", help="A folder of DICOM files.")] = None,
+    day: Day = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Sort a delivery of DICOM into a dated snapshot. Example: iterseg ingest PM_IASLC --from /incoming"""
+
+    def run() -> dict[str, Any]:
+        from flows.ingest import IngestParameters
+        from flows.ingest import ingest as flow
+        from tasks.ingest import check_source
+
+        if source is not None:
+            check_source(source)
+        place = str(source.resolve()) if source else None
+        return flow(IngestParameters(dataset_id=dataset, date=_day(day), source=place))  # type: ignore[arg-type]
+
+    _run(dataset, run, as_json, verbose)
+
+
+@app.command()
+def prepare(
+    dataset: Dataset,
+    day: Day = None,
+    convert_only: Annotated[bool, typer.Option(help="Stop after the conversion to NIfTI.")] = False,
+    cluster: Cluster = "local",
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Convert, plan and preprocess. Example: iterseg prepare PM_IASLC"""
+
+    def run() -> dict[str, Any]:
+        from flows.prepare import PrepareParameters
+        from flows.prepare import prepare as flow
+
+        return flow(
+            PrepareParameters(
+                dataset_id=dataset, date=_day(day), convert_only=convert_only, cluster=cluster
+            )
+        )
+
+    _run(dataset, run, as_json, verbose)
+
+
+@app.command()
+def train(
+    dataset: Dataset,
+    day: Day = None,
+    folds: Annotated[str | None, typer.Option(help="Some folds only: 0,1,2.")] = None,
+    cluster: Cluster = "local",
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train the folds and put the model into use. Example: iterseg train PM_IASLC --folds 0,1"""
+
+    def run() -> dict[str, Any]:
+        from flows.train import TrainParameters
+        from flows.train import train as flow
+
+        chosen = _folds(folds)
+        return flow(
+            TrainParameters(dataset_id=dataset, date=_day(day), folds=chosen, cluster=cluster)
+        )
+
+    _run(dataset, run, as_json, verbose)
+
+
+@app.command()
+def predict(
+    dataset: Dataset,
+    source: Annotated[Path | None, typer.Option("--input", help="A folder of DICOM files.")] = None,
+    model: Annotated[str, typer.Option(help="A model's id, or latest.")] = "latest",
+    cluster: Cluster = "local",
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Predict unlabelled images as DICOM SEG. Example: iterseg predict PM_IASLC --input /new"""
+
+    def run() -> dict[str, Any]:
+        from flows.predict import PredictParameters
+        from flows.predict import predict as flow
+
+        if source is not None and not source.is_dir():
+            raise ConfigError(f"--input {source}: there is no such folder")
+        place = str(source.resolve()) if source else None
+        return flow(
+            PredictParameters(dataset_id=dataset, input=place, model=model, cluster=cluster)  # type: ignore[arg-type]
+        )
+
+    _run(dataset, run, as_json, verbose)
+
+
+@app.command()
+def run(
+    dataset: Dataset,
+    day: Day = None,
+    cluster: Cluster = "local",
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """All stages for the latest data, as every night. Example: iterseg run PM_IASLC"""
+
+    def run_all() -> dict[str, Any]:
+        from flows.iterate import IterateParameters, iterate
+
+        return iterate(IterateParameters(dataset_id=dataset, date=_day(day), cluster=cluster))
+
+    _run(dataset, run_all, as_json, verbose)
+
+
+@app.command()
+def status(dataset: Dataset, as_json: AsJson = False) -> None:
+    """What the dataset holds and which model is in use. Example: iterseg status PM_IASLC"""
+    from flows.status import status_of
+
+    try:
+        _print(status_of(check_dataset_id(dataset)), as_json)
+    except IterSegError as error:
+        _fail(error, as_json)
+
+
+def _run(dataset: str, flow: Callable[[], dict[str, Any]], as_json: bool, verbose: bool) -> None:
+    """Run a flow against a Prefect server and print what came out."""
+    try:
+        check_dataset_id(dataset)
+        # Nothing phones home, and logs do not stand between the user and the answer.
+        os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        os.environ.setdefault("DO_NOT_TRACK", "1")
+        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if verbose else "CRITICAL")
+        os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "info" if verbose else "critical")
+        from tasks.embedded_server import ensure_prefect_api
+
+        ensure_prefect_api()
+        report = flow()
+    except IterSegError as error:
+        _fail(error, as_json)
+    except KeyboardInterrupt:
+        _fail(IterSegError("interrupted; run the command again to carry on"), as_json)
+    _print(report, as_json)
+
+
+def _day(text: str | None) -> date | None:
+    if text is None:
+        return None
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").date()
+    except ValueError:
+        raise ConfigError(f"--date {text}: a date is written YYYY-MM-DD") from None
+
+
+def _folds(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--folds {text}: write numbers with commas, such as 0,1,2") from None
+
+
+def _print(report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(report, default=str))
+        return
+    from flows.words import in_words
+
+    typer.echo(in_words(report))
+
+
+def _fail(error: IterSegError, as_json: bool) -> NoReturn:
+    if as_json:
+        typer.echo(json.dumps({"error": type(error).__name__, "message": str(error)}))
+    typer.echo(f"error: {error}", err=True)
+    sys.exit(error.exit_code)
+
+
+def main() -> None:
+    """The entry point of ``iterseg``."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

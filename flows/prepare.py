@@ -1,0 +1,135 @@
+"""Prepare: snapshots become an nnU-Net dataset with plans, preprocessed cases and folds.
+
+Inputs: the dataset's state at a date. Output: an iteration in procdata, made of links into the store.
+Command: ``iterseg prepare DATASET``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from prefect import flow
+from pydantic import Field
+
+from flows.parameters import ComputeParameters, run_name, show_table
+from tasks.cluster import chunks, task_runner, worker_count
+from tasks.dicom.cases import Assembly
+from tasks.errors import UserDataError
+from tasks.ingest import seal_by_hand
+from tasks.ledger.lock import dataset_lock
+from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.store import Store
+from tasks.prepare import (
+    CaseToConvert,
+    close_iteration,
+    convert_cases,
+    open_iteration,
+    plan_iteration,
+    preprocess,
+    to_convert,
+    write_converted,
+)
+from tasks.progress import progress
+from tasks.settings import (
+    DatasetSettings,
+    RoiPatterns,
+    load_cluster,
+    load_dataset_settings,
+    load_rois,
+)
+from tasks.state import case_row, require_dataset, state_at, totals
+
+
+class PrepareParameters(ComputeParameters):
+    """What to prepare."""
+
+    convert_only: bool = Field(default=False, description="Stop after the conversion to NIfTI.")
+
+
+@flow(name="prepare", flow_run_name=run_name("prepare"), task_runner=task_runner())
+def prepare(parameters: PrepareParameters) -> dict[str, Any]:
+    """Convert what is new, give every patient a fold, plan once, preprocess what is new."""
+    paths = DatasetPaths.of(parameters.dataset_id)
+    rois = load_rois(paths.config, paths.dataset_id)
+    settings = load_dataset_settings(paths.config, paths.dataset_id)
+    workers = worker_count(load_cluster(paths.config, parameters.cluster))
+    require_dataset(paths)
+    with dataset_lock(paths.procdata):
+        seal_by_hand(paths.dataset_id)
+        assembly, snapshot = state_at(paths, settings, parameters.date)
+        converted = _convert(paths, assembly, settings, rois, workers)
+        rows = _rows(paths, assembly, converted)
+        show_table("prepare", paths.dataset_id, rows, f"cases {totals(rows)}")
+        if not converted:
+            raise UserDataError(f"no case of {paths.dataset_id} can be used: {_why(rows)}")
+        report = {"stage": "prepare", "cases": rows, "totals": totals(rows)}
+        if parameters.convert_only:
+            cases = list(converted.values())
+            folder = write_converted(paths.dataset_id, snapshot.name, cases, settings, rois)
+            return {**report, "converted": str(folder)}
+        patients = {case.case_id: case.patient for case in assembly.images}
+        done = [(case, patients[case_id]) for case_id, case in converted.items()]
+        iteration, known = open_iteration(paths.dataset_id, snapshot.name, done, settings, rois)
+        if not known:
+            iteration = plan_iteration(paths.dataset_id, iteration, settings)
+            pieces = chunks(iteration.training_cases(), workers)
+            futures = [
+                preprocess.submit(paths.dataset_id, number, iteration, piece)
+                for number, piece in enumerate(pieces, start=1)
+            ]
+            for future in progress(futures, "preprocess"):
+                future.result()
+            close_iteration(paths.dataset_id, iteration)
+    return {**report, "iteration": iteration.name, "reused": known}
+
+
+def _convert(
+    paths: DatasetPaths,
+    assembly: Assembly,
+    settings: DatasetSettings,
+    rois: RoiPatterns,
+    workers: int,
+) -> dict[str, CaseToConvert]:
+    """Convert the pending cases, settle each, and return those that are done."""
+    pending = [case for case in assembly.images if case.state == "pending"]
+    jobs = {case.case_id: to_convert(case, settings, rois) for case in pending}
+    store = Store(paths.store)
+    missing = [
+        job
+        for job in jobs.values()
+        if not store.image(job.image_key).is_file()
+        or not (job.label_key and store.label(job.label_key).is_file())
+    ]
+    futures = [
+        convert_cases.submit(paths.dataset_id, number, piece, settings, rois)
+        for number, piece in enumerate(chunks(missing, workers), start=1)
+    ]
+    outcomes = [row for future in progress(futures, "convert") for row in future.result()]
+    rejected = {row["case_id"]: row for row in outcomes if row["state"] != "done"}
+    for case in pending:
+        row = rejected.get(case.case_id)
+        if row is not None:
+            case.settle(row["state"], row["reason"], row["detail"])
+        else:
+            case.settle("done", None)
+    return {case_id: job for case_id, job in jobs.items() if case_id not in rejected}
+
+
+def _rows(
+    paths: DatasetPaths, assembly: Assembly, converted: dict[str, CaseToConvert]
+) -> list[dict[str, Any]]:
+    store = Store(paths.store)
+    rows = []
+    for case in assembly.images:
+        job = converted.get(case.case_id)
+        if job is None or job.label_key is None:
+            rows.append(case_row(case))
+        else:
+            rows.append(case_row(case, store.image(job.image_key), store.label(job.label_key)))
+    return rows + [case_row(case) for case in assembly.segmentations]
+
+
+def _why(rows: list[dict[str, Any]]) -> str:
+    counts = Counter(row["reason"] for row in rows)
+    return ", ".join(f"{count} {reason}" for reason, count in counts.most_common()) or "it has none"

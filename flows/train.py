@@ -1,0 +1,136 @@
+"""Train: the folds of an iteration, in parallel; when all are done ``latest`` moves.
+
+Inputs: a prepared iteration; the model in use, from which the folds start warm. Output: a model.
+Command: ``iterseg train DATASET``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from pydantic import Field
+
+from flows.parameters import ComputeParameters, run_name, show_table
+from tasks.cluster import task_runner, threads_per_worker, worker_count
+from tasks.errors import ConfigError, IterSegError
+from tasks.ledger.lock import dataset_lock
+from tasks.ledger.models import ModelRecord, latest_model
+from tasks.ledger.paths import DatasetPaths
+from tasks.prepare import Iteration
+from tasks.progress import progress
+from tasks.report import write_report
+from tasks.settings import ClusterSettings, load_cluster, load_dataset_settings
+from tasks.state import require_dataset
+from tasks.train import (
+    model_of,
+    newest_iteration,
+    promote_model,
+    record_model,
+    score_test_set,
+    train_fold,
+)
+
+
+class TrainParameters(ComputeParameters):
+    """What to train."""
+
+    folds: list[int] | None = Field(default=None, description="Some folds only; all if left out.")
+
+
+@flow(name="train", flow_run_name=run_name("train"), task_runner=task_runner())
+def train(parameters: TrainParameters) -> dict[str, Any]:
+    """Train the folds; score the ensemble on the test set; put the model into use."""
+    paths = DatasetPaths.of(parameters.dataset_id)
+    settings = load_dataset_settings(paths.config, paths.dataset_id)
+    cluster = load_cluster(paths.config, parameters.cluster)
+    require_dataset(paths)
+    with dataset_lock(paths.procdata):
+        day = str(parameters.date) if parameters.date else None
+        iteration = newest_iteration(paths, day)
+        known = model_of(paths, iteration)
+        if known is not None:
+            return _report(paths, iteration, known, "nothing new")
+        folds = _folds(iteration, parameters.folds)
+        results = _train_folds(paths, iteration, folds, cluster)
+        if len(folds) < iteration.folds:
+            return {
+                "stage": "train",
+                "state": f"folds {folds} are done; `latest` moves when all {iteration.folds} are",
+                "iteration": iteration.name,
+                "folds": results,
+                "cases": [],
+                "totals": {},
+            }
+        threads = threads_per_worker(cluster) * worker_count(cluster)
+        test_cases = score_test_set(paths.dataset_id, iteration, settings, threads)
+        record = record_model(paths.dataset_id, iteration, results, test_cases)
+        promote_model(paths.dataset_id, record)
+        write_report(paths.dataset_id)
+    return _report(paths, iteration, record, "trained")
+
+
+def _folds(iteration: Iteration, chosen: list[int] | None) -> list[int]:
+    wrong = sorted(set(chosen or []) - set(range(iteration.folds)))
+    if wrong:
+        raise ConfigError(f"--folds {wrong}: the folds are 0 to {iteration.folds - 1}")
+    return sorted(set(chosen)) if chosen else list(range(iteration.folds))
+
+
+def _train_folds(
+    paths: DatasetPaths, iteration: Iteration, folds: list[int], cluster: ClusterSettings
+) -> list[dict[str, Any]]:
+    """Train folds at the same time. One that fails does not stop the others, and fails the flow."""
+    training = load_dataset_settings(paths.config, paths.dataset_id).training
+    threads = threads_per_worker(cluster)
+    futures = {
+        fold: train_fold.submit(paths.dataset_id, iteration, fold, training, threads) for fold in folds
+    }
+    outcomes = {
+        fold: future.result(raise_on_failure=False)
+        for fold, future in progress(futures.items(), "train", len(futures))
+    }
+    failed = {fold: error for fold, error in outcomes.items() if isinstance(error, BaseException)}
+    if failed:
+        model = latest_model(paths)
+        stays = f"`latest` stays at {model.model_id}" if model else "no model is in use"
+        reasons = "; ".join(f"fold {fold}: {error}" for fold, error in failed.items())
+        raise IterSegError(
+            f"{len(failed)} of {len(folds)} folds failed, {stays}. {reasons}. Run the command again: "
+            "what is finished is kept"
+        )
+    return list(outcomes.values())
+
+
+def _report(
+    paths: DatasetPaths, iteration: Iteration, record: ModelRecord, state: str
+) -> dict[str, Any]:
+    rows = [
+        {"fold": fold, "epochs": record.epochs[fold], **{f"dice {k}": v for k, v in dice.items()}}
+        for fold, dice in record.validation_dice.items()
+    ]
+    show_table("train", paths.dataset_id, rows, f"model {record.model_id}, test {record.test_dice}")
+    cases = [
+        {
+            "case_id": case["case_id"],
+            "state": "done",
+            "reason": None,
+            "detail": f"test Dice {case['dice']}",
+            "image": None,
+            "label": None,
+        }
+        for case in record.test_cases
+    ]
+    return {
+        "stage": "train",
+        "state": state,
+        "iteration": iteration.name,
+        "model": record.model_id,
+        "parent": record.parent,
+        "latest": str(paths.latest),
+        "validation_dice": record.validation_dice,
+        "test_dice": record.test_dice,
+        "report": str(paths.report),
+        "cases": cases,
+        "totals": {"done": len(cases), "rejected": 0, "ignored": 0},
+    }

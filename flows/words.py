@@ -1,0 +1,95 @@
+"""What a flow did, as a person would say it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+SHOWN_CASES = 10
+
+
+def in_words(report: dict[str, Any]) -> str:
+    """The report of a command for a terminal."""
+    if report["stage"] == "iterate":
+        return "\n\n".join(in_words(stage) for stage in report["stages"])
+    lines = [*_HEADLINES[report["stage"]](report), *_cases(report)]
+    if report.get("report"):
+        lines.append(f"report: {report['report']}")
+    return "\n".join(lines)
+
+
+def _ingest(report: dict[str, Any]) -> list[str]:
+    files = report["files"]
+    counts = ", ".join(f"{count} {state}" for state, count in files.items() if count)
+    lines = [f"ingest: {sum(files.values())} files{': ' + counts if counts else ''}"]
+    lines += [f"  {reason}: {count}" for reason, count in report["reasons"].items()]
+    made = ", ".join(report["snapshots"])
+    return [*lines, f"  snapshot {made}" if made else "  nothing new"]
+
+
+def _prepare(report: dict[str, Any]) -> list[str]:
+    if "converted" in report:
+        return [f"prepare: converted into {report['converted']}"]
+    known = " (nothing new)" if report["reused"] else ""
+    return [f"prepare: iteration {report['iteration']}{known}"]
+
+
+def _train(report: dict[str, Any]) -> list[str]:
+    if "model" not in report:
+        return [f"train: {report['state']}"]
+    parent = report["parent"] or "scratch"
+    lines = [f"train: model {report['model']} from {parent} ({report['state']})"]
+    for structure, value in report["test_dice"].items():
+        lines.append(f"  test Dice {structure}: {_number(value)}")
+    for fold, scores in report["validation_dice"].items():
+        values = ", ".join(f"{name} {_number(value)}" for name, value in scores.items())
+        lines.append(f"  fold {fold}: {values}")
+    return [*lines, f"  in use: {report['latest']}"]
+
+
+def _predict(report: dict[str, Any]) -> list[str]:
+    return [f"predict: model {report['model']}, DICOM SEG in {report['predictions']}"]
+
+
+def _status(report: dict[str, Any]) -> list[str]:
+    lines = [f"{report['dataset']}: {len(report['snapshots'])} snapshots"]
+    if report["not_ingested"]:
+        lines.append(f"  not ingested yet: {', '.join(report['not_ingested'])}")
+    lines.append(f"  model in use: {report['model'] or 'none'}")
+    for model in report["models"]:
+        scores = ", ".join(f"{name} {_number(value)}" for name, value in model["test_dice"].items())
+        lines.append(
+            f"  model {model['model']} from {model['parent'] or 'scratch'}, "
+            f"{model['cases']['training']} cases{', test Dice ' + scores if scores else ''}"
+        )
+    return lines
+
+
+_HEADLINES = {
+    "ingest": _ingest,
+    "prepare": _prepare,
+    "train": _train,
+    "predict": _predict,
+    "status": _status,
+}
+
+
+def _cases(report: dict[str, Any]) -> list[str]:
+    if report["stage"] == "train":
+        return []
+    rows = report["cases"]
+    lines = [
+        "  cases: " + (", ".join(f"{n} {state}" for state, n in report["totals"].items() if n) or "none")
+    ]
+    ignored = Counter(row["reason"] for row in rows if row["state"] == "ignored")
+    lines += [f"  ignored, {reason}: {count}" for reason, count in ignored.items()]
+    rejected = [row for row in rows if row["state"] == "rejected"]
+    for row in rejected[:SHOWN_CASES]:
+        lines.append(f"  rejected {row['case_id']}: {row['reason']}: {row['detail']}")
+    if len(rejected) > SHOWN_CASES:
+        lines.append(f"  and {len(rejected) - SHOWN_CASES} more; --json lists them all")
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

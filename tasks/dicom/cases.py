@@ -1,0 +1,189 @@
+"""Which files make a case: an image series and the segmentation that counts for it.
+
+The state of a dataset is the union of its snapshots. For each image the newest segmentation wins,
+by the snapshot it arrived in; two that arrived together are an error that names both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.dicom.headers import IMAGE_KINDS, Header
+from tasks.dicom.reasons import Reason
+
+CASE_ID_BYTES = 8
+"""64 bits: a collision is unlikely (1e-10) below 60,000 series."""
+
+
+@dataclass(frozen=True)
+class DicomFile:
+    """A file that a snapshot took."""
+
+    path: Path
+    sha256: str
+    header: Header
+    arrival: int
+    """The position of its snapshot among all: larger is later."""
+
+
+@dataclass
+class Case:
+    """An image series with its segmentation, or why it has none that can be used."""
+
+    case_id: str
+    series_instance_uid: str
+    kind: str
+    patient: str
+    files: list[DicomFile]
+    segmentation: DicomFile | None = None
+    state: str = "ignored"
+    reason: str | None = Reason.UNLABELLED.value
+    detail: str = ""
+
+    def settle(self, state: str, reason: str | None, detail: str = "") -> None:
+        """Say what became of the case."""
+        self.state, self.reason, self.detail = state, reason, detail
+
+
+@dataclass
+class Assembly:
+    """All series of a dataset: the images, and the segmentations that did not become a label."""
+
+    images: list[Case] = field(default_factory=list)
+    segmentations: list[Case] = field(default_factory=list)
+
+
+def case_id_of(series_instance_uid: str) -> str:
+    """The id of a case: 16 hex digits made from the image's SeriesInstanceUID."""
+    digest = hashlib.blake2b(series_instance_uid.encode(), digest_size=CASE_ID_BYTES)
+    return f"case{digest.hexdigest()}"
+
+
+def assemble(
+    files: Sequence[DicomFile], image_kind: str, segmentation_kinds: Sequence[str]
+) -> Assembly:
+    """Put files together to cases, every series accounted for.
+
+    Parameters
+    ----------
+    files
+        What the snapshots hold, without duplicates.
+    image_kind
+        ``CT`` or ``MR``: what the dataset learns on.
+    segmentation_kinds
+        Those of ``RTSTRUCT`` and ``SEG`` that count as labels.
+    """
+    series: dict[str, list[DicomFile]] = defaultdict(list)
+    for file in files:
+        series[file.header.series_instance_uid].append(file)
+    assembly = Assembly()
+    usable: dict[str, Case] = {}
+    segmentations: list[DicomFile] = []
+    for uid, members in sorted(series.items()):
+        # An OHIF RTSTRUCT reuses a SEG's series: segmentations are told apart file by file.
+        images = [m for m in members if m.header.kind in IMAGE_KINDS]
+        segmentations += [m for m in members if m.header.kind not in IMAGE_KINDS]
+        if images:
+            case = _image_case(uid, images, image_kind)
+            assembly.images.append(case)
+            if case.reason == Reason.UNLABELLED:
+                usable[uid] = case
+    claims = _resolve(segmentations, usable, segmentation_kinds, assembly)
+    for uid, claimants in claims.items():
+        _choose(usable[uid], claimants, assembly)
+    return assembly
+
+
+def _image_case(uid: str, members: list[DicomFile], image_kind: str) -> Case:
+    kinds = sorted({m.header.kind for m in members})
+    patients = {m.header.patient for m in members}
+    case = Case(case_id_of(uid), uid, "+".join(kinds), members[0].header.patient, members)
+    if kinds != [image_kind]:
+        case.settle("ignored", Reason.OTHER_MODALITY, f"it is {case.kind}, not {image_kind}")
+    elif len(patients) > 1:
+        case.settle("rejected", Reason.PATIENT_MISMATCH, f"series {uid} names two patients")
+    return case
+
+
+def _resolve(
+    segmentations: list[DicomFile],
+    images: Mapping[str, Case],
+    kinds: Sequence[str],
+    assembly: Assembly,
+) -> dict[str, list[DicomFile]]:
+    series_of_instance = {
+        f.header.sop_instance_uid: uid for uid, case in images.items() for f in case.files
+    }
+    frames: dict[str, set[str]] = defaultdict(set)
+    for uid, case in images.items():
+        for file in case.files:
+            frames[file.header.frame_of_reference_uid].add(uid)
+    claims: dict[str, list[DicomFile]] = defaultdict(list)
+    for file in segmentations:
+        candidates = _candidates(file.header, images, series_of_instance, frames)
+        if file.header.kind not in kinds:
+            _set_aside(assembly, file, "ignored", Reason.OTHER_MODALITY, f"it is {file.header.kind}")
+        elif not candidates:
+            referred = ", ".join(file.header.referenced_series) or "nothing"
+            _set_aside(assembly, file, "rejected", Reason.REFERENCE_ABSENT, f"it refers to {referred}")
+        elif len(candidates) > 1:
+            listed = ", ".join(sorted(candidates))
+            _set_aside(assembly, file, "rejected", Reason.REFERENCE_AMBIGUOUS, f"it refers to {listed}")
+        else:
+            (uid,) = candidates
+            if images[uid].patient != file.header.patient:
+                detail = f"its image is series {uid}"
+                _set_aside(assembly, file, "rejected", Reason.PATIENT_MISMATCH, detail)
+            else:
+                claims[uid].append(file)
+    return claims
+
+
+def _candidates(
+    header: Header,
+    images: Mapping[str, Case],
+    series_of_instance: Mapping[str, str],
+    frames: Mapping[str, set[str]],
+) -> set[str]:
+    """Through the series, else the instances, else (only where neither is named) the frame."""
+    by_series = {uid for uid in header.referenced_series if uid in images}
+    if by_series:
+        return by_series
+    by_instance = {
+        series_of_instance[uid] for uid in header.referenced_instances if uid in series_of_instance
+    }
+    if by_instance or header.referenced_series or header.referenced_instances:
+        return by_instance
+    return set(frames.get(header.frame_of_reference_uid, ())) if header.frame_of_reference_uid else set()
+
+
+def _choose(case: Case, claimants: list[DicomFile], assembly: Assembly) -> None:
+    newest = max(file.arrival for file in claimants)
+    current = [file for file in claimants if file.arrival == newest]
+    for file in claimants:
+        if file.arrival != newest:
+            _set_aside(assembly, file, "ignored", Reason.SUPERSEDED, f"of {case.case_id}")
+    if len(current) > 1:
+        named = " and ".join(sorted(f.header.sop_instance_uid for f in current))
+        case.settle("rejected", Reason.SEVERAL_SEGMENTATIONS, f"{named} are of one date")
+        return
+    case.segmentation = current[0]
+    case.settle("pending", None)
+
+
+def _set_aside(assembly: Assembly, file: DicomFile, state: str, reason: Reason, detail: str) -> None:
+    header = file.header
+    # Several objects may share a series; the instance tells them apart.
+    case = Case(
+        case_id_of(header.sop_instance_uid),
+        header.series_instance_uid,
+        header.kind,
+        header.patient,
+        [file],
+    )
+    case.settle(state, reason.value, f"{header.kind} {header.sop_instance_uid}: {detail}")
+    assembly.segmentations.append(case)

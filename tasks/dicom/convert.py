@@ -1,0 +1,99 @@
+"""From a case's DICOM to an image and a label map on the same grid, exact to the voxel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from tasks.dicom import rtstruct, seg
+from tasks.dicom.geometry import Grid
+from tasks.dicom.image import SeriesVolume, place
+from tasks.dicom.reasons import Reason
+from tasks.dicom.rois import SeveralRois, match_rois
+from tasks.errors import CaseRejected
+
+CONVERTER_VERSION = 1
+"""Raised whenever the same input would give other voxels: stored conversions are made anew."""
+
+MaskStrategy = Literal["label_image", "priority"]
+
+
+def label_map(
+    volume: SeriesVolume,
+    segmentation: Path,
+    kind: str,
+    patterns: Mapping[str, Sequence[str]],
+    strategy: MaskStrategy = "label_image",
+    several_rois: SeveralRois = "error",
+) -> sitk.Image:
+    """The label map of a segmentation on its image's grid.
+
+    Parameters
+    ----------
+    volume
+        The image.
+    segmentation, kind
+        A file, and whether it is ``RTSTRUCT`` or ``SEG``.
+    patterns
+        Structure → patterns; the order gives the labels 1, 2, …
+    strategy
+        ``label_image``: two structures on one voxel are an error. ``priority``: the structure that
+        stands first in the ROI file keeps the voxel.
+
+    Returns
+    -------
+    SimpleITK image, uint8, 0 is background.
+
+    Raises
+    ------
+    CaseRejected
+        With the code of what is wrong.
+    """
+    masks = structure_masks(volume.grid, segmentation, kind, patterns, several_rois)
+    labels = np.zeros(volume.grid.shape, dtype=np.uint8)
+    for value, (structure, mask) in enumerate(masks.items(), start=1):
+        taken = mask & (labels > 0)
+        if taken.any() and strategy == "label_image":
+            other = list(masks)[int(labels[taken][0]) - 1]
+            raise CaseRejected(
+                Reason.OVERLAP, f"{structure!r} and {other!r} share {int(taken.sum())} voxels"
+            )
+        labels[mask & ~taken] = value
+        if not (labels == value).any():
+            raise CaseRejected(Reason.EMPTY_MASK, f"{structure!r} covers no voxel of its own")
+    image = sitk.GetImageFromArray(labels)
+    place(image, volume.grid)
+    return image
+
+
+def structure_masks(
+    grid: Grid,
+    segmentation: Path,
+    kind: str,
+    patterns: Mapping[str, Sequence[str]],
+    several_rois: SeveralRois = "error",
+) -> dict[str, NDArray[np.bool_]]:
+    """The mask of each structure, before any voxel has to choose: (slices, rows, columns)."""
+    if kind == "SEG":
+        read = seg.SegObject(segmentation)
+        names = [segment.name for segment in read.segments]
+        drawn = lambda position: read.mask(read.segments[position], grid)  # noqa: E731
+    else:
+        # A ROI that was named but never drawn is no candidate: "nobody drew it" is the message.
+        rois = [roi for roi in rtstruct.read_rois(segmentation) if roi.contours]
+        names = [roi.name for roi in rois]
+        drawn = lambda position: rtstruct.rasterise(rois[position], grid)  # noqa: E731
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for structure, positions in match_rois(names, patterns, several_rois).items():
+        mask = np.zeros(grid.shape, dtype=bool)
+        for position in positions:
+            mask |= drawn(position)
+        if not mask.any():
+            raise CaseRejected(Reason.EMPTY_MASK, f"{structure!r} covers no voxel")
+        masks[structure] = mask
+    return masks

@@ -1,0 +1,182 @@
+"""The voxel grid of a series, taken from its headers and never invented."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from tasks.dicom.reasons import Reason
+from tasks.errors import CaseRejected
+
+SAME_DIRECTION = 1e-3
+"""Largest difference of a direction cosine: scanners round them to 4 to 6 decimals."""
+SAME_PIXEL_SPACING = 1e-4
+"""Largest relative difference of pixel spacings within a series: they are copied, not measured."""
+DISTINCT_POSITIONS_MM = 0.01
+"""Slices closer than this lie at one place: no scanner reconstructs a hundredth of a millimetre."""
+EVEN_SLICES = 0.1
+"""Largest distance of a slice from its place on an even grid, in slice spacings. Positions are
+rounded to 0.1 mm by some exporters (0.08 spacings at 0.625 mm); a missing slice is 0.5 or more."""
+GANTRY_TILT_VOXELS = 0.1
+"""Largest sideways drift over the whole stack, in pixels: below it no voxel centre changes voxel."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A regular voxel grid.
+
+    Attributes
+    ----------
+    shape
+        (slices, rows, columns), the shape of an array on this grid.
+    affine
+        4 × 4; (column, row, slice, 1) → patient (x, y, z, 1) in mm, LPS. Its third column is the
+        measured step from slice to slice.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distances of voxel centres along column, row and slice index."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+    @property
+    def origin_mm(self) -> tuple[float, float, float]:
+        """The centre of the first voxel, patient frame."""
+        x, y, z = self.affine[:3, 3]
+        return float(x), float(y), float(z)
+
+    @property
+    def direction(self) -> tuple[float, ...]:
+        """Nine direction cosines, row by row, orthonormal, as SimpleITK wants them."""
+        columns = self.affine[:3, :3] / np.asarray(self.spacing_mm)
+        x, y = columns[:, 0], columns[:, 1]
+        return tuple(np.column_stack([x, y, np.cross(x, y)]).ravel().tolist())
+
+    def to_index(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Patient coordinates (n, 3) in mm to sub-voxel (column, row, slice)."""
+        offset = np.asarray(points_mm, dtype=np.float64) - self.affine[:3, 3]
+        return np.asarray(np.linalg.solve(self.affine[:3, :3], offset.T).T)
+
+    def to_patient(self, index: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sub-voxel (column, row, slice), shape (n, 3), to patient coordinates in mm."""
+        return np.asarray(np.asarray(index) @ self.affine[:3, :3].T + self.affine[:3, 3])
+
+
+def grid_of(slices: Sequence[Dataset]) -> tuple[Grid, list[int]]:
+    """The grid of single-frame slices and the order that sorts them along it.
+
+    Parameters
+    ----------
+    slices
+        Headers in any order.
+
+    Returns
+    -------
+    grid, order
+        ``order[k]`` is the position in ``slices`` of the k-th slice along the normal.
+
+    Raises
+    ------
+    CaseRejected
+        Where the slices do not make one even, rectangular grid (PS3.3 C.7.6.2).
+    """
+    if len(slices) < 2:
+        raise CaseRejected(Reason.SINGLE_SLICE, "the series has one slice")
+    orientation, pixel_spacing_mm, (rows, columns) = _common_plane(slices)
+    row_axis, column_axis, normal = _axes(orientation)
+    positions = np.array([_vector(s, "ImagePositionPatient", 3) for s in slices])
+    order = np.argsort(positions @ normal, kind="stable")
+    positions = positions[order]
+    step = _even_step(positions, normal)
+    _no_tilt(positions, normal, pixel_spacing_mm)
+    affine = np.eye(4)
+    affine[:3, 0] = row_axis * pixel_spacing_mm[1]
+    affine[:3, 1] = column_axis * pixel_spacing_mm[0]
+    affine[:3, 2] = step
+    affine[:3, 3] = positions[0]
+    return Grid((len(slices), rows, columns), affine), order.tolist()
+
+
+def _common_plane(
+    slices: Sequence[Dataset],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[int, int]]:
+    orientations = np.array([_vector(s, "ImageOrientationPatient", 6) for s in slices])
+    spacings = np.array([_vector(s, "PixelSpacing", 2) for s in slices])
+    sizes = {(int(s.get("Rows") or 0), int(s.get("Columns") or 0)) for s in slices}
+    if np.any(spacings <= 0) or any(0 in size for size in sizes):
+        raise CaseRejected(Reason.NO_GEOMETRY, "a pixel spacing or an image size is not positive")
+    if len(sizes) > 1:
+        raise CaseRejected(Reason.MIXED_GEOMETRY, f"slices have the sizes {sorted(sizes)}")
+    if np.any(np.abs(orientations - orientations[0]) > SAME_DIRECTION):
+        raise CaseRejected(Reason.MIXED_GEOMETRY, "slices have different orientations")
+    if np.any(np.abs(spacings / spacings[0] - 1) > SAME_PIXEL_SPACING):
+        raise CaseRejected(Reason.MIXED_GEOMETRY, "slices have different pixel spacings")
+    return orientations[0], spacings[0], sizes.pop()
+
+
+def _vector(dataset: Dataset, keyword: str, length: int) -> NDArray[np.float64]:
+    try:
+        values = np.array([float(v) for v in dataset[keyword].value], dtype=np.float64)
+    except (KeyError, TypeError, ValueError):
+        raise CaseRejected(Reason.NO_GEOMETRY, f"{keyword} is missing or no number") from None
+    if values.shape != (length,) or not np.all(np.isfinite(values)):
+        raise CaseRejected(Reason.NO_GEOMETRY, f"{keyword} has {values.size} values, not {length}")
+    return values
+
+
+def _axes(
+    orientation: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Orthonormal axes from rounded direction cosines; refuses cosines that are no axes."""
+    x, y = orientation[:3], orientation[3:]
+    lengths = np.linalg.norm(x), np.linalg.norm(y)
+    if abs(lengths[0] - 1) > SAME_DIRECTION or abs(lengths[1] - 1) > SAME_DIRECTION:
+        raise CaseRejected(Reason.NO_GEOMETRY, "ImageOrientationPatient holds no unit vectors")
+    if abs(float(x @ y)) > SAME_DIRECTION:
+        raise CaseRejected(Reason.NO_GEOMETRY, "ImageOrientationPatient is not at right angles")
+    x = x / lengths[0]
+    y = y - (y @ x) * x
+    y = y / np.linalg.norm(y)
+    return x, y, np.cross(x, y)
+
+
+def _even_step(
+    positions: NDArray[np.float64], normal: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    along = positions @ normal
+    gaps = np.diff(along)
+    if np.any(gaps < DISTINCT_POSITIONS_MM):
+        k = int(np.argmin(gaps))
+        raise CaseRejected(
+            Reason.DUPLICATE_POSITION,
+            f"{int(np.sum(gaps < DISTINCT_POSITIONS_MM))} slices lie where another lies, "
+            f"the first at {along[k]:.2f} mm",
+        )
+    spacing_mm = (along[-1] - along[0]) / (len(along) - 1)
+    displaced = np.abs(along - along[0] - spacing_mm * np.arange(len(along)))
+    if np.any(displaced > EVEN_SLICES * spacing_mm):
+        raise CaseRejected(
+            Reason.UNEVEN_SLICES,
+            f"distances of slices run from {gaps.min():.3f} to {gaps.max():.3f} mm, "
+            f"the widest after {along[int(np.argmax(gaps))]:.2f} mm",
+        )
+    return np.asarray((positions[-1] - positions[0]) / (len(positions) - 1))
+
+
+def _no_tilt(
+    positions: NDArray[np.float64], normal: NDArray[np.float64], pixel_spacing_mm: NDArray[np.float64]
+) -> None:
+    offset = positions - positions[0]
+    sideways = np.linalg.norm(offset - np.outer(offset @ normal, normal), axis=1)
+    if float(sideways.max()) > GANTRY_TILT_VOXELS * float(pixel_spacing_mm.min()):
+        raise CaseRejected(
+            Reason.GANTRY_TILT, f"the stack is sheared by {sideways.max():.2f} mm over its length"
+        )

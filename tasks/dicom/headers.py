@@ -1,0 +1,206 @@
+"""What one file says of itself, read without its pixels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MediaStorageDirectoryStorage,
+    MRImageStorage,
+    RTStructureSetStorage,
+    SegmentationStorage,
+)
+
+from tasks.dicom.reasons import Reason
+from tasks.errors import CaseRejected
+
+LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
+"""PS3.4 B.5; pydicom 3.0 has no name for it yet."""
+
+Kind = Literal["CT", "MR", "RTSTRUCT", "SEG"]
+
+# SOPClassUID tells what an object is; Modality lies (OHIF writes "SEG" on an RTSTRUCT).
+KIND_OF_SOP_CLASS: dict[str, Kind] = {
+    CTImageStorage: "CT",
+    MRImageStorage: "MR",
+    RTStructureSetStorage: "RTSTRUCT",
+    SegmentationStorage: "SEG",
+    LABEL_MAP_SEGMENTATION_STORAGE: "SEG",
+}
+ENHANCED_SOP_CLASSES = {
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+}
+IMAGE_KINDS = ("CT", "MR")
+UID = re.compile(r"[0-9.]{1,64}")
+PREAMBLE_BYTES = 128
+
+
+@dataclass(frozen=True)
+class Header:
+    """The part of a file's header that decides where it belongs.
+
+    ``patient`` is a keyed hash, never the PatientID. ``referenced_*`` are empty for images.
+    """
+
+    kind: Kind
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    frame_of_reference_uid: str
+    patient: str
+    referenced_series: list[str] = field(default_factory=list)
+    referenced_instances: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain content for the manifest; empty fields are left out."""
+        return {key: value for key, value in asdict(self).items() if value}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Header:
+        """The reverse of :meth:`as_json`."""
+        return cls(**{"study_instance_uid": "", "frame_of_reference_uid": "", **content})
+
+
+def read_header(path: Path, hash_patient: Callable[[str], str]) -> Header:
+    """Read what a file is, to which series it belongs and to what it refers.
+
+    Parameters
+    ----------
+    path
+        Any file.
+    hash_patient
+        Turns an identity into the keyed hash that may leave the raw data.
+
+    Raises
+    ------
+    CaseRejected
+        With ``NO_DICOM``, ``UNREADABLE``, ``OTHER_KIND``, ``UNSUPPORTED_KIND`` or ``BAD_UID``.
+    """
+    dataset = _read(path)
+    kind = _kind_of(dataset)
+    try:
+        uids = {
+            "sop_instance_uid": _uid(dataset, "SOPInstanceUID"),
+            "series_instance_uid": _uid(dataset, "SeriesInstanceUID"),
+            "study_instance_uid": _uid(dataset, "StudyInstanceUID"),
+            "frame_of_reference_uid": str(dataset.get("FrameOfReferenceUID") or ""),
+        }
+        series, instances = _references(dataset, kind)
+        patient = hash_patient(_identity(dataset))
+    except CaseRejected:
+        raise
+    except Exception as error:  # a damaged header fails anywhere inside pydicom
+        raise CaseRejected(Reason.UNREADABLE, f"its header is damaged ({type(error).__name__})") from None
+    return Header(kind, patient=patient, referenced_series=series, referenced_instances=instances, **uids)
+
+
+def _read(path: Path) -> Dataset:
+    try:
+        return pydicom.dcmread(path, stop_before_pixels=True)
+    except InvalidDicomError:
+        return _read_without_preamble(path)
+    except Exception as error:  # pydicom raises many kinds on damaged input
+        raise CaseRejected(Reason.UNREADABLE, f"it cannot be read ({type(error).__name__})") from None
+
+
+def _read_without_preamble(path: Path) -> Dataset:
+    """Old exports leave the preamble out; anything else that is no DICOM ends here too."""
+    looks_like_dicom = path.suffix.lower() in (".dcm", ".ima")
+    try:
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        if str(dataset.get("SOPClassUID", "")) in KIND_OF_SOP_CLASS:
+            return dataset
+    except Exception:  # noqa: BLE001, S110 - forced parsing of arbitrary bytes may raise anything
+        pass
+    if looks_like_dicom:
+        raise CaseRejected(Reason.UNREADABLE, "it is named like DICOM but holds none")
+    raise CaseRejected(Reason.NO_DICOM, "it is no DICOM file")
+
+
+def _kind_of(dataset: Dataset) -> Kind:
+    meta = getattr(dataset, "file_meta", None)
+    sop_class = str(dataset.get("SOPClassUID") or getattr(meta, "MediaStorageSOPClassUID", ""))
+    if sop_class in KIND_OF_SOP_CLASS:
+        return KIND_OF_SOP_CLASS[sop_class]
+    if sop_class in ENHANCED_SOP_CLASSES:
+        raise CaseRejected(Reason.UNSUPPORTED_KIND, "an enhanced multi-frame image")
+    if sop_class == MediaStorageDirectoryStorage:
+        raise CaseRejected(Reason.OTHER_KIND, "a DICOMDIR")
+    if not sop_class:
+        raise CaseRejected(Reason.UNREADABLE, "it names no SOP class")
+    raise CaseRejected(Reason.OTHER_KIND, f"SOP class {sop_class}")
+
+
+def _uid(dataset: Dataset, keyword: str) -> str:
+    value = str(dataset.get(keyword) or "")
+    if not UID.fullmatch(value):
+        raise CaseRejected(Reason.BAD_UID, f"{keyword} is missing or malformed")
+    return value
+
+
+def _identity(dataset: Dataset) -> str:
+    """What tells patients apart: PatientID; without one, the study stands for the patient."""
+    patient_id = str(dataset.get("PatientID") or "").strip()
+    return f"patient:{patient_id}" if patient_id else f"study:{dataset.get('StudyInstanceUID')}"
+
+
+def _references(dataset: Dataset, kind: Kind) -> tuple[list[str], list[str]]:
+    if kind == "RTSTRUCT":
+        series, instances = list(_rtstruct_series(dataset)), list(_rtstruct_instances(dataset))
+    elif kind == "SEG":
+        items = dataset.get("ReferencedSeriesSequence") or []
+        series = [str(item.SeriesInstanceUID) for item in items if "SeriesInstanceUID" in item]
+        instances = list(_seg_instances(dataset))
+    else:
+        return [], []
+    return sorted(set(series)), sorted(set(instances))
+
+
+def _rtstruct_series(dataset: Dataset) -> Iterator[str]:
+    for item in _rtstruct_series_items(dataset):
+        if "SeriesInstanceUID" in item:
+            yield str(item.SeriesInstanceUID)
+
+
+def _rtstruct_series_items(dataset: Dataset) -> Iterator[Dataset]:
+    for frame in dataset.get("ReferencedFrameOfReferenceSequence") or []:
+        for study in frame.get("RTReferencedStudySequence") or []:
+            yield from study.get("RTReferencedSeriesSequence") or []
+
+
+def _rtstruct_instances(dataset: Dataset) -> Iterator[str]:
+    for series in _rtstruct_series_items(dataset):
+        yield from _sop_uids(series.get("ContourImageSequence"))
+    for roi in dataset.get("ROIContourSequence") or []:
+        for contour in roi.get("ContourSequence") or []:
+            yield from _sop_uids(contour.get("ContourImageSequence"))
+
+
+def _seg_instances(dataset: Dataset) -> Iterator[str]:
+    for series in dataset.get("ReferencedSeriesSequence") or []:
+        yield from _sop_uids(series.get("ReferencedInstanceSequence"))
+    shared = dataset.get("SharedFunctionalGroupsSequence") or []
+    for group in [*shared, *(dataset.get("PerFrameFunctionalGroupsSequence") or [])]:
+        for derivation in group.get("DerivationImageSequence") or []:
+            yield from _sop_uids(derivation.get("SourceImageSequence"))
+
+
+def _sop_uids(items: Any) -> Iterator[str]:
+    for item in items or []:
+        if "ReferencedSOPInstanceUID" in item:
+            yield str(item.ReferencedSOPInstanceUID)

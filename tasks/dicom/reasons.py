@@ -1,0 +1,87 @@
+"""Why a file or a series was not used. The value is the code that users see and may script on."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """A stable code; :data:`WHAT_TO_DO` has the sentence that goes with it."""
+
+    # files
+    NO_DICOM = "no-dicom"
+    UNREADABLE = "unreadable"
+    BAD_UID = "bad-uid"
+    OTHER_KIND = "other-kind"
+    UNSUPPORTED_KIND = "unsupported-kind"
+    UID_CONFLICT = "uid-conflict"
+    OWN_PREDICTION = "own-prediction"
+    # series
+    UNLABELLED = "unlabelled"
+    OTHER_MODALITY = "other-modality"
+    SUPERSEDED = "superseded"
+    REFERENCE_ABSENT = "reference-absent"
+    REFERENCE_AMBIGUOUS = "reference-ambiguous"
+    SEVERAL_SEGMENTATIONS = "several-segmentations"
+    PATIENT_MISMATCH = "patient-mismatch"
+    # images
+    NO_GEOMETRY = "no-geometry"
+    MIXED_GEOMETRY = "mixed-geometry"
+    SINGLE_SLICE = "single-slice"
+    DUPLICATE_POSITION = "duplicate-position"
+    UNEVEN_SLICES = "uneven-slices"
+    GANTRY_TILT = "gantry-tilt"
+    NOT_GRAYSCALE = "not-grayscale"
+    UNREADABLE_PIXELS = "unreadable-pixels"
+    # segmentations
+    UNREADABLE_SEGMENTATION = "unreadable-segmentation"
+    MISSING_ROI = "missing-roi"
+    DUPLICATE_ROI = "duplicate-roi"
+    SEVERAL_ROIS = "several-rois"
+    EMPTY_MASK = "empty-mask"
+    OVERLAP = "overlap"
+    CONTOUR_TYPE = "contour-type"
+    CONTOUR_OFF_SLICE = "contour-off-slice"
+    CONTOUR_OUTSIDE = "contour-outside"
+    OTHER_GRID = "other-grid"
+    NOT_BINARY = "not-binary"
+    # anything
+    UNEXPECTED = "unexpected"
+
+
+WHAT_TO_DO: dict[Reason, str] = {
+    Reason.NO_DICOM: "The file is no DICOM; nothing to do unless it should be one.",
+    Reason.UNREADABLE: "The file is empty, cut short or damaged; send it again.",
+    Reason.BAD_UID: "A UID is missing or malformed; export the series again.",
+    Reason.OTHER_KIND: "IterSeg uses CT and MR images, RTSTRUCT and SEG; the rest is left alone.",
+    Reason.UNSUPPORTED_KIND: "Enhanced multi-frame images are not read; export as single frames.",
+    Reason.UID_CONFLICT: "Another file has this SOP instance UID; find out which of them is right.",
+    Reason.OWN_PREDICTION: "A prediction of IterSeg came back unchanged; it is no person's work.",
+    Reason.UNLABELLED: "Nobody has segmented this image yet; `iterseg predict` predicts it.",
+    Reason.OTHER_MODALITY: "`modalities` in the dataset's YAML asks for another modality.",
+    Reason.SUPERSEDED: "A newer segmentation of the same image is used.",
+    Reason.REFERENCE_ABSENT: "Ingest the image series that this segmentation refers to.",
+    Reason.REFERENCE_AMBIGUOUS: "It refers to several images; keep one reference.",
+    Reason.SEVERAL_SEGMENTATIONS: "Two segmentations of one image arrived together; keep one.",
+    Reason.PATIENT_MISMATCH: "Image and segmentation have different patients; check the export.",
+    Reason.NO_GEOMETRY: "Position, orientation or pixel spacing is missing; export again.",
+    Reason.MIXED_GEOMETRY: "Slices differ in size, spacing or orientation; split the series.",
+    Reason.SINGLE_SLICE: "A volume needs at least two slices.",
+    Reason.DUPLICATE_POSITION: "Two slices lie at one place, as with two phases; split the series.",
+    Reason.UNEVEN_SLICES: "A slice is missing or distances differ; send the missing slices.",
+    Reason.GANTRY_TILT: "The slices are sheared by a gantry tilt; correct the tilt at the scanner.",
+    Reason.NOT_GRAYSCALE: "The pixels are colours or the file has several frames.",
+    Reason.UNREADABLE_PIXELS: "The pixel data are cut short or damaged; send the file again.",
+    Reason.UNREADABLE_SEGMENTATION: "The segmentation object is damaged; save it again.",
+    Reason.MISSING_ROI: "Draw the structure, or mend its pattern in the ROI file.",
+    Reason.DUPLICATE_ROI: "Two ROIs have one name; rename or remove one.",
+    Reason.SEVERAL_ROIS: "A pattern matches several ROIs; narrow it, or set `several_rois: merge`.",
+    Reason.EMPTY_MASK: "The structure covers no voxel of the image; draw it again.",
+    Reason.OVERLAP: "Two structures share voxels; correct them, or use `mask_strategy: priority`.",
+    Reason.CONTOUR_TYPE: "Only closed planar contours have an inside; redraw the ROI.",
+    Reason.CONTOUR_OFF_SLICE: "A contour lies between two slices; redraw it on the slices.",
+    Reason.CONTOUR_OUTSIDE: "A contour leaves the image; check that it belongs to this image.",
+    Reason.OTHER_GRID: "The SEG lies on another voxel grid than the image; save it on the image.",
+    Reason.NOT_BINARY: "The SEG holds probabilities between 0 and 1; save it as binary.",
+    Reason.UNEXPECTED: "A fault that IterSeg does not know; please report it with the log.",
+}

@@ -1,0 +1,130 @@
+"""Read RTSTRUCT (PS3.3 A.19, C.8.8.5 and C.8.8.6) into masks, to the voxel.
+
+Contours belong to a ROI by ReferencedROINumber, never by their place in the sequence. Vertices stay
+sub-voxel. Contours of one ROI on one slice are combined by exclusive or, so that a contour inside
+another is a hole; a voxel is inside if its centre is, the edge included
+(:func:`skimage.draw.polygon`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from skimage.draw import polygon
+
+from tasks.dicom.geometry import Grid
+from tasks.dicom.reasons import Reason
+from tasks.errors import CaseRejected
+
+CLOSED_TYPES = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+OFF_SLICE = 0.1
+"""Largest distance of a vertex from its slice, in slice spacings: coordinates are rounded to 0.01 mm
+and better, and a contour further off belongs to no slice."""
+OUTSIDE_VOXELS = 1.0
+"""How far a vertex may lie beyond the centres of the outermost voxels: half a voxel to their edge,
+and half for drawing tools that close a contour just outside the image."""
+
+
+@dataclass(frozen=True)
+class Roi:
+    """A region of interest: contours (n, 3) in patient coordinates, mm."""
+
+    number: int
+    name: str
+    contours: tuple[NDArray[np.float64], ...]
+    types: tuple[str, ...]
+
+
+def read_rois(path: Path) -> list[Roi]:
+    """All ROIs of an RTSTRUCT, those without a contour included.
+
+    Raises
+    ------
+    CaseRejected
+        ``UNREADABLE_SEGMENTATION`` where the object contradicts itself or is damaged.
+    """
+    try:
+        dataset = pydicom.dcmread(path, force=True)
+        names = {
+            int(item.ROINumber): str(item.get("ROIName") or "").strip()
+            for item in dataset.get("StructureSetROISequence") or []
+        }
+        if len(names) != len(dataset.get("StructureSetROISequence") or []):
+            raise CaseRejected(Reason.UNREADABLE_SEGMENTATION, "two ROIs have one ROI number")
+        contours = _contours_by_number(dataset)
+    except CaseRejected:
+        raise
+    except Exception as error:  # pydicom raises many kinds on damaged input
+        raise CaseRejected(
+            Reason.UNREADABLE_SEGMENTATION, f"the RTSTRUCT cannot be read ({type(error).__name__})"
+        ) from None
+    strangers = sorted(set(contours) - set(names))
+    if strangers:
+        raise CaseRejected(Reason.UNREADABLE_SEGMENTATION, f"contours of unknown ROIs {strangers}")
+    return [
+        Roi(number, name, *map(tuple, zip(*contours[number], strict=True)))
+        if contours.get(number)
+        else Roi(number, name, (), ())
+        for number, name in names.items()
+    ]
+
+
+def _contours_by_number(dataset: Dataset) -> dict[int, list[tuple[NDArray[np.float64], str]]]:
+    found: dict[int, list[tuple[NDArray[np.float64], str]]] = {}
+    for item in dataset.get("ROIContourSequence") or []:
+        contours = found.setdefault(int(item.ReferencedROINumber), [])
+        for contour in item.get("ContourSequence") or []:
+            values = np.array(contour.ContourData, dtype=np.float64)
+            if values.size == 0 or values.size % 3 or not np.all(np.isfinite(values)):
+                raise CaseRejected(
+                    Reason.UNREADABLE_SEGMENTATION, "a contour's points are no triples of numbers"
+                )
+            contours.append((values.reshape(-1, 3), str(contour.get("ContourGeometricType") or "")))
+    return found
+
+
+def rasterise(roi: Roi, grid: Grid) -> NDArray[np.bool_]:
+    """The mask of a ROI on a grid.
+
+    Returns
+    -------
+    Boolean array (slices, rows, columns).
+
+    Raises
+    ------
+    CaseRejected
+        ``CONTOUR_TYPE``, ``CONTOUR_OFF_SLICE`` or ``CONTOUR_OUTSIDE``, with the ROI's name.
+    """
+    mask = np.zeros(grid.shape, dtype=bool)
+    plane = grid.shape[1:]
+    for points_mm, geometric_type in zip(roi.contours, roi.types, strict=True):
+        if geometric_type not in CLOSED_TYPES:
+            raise CaseRejected(Reason.CONTOUR_TYPE, f"ROI {roi.name!r} has {geometric_type} contours")
+        index = grid.to_index(points_mm)
+        k = _slice_of(roi, index, grid)
+        rows, columns = polygon(index[:, 1], index[:, 0], plane)
+        mask[k, rows, columns] ^= True
+    return mask
+
+
+def _slice_of(roi: Roi, index: NDArray[np.float64], grid: Grid) -> int:
+    k = int(np.rint(index[0, 2]))
+    distance = float(np.abs(index[:, 2] - k).max())
+    if distance > OFF_SLICE:
+        raise CaseRejected(
+            Reason.CONTOUR_OFF_SLICE,
+            f"ROI {roi.name!r} has a contour {distance:.2f} slice spacings from slice {k + 1}",
+        )
+    slices, rows, columns = grid.shape
+    low = index[:, :2].min(axis=0)
+    beyond = index[:, :2].max(axis=0) - np.array([columns - 1, rows - 1])
+    if not 0 <= k < slices or low.min() < -OUTSIDE_VOXELS or beyond.max() > OUTSIDE_VOXELS:
+        raise CaseRejected(
+            Reason.CONTOUR_OUTSIDE, f"ROI {roi.name!r} has a contour outside the image, slice {k + 1}"
+        )
+    return k

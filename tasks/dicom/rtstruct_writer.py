@@ -1,0 +1,163 @@
+"""Write RTSTRUCT (PS3.3 A.19) of masks, so that every reader takes the same masks back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.sequence import Sequence as DicomSequence
+from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
+from pydicom.valuerep import format_number_as_ds
+
+from tasks.dicom.contours import outlines
+from tasks.dicom.geometry import grid_of
+
+PATIENT_AND_STUDY = (
+    "PatientName PatientID PatientBirthDate PatientSex StudyInstanceUID StudyDate StudyTime StudyID "
+    "AccessionNumber ReferringPhysicianName FrameOfReferenceUID PositionReferenceIndicator"
+).split()
+COLOURS = ((220, 50, 47), (38, 139, 210), (133, 153, 0), (181, 137, 0), (211, 54, 130), (42, 161, 152))
+
+
+@dataclass(frozen=True)
+class StructureSetIdentity:
+    """UIDs and names of a structure set."""
+
+    series_instance_uid: str
+    sop_instance_uid: str
+    label: str
+    written: datetime
+    manufacturer: str = "IterSeg"
+    generation: str = "AUTOMATIC"
+    """(3006,0036): AUTOMATIC, SEMIAUTOMATIC or MANUAL."""
+
+
+def write_rtstruct(
+    path: Path,
+    image_files: Sequence[Path],
+    masks: Mapping[str, NDArray[np.bool_]],
+    identity: StructureSetIdentity,
+) -> None:
+    """Write masks as an RTSTRUCT that refers to the image series.
+
+    Parameters
+    ----------
+    path
+        The file to write; its folder exists.
+    image_files
+        The files of the image series, in any order.
+    masks
+        ROI name → (slices, rows, columns) on the series' grid, slices along its normal.
+    identity
+        UIDs and names; they must differ from those of any other object.
+    """
+    sources = [pydicom.dcmread(file, stop_before_pixels=True) for file in image_files]
+    grid, order = grid_of(sources)
+    slices = [sources[position] for position in order]
+    dataset = _frame(path, slices, identity)
+    dataset.StructureSetROISequence = DicomSequence()
+    dataset.ROIContourSequence = DicomSequence()
+    dataset.RTROIObservationsSequence = DicomSequence()
+    for number, (name, mask) in enumerate(masks.items(), start=1):
+        if mask.shape != grid.shape:
+            raise ValueError(f"the mask of {name!r} has shape {mask.shape}, the image {grid.shape}")
+        _add_roi(dataset, number, name, identity)
+        roi = Dataset()
+        roi.ReferencedROINumber = number
+        roi.ROIDisplayColor = list(COLOURS[(number - 1) % len(COLOURS)])
+        roi.ContourSequence = DicomSequence(
+            _contour(grid.to_patient(_index(ring, k)), slices[k])
+            for k in np.flatnonzero(mask.any(axis=(1, 2))).tolist()
+            for ring in outlines(mask[k])
+        )
+        dataset.ROIContourSequence.append(roi)
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def _index(ring: NDArray[np.float64], k: int) -> NDArray[np.float64]:
+    return np.column_stack([ring[:, 1], ring[:, 0], np.full(len(ring), k)])
+
+
+def _frame(path: Path, slices: Sequence[Dataset], identity: StructureSetIdentity) -> FileDataset:
+    source = slices[0]
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = RTStructureSetStorage
+    meta.MediaStorageSOPInstanceUID = identity.sop_instance_uid
+    # An explicit DS ends at 64 kB (PS3.5 7.1.2), some 1,300 points: an outline of a body has more.
+    meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    dataset = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SpecificCharacterSet = source.get("SpecificCharacterSet") or "ISO_IR 192"
+    dataset.SOPClassUID = RTStructureSetStorage
+    dataset.SOPInstanceUID = identity.sop_instance_uid
+    for keyword in PATIENT_AND_STUDY:
+        # Type 2 attributes (PS3.5 7.4) must be there, if empty.
+        setattr(dataset, keyword, source.get(keyword, "") if source.get(keyword) is not None else "")
+    dataset.Modality = "RTSTRUCT"
+    dataset.SeriesInstanceUID = identity.series_instance_uid
+    dataset.SeriesNumber = None
+    dataset.OperatorsName = ""
+    dataset.Manufacturer = identity.manufacturer
+    dataset.InstanceNumber = 1
+    dataset.StructureSetLabel = identity.label[:16]
+    dataset.StructureSetDate = identity.written.strftime("%Y%m%d")
+    dataset.StructureSetTime = identity.written.strftime("%H%M%S")
+    dataset.InstanceCreationDate, dataset.InstanceCreationTime = (
+        dataset.StructureSetDate,
+        dataset.StructureSetTime,
+    )
+    dataset.ApprovalStatus = "UNAPPROVED"
+    dataset.ReferencedFrameOfReferenceSequence = DicomSequence([_frame_of_reference(slices)])
+    return dataset
+
+
+def _frame_of_reference(slices: Sequence[Dataset]) -> Dataset:
+    series = Dataset()
+    series.SeriesInstanceUID = slices[0].SeriesInstanceUID
+    series.ContourImageSequence = DicomSequence(_instance(item) for item in slices)
+    study = Dataset()
+    # (3006,0012) refers to the study by the retired study management class, as PS3.3 C.8.8.5 allows.
+    study.ReferencedSOPClassUID = "1.2.840.10008.3.1.2.3.1"
+    study.ReferencedSOPInstanceUID = slices[0].StudyInstanceUID
+    study.RTReferencedSeriesSequence = DicomSequence([series])
+    frame = Dataset()
+    frame.FrameOfReferenceUID = slices[0].FrameOfReferenceUID
+    frame.RTReferencedStudySequence = DicomSequence([study])
+    return frame
+
+
+def _instance(source: Dataset) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = source.SOPClassUID
+    item.ReferencedSOPInstanceUID = source.SOPInstanceUID
+    return item
+
+
+def _add_roi(dataset: Dataset, number: int, name: str, identity: StructureSetIdentity) -> None:
+    roi = Dataset()
+    roi.ROINumber = number
+    roi.ReferencedFrameOfReferenceUID = dataset.FrameOfReferenceUID
+    roi.ROIName = name
+    roi.ROIGenerationAlgorithm = identity.generation
+    dataset.StructureSetROISequence.append(roi)
+    observation = Dataset()
+    observation.ObservationNumber = number
+    observation.ReferencedROINumber = number
+    observation.RTROIInterpretedType = ""
+    observation.ROIInterpreter = ""
+    dataset.RTROIObservationsSequence.append(observation)
+
+
+def _contour(points_mm: NDArray[np.float64], source: Dataset) -> Dataset:
+    item = Dataset()
+    item.ContourImageSequence = DicomSequence([_instance(source)])
+    item.ContourGeometricType = "CLOSED_PLANAR"
+    item.NumberOfContourPoints = len(points_mm)
+    # DS holds 16 characters (PS3.5 6.2); more would be cut by some readers and refused by others.
+    item.ContourData = [format_number_as_ds(float(value)) for value in points_mm.ravel()]
+    return item

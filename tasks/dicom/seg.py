@@ -1,0 +1,194 @@
+"""Read and write DICOM SEG (PS3.3 A.51, C.8.20.2) through highdicom."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+import pydicom
+from highdicom.content import AlgorithmIdentificationSequence
+from highdicom.seg import Segmentation, SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
+from highdicom.sr.coding import Code
+from numpy.typing import NDArray
+from pydicom.sr.codedict import codes
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from tasks.dicom.geometry import Grid
+from tasks.dicom.reasons import Reason
+from tasks.errors import CaseRejected
+
+MANUFACTURER = "IterSeg"
+SAME_GRID_VOXELS = 0.01
+"""How far a SEG's voxel centres may lie from the image's, in voxels: rounding of DS values."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A segment of a SEG: its number and label."""
+
+    number: int
+    name: str
+
+
+class SegObject:
+    """A SEG that was read: its segments, and their masks on an image's grid.
+
+    Raises
+    ------
+    CaseRejected
+        ``UNREADABLE_SEGMENTATION`` where the file is damaged or highdicom cannot take it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._seg = hd.seg.segread(path)
+            self.segments = [
+                Segment(n, str(self._seg.get_segment_description(n).segment_label).strip())
+                for n in self._seg.segment_numbers
+            ]
+        except Exception as error:  # damaged objects fail anywhere inside highdicom and pydicom
+            raise CaseRejected(
+                Reason.UNREADABLE_SEGMENTATION, f"the SEG cannot be read ({type(error).__name__}: {error})"
+            ) from None
+
+    def mask(self, segment: Segment, grid: Grid) -> NDArray[np.bool_]:
+        """The mask of a segment on a grid, shape (slices, rows, columns).
+
+        Flipped, permuted and cropped SEGs are brought onto the grid; nothing is resampled.
+
+        Raises
+        ------
+        CaseRejected
+            ``OTHER_GRID`` where the voxels are not the image's or some lie outside it, ``NOT_BINARY``
+            for probabilities, ``UNREADABLE_SEGMENTATION`` for damaged frames.
+        """
+        try:
+            volume = self._seg.get_volume(
+                segment_numbers=[segment.number],
+                combine_segments=False,
+                allow_missing_positions=True,
+                rescale_fractional=True,
+            )
+        except Exception as error:  # see __init__
+            raise CaseRejected(
+                Reason.UNREADABLE_SEGMENTATION, f"segment {segment.name!r}: {type(error).__name__}: {error}"
+            ) from None
+        values = np.asarray(volume.array)[..., 0]
+        if not np.all((values == 0) | (values == 1)):
+            raise CaseRejected(Reason.NOT_BINARY, f"segment {segment.name!r} has values between 0 and 1")
+        return _onto(values.astype(bool), np.asarray(volume.affine), grid, segment.name)
+
+
+def _onto(
+    values: NDArray[np.bool_], affine: NDArray[np.float64], grid: Grid, name: str
+) -> NDArray[np.bool_]:
+    """Put voxels where they belong; highdicom's affine maps (slice, row, column) to the patient."""
+    voxels = np.argwhere(values)
+    if voxels.size == 0:
+        return np.zeros(grid.shape, dtype=bool)
+    corners = np.array([[0, 0, 0], *np.eye(3, dtype=int)])
+    at = grid.to_index(corners @ affine[:3, :3].T + affine[:3, 3])[:, ::-1]
+    steps = np.rint(at[1:] - at[0]).astype(int)
+    extent = np.array(values.shape)
+    if abs(round(float(np.linalg.det(steps)))) != 1 or np.abs(steps).sum() != 3:
+        raise CaseRejected(Reason.OTHER_GRID, f"segment {name!r} has other voxels than the image")
+    # A step that is off by little puts the far end of the volume off by much.
+    drift = np.abs((at[1:] - at[0] - steps) * (extent - 1)[:, None]).sum(axis=0)
+    start = np.rint(at[0]).astype(int)
+    if np.any(drift + np.abs(at[0] - start) > SAME_GRID_VOXELS * 10):
+        raise CaseRejected(Reason.OTHER_GRID, f"segment {name!r} lies between the image's voxels")
+    target = voxels @ steps + start
+    if np.any(target < 0) or np.any(target >= np.array(grid.shape)):
+        raise CaseRejected(Reason.OTHER_GRID, f"segment {name!r} has voxels outside the image")
+    mask = np.zeros(grid.shape, dtype=bool)
+    mask[tuple(target.T)] = True
+    return mask
+
+
+@dataclass(frozen=True)
+class SegIdentity:
+    """Who a SEG is; the same input gives the same UIDs, so that writing again changes nothing."""
+
+    series_instance_uid: str
+    sop_instance_uid: str
+    series_number: int
+    description: str
+    algorithm: str | None
+    """What segmented; None for a person."""
+    version: str
+
+
+def write_seg(
+    path: Path,
+    image_files: Sequence[Path],
+    label_map: NDArray[np.integer],
+    structures: Sequence[str],
+    identity: SegIdentity,
+) -> None:
+    """Write a BINARY SEG of a label map, referring to the image series.
+
+    Parameters
+    ----------
+    path
+        The file to write; its folder exists.
+    image_files
+        The files of the series in the order of the slices (as :class:`SeriesVolume` has them).
+    label_map
+        (slices, rows, columns); 0 is background, n is ``structures[n - 1]``.
+    structures
+        The names of the labels 1, 2, …
+    identity
+        UIDs and description.
+    """
+    sources = [pydicom.dcmread(file, stop_before_pixels=True) for file in image_files]
+    masks = np.stack([label_map == n + 1 for n in range(len(structures))], axis=-1)
+    with warnings.catch_warnings():
+        # highdicom's warnings quote the patient's name.
+        warnings.simplefilter("ignore")
+        segmentation = Segmentation(
+            source_images=sources,
+            pixel_array=masks.astype(np.uint8),
+            segmentation_type=SegmentationTypeValues.BINARY,
+            segment_descriptions=[
+                _describe(n, name, identity) for n, name in enumerate(structures, start=1)
+            ],
+            series_instance_uid=identity.series_instance_uid,
+            sop_instance_uid=identity.sop_instance_uid,
+            series_number=identity.series_number,
+            instance_number=1,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=identity.algorithm or "manual",
+            software_versions=identity.version,
+            device_serial_number=identity.version,
+            series_description=identity.description,
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+            # An all-empty SEG would store every frame once more for nothing; highdicom keeps one.
+            omit_empty_frames=True,
+        )
+    segmentation.save_as(path)
+
+
+def _describe(number: int, name: str, identity: SegIdentity) -> SegmentDescription:
+    structure: Code = codes.SCT.AnatomicalStructure
+    algorithm = None
+    if identity.algorithm is not None:
+        algorithm = AlgorithmIdentificationSequence(
+            name=identity.algorithm,
+            version=identity.version,
+            family=codes.DCM.ArtificialIntelligence,
+        )
+    kinds = SegmentAlgorithmTypeValues
+    return SegmentDescription(
+        segment_number=number,
+        segment_label=name,
+        segmented_property_category=structure,
+        segmented_property_type=structure,
+        algorithm_type=kinds.MANUAL if algorithm is None else kinds.AUTOMATIC,
+        algorithm_identification=algorithm,
+        tracking_uid=generate_uid(entropy_srcs=[identity.sop_instance_uid, name]),
+        tracking_id=name,
+    )

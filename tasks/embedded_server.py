@@ -1,0 +1,118 @@
+"""Prefect's own server for as long as a command runs, where none is configured.
+
+Prefect's built-in temporary server is left behind when its client is killed, and Dask workers do not
+share it. This one serves the same database (``PREFECT_HOME``), on loopback, and dies with the command.
+``make server`` shows the history afterwards.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tasks.errors import ExternalToolError
+from tasks.lifeline import PARENT, die_with_parent
+
+STARTUP_S = 120.0
+STOP_S = 20.0
+_FOR_THIS_PROCESS = ExitStack()
+QUIET = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_UI_ENABLED": "false",
+}
+
+
+def ensure_prefect_api() -> None:
+    """See to it that ``PREFECT_API_URL`` leads to a server, until this process ends.
+
+    Call it before Prefect is imported: the server is then stopped after Prefect has sent its last
+    logs (functions given to ``atexit`` run in reverse order); stopped before, it kept the process
+    waiting for 80 s.
+
+    Raises
+    ------
+    ExternalToolError
+        Where the server does not start.
+    """
+    folder = TemporaryDirectory(prefix="iterseg-server-")
+    server = _Server(Path(folder.name) / "server.log")
+    atexit.register(folder.cleanup)
+    atexit.register(server.stop)
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    if not PREFECT_API_URL.value():
+        url = server.start()
+        # Dask's workers and other programs read the environment, this process its settings.
+        os.environ["PREFECT_API_URL"] = url
+        _FOR_THIS_PROCESS.enter_context(temporary_settings({PREFECT_API_URL: url}))
+
+
+class _Server:
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> str:
+        port = _free_port()
+        environment = {**os.environ, **QUIET, PARENT: str(os.getpid())}
+        command = [sys.executable, "-m", __name__, str(port)]
+        with self.log.open("wb") as stream:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment
+            )
+        url = f"http://127.0.0.1:{port}/api"
+        self._wait(self.process, url)
+        return url
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout=STOP_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def _wait(self, process: subprocess.Popen[bytes], url: str) -> None:
+        deadline = time.monotonic() + STARTUP_S
+        while time.monotonic() < deadline and process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"{url}/health", timeout=2):  # noqa: S310 - loopback
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        words = "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])
+        raise ExternalToolError("the Prefect server", process.poll() or 0, self.log, words)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _serve(port: int) -> None:
+    die_with_parent()
+    import uvicorn
+
+    uvicorn.run(
+        "prefect.server.api.server:create_app",
+        factory=True,
+        host="127.0.0.1",
+        port=port,
+        log_level="error",
+    )
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))

@@ -1,0 +1,86 @@
+"""What can go wrong, split by who must act.
+
+    IterSegError                exit code 1
+    ├── UserDataError           fix the data
+    │   └── CaseRejected        one case is set aside with a coded reason, the others go on
+    ├── ConfigError             fix the YAML or the command line        exit code 2
+    ├── TransientError          nobody: it is tried again
+    └── ExternalToolError       read the log of the program that failed
+
+A message says what is wrong, where, and what to do. It never holds a patient's name or id.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class IterSegError(Exception):
+    """The root of everything that IterSeg raises on purpose."""
+
+    exit_code = 1
+
+
+class UserDataError(IterSegError):
+    """The data cannot be used as they are: the user mends the data."""
+
+
+class CaseRejected(UserDataError):
+    """One case cannot be used; the reason code says why.
+
+    Parameters
+    ----------
+    reason
+        A code of :class:`tasks.dicom.reasons.Reason`, or another short stable word.
+    detail
+        What a person needs to mend it: UIDs and numbers, no names of patients.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = str(reason)
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[CaseRejected], tuple[str, str]]:
+        # Exceptions are rebuilt from `args` when they cross a process; ours take two arguments.
+        return type(self), (self.reason, self.detail)
+
+
+class ConfigError(IterSegError):
+    """A configuration file or an argument is wrong: the user mends it."""
+
+    exit_code = 2
+
+
+class TransientError(IterSegError):
+    """It may well work the next time; tasks retry this, and only this."""
+
+
+class ExternalToolError(IterSegError):
+    """A program that IterSeg started has failed.
+
+    Parameters
+    ----------
+    command
+        The program as it was started.
+    returncode
+        Its exit status; negative: the signal that ended it.
+    log
+        Where everything that it printed stands.
+    last_words
+        The last lines it printed.
+    """
+
+    def __init__(self, command: str, returncode: int, log: Path, last_words: str = "") -> None:
+        ended = f"exit code {returncode}" if returncode >= 0 else f"signal {-returncode}"
+        tail = f"\n{last_words}" if last_words else ""
+        super().__init__(f"{command} failed with {ended}; its log is {log}{tail}")
+        self.command, self.returncode, self.log, self.last_words = (
+            command,
+            returncode,
+            log,
+            last_words,
+        )
+
+    def __reduce__(self) -> tuple[type[ExternalToolError], tuple[str, int, Path, str]]:
+        return type(self), (self.command, self.returncode, self.log, self.last_words)

@@ -1,0 +1,86 @@
+"""One run at a time for a dataset."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import UserDataError
+from tasks.ledger.files import read_json
+
+
+@contextmanager
+def dataset_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of a dataset while its files are changed; the same process may enter again.
+
+    The lock is a file made with ``O_EXCL``, which NFS (version 3 on) and Lustre make atomically. One
+    left by a process of this host that is gone is taken over.
+
+    Raises
+    ------
+    UserDataError
+        Where another run holds it, naming its host, process and start.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder / "lock.json"
+    mine = {"host": socket.gethostname(), "pid": os.getpid()}
+    if not _take(lock, mine):
+        holder = _holder(lock)
+        if holder is not None and {k: holder.get(k) for k in mine} == mine:
+            yield
+            return
+        if holder is not None and not _is_gone(holder):
+            raise UserDataError(
+                f"another run works on this dataset: process {holder.get('pid')} on "
+                f"{holder.get('host')}, since {holder.get('since')}. Wait for it; if that host is "
+                f"down for good, remove {lock}"
+            )
+        lock.unlink(missing_ok=True)
+        if not _take(lock, mine):
+            raise UserDataError("another run has just begun to work on this dataset; wait for it")
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def _take(lock: Path, mine: dict[str, Any]) -> bool:
+    try:
+        handle = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        return False
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        json.dump({**mine, "since": datetime.now().isoformat(timespec="seconds")}, stream)
+    return True
+
+
+def _holder(lock: Path) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = read_json(lock)
+    except FileNotFoundError:
+        return None
+    except json.JSONDecodeError:  # it was killed between making and filling the file
+        return {"host": socket.gethostname(), "pid": -1}
+    return content
+
+
+def _is_gone(holder: dict[str, Any]) -> bool:
+    """Only a process of this host can be known to be gone."""
+    if holder.get("host") != socket.gethostname():
+        return False
+    pid = int(holder.get("pid") or -1)
+    if pid <= 0:
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -1,0 +1,119 @@
+"""The models of a dataset and which of them is in use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import UserDataError
+from tasks.ledger.files import read_json, replace_symlink, write_json
+from tasks.ledger.paths import DatasetPaths
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """What a model is and where it comes from.
+
+    Attributes
+    ----------
+    model_id
+        The iteration that made it, ``2026-11-23`` or ``2026-11-23.2``.
+    parent
+        The model its folds were warmed from; None: trained from scratch.
+    folder
+        nnU-Net's trained model folder, relative to the home.
+    structures
+        The names of the labels 1, 2, …
+    seen
+        Fold → every patient (keyed hash) that its weights or their ancestors were trained on.
+    validation_dice
+        Fold → structure → mean Dice on the fold's own validation cases, from final checkpoints.
+    test_dice
+        Structure → mean Dice of the ensemble on the test set; empty without a test set.
+    """
+
+    model_id: str
+    parent: str | None
+    folder: str
+    created: str
+    structures: list[str]
+    seen: dict[str, list[str]]
+    checkpoints: dict[str, str]
+    epochs: dict[str, int]
+    cases: dict[str, int]
+    validation_dice: dict[str, dict[str, float | None]]
+    test_dice: dict[str, float | None]
+    test_cases: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save_model(paths: DatasetPaths, record: ModelRecord) -> None:
+    """Write the record of a model."""
+    write_json(paths.models / f"{record.model_id}.json", {"version": 1, **asdict(record)})
+
+
+def load_model(paths: DatasetPaths, model_id: str = "latest") -> ModelRecord:
+    """Read the record of a model, or of the one in use.
+
+    Raises
+    ------
+    UserDataError
+        Where there is none.
+    """
+    if model_id == "latest":
+        current = latest_model(paths)
+        if current is None:
+            raise UserDataError(
+                f"{paths.dataset_id} has no model yet. Run `iterseg train {paths.dataset_id}`"
+            )
+        return current
+    file = paths.models / f"{model_id}.json"
+    if not file.is_file():
+        known = ", ".join(record.model_id for record in load_models(paths)) or "none"
+        raise UserDataError(f"{paths.dataset_id} has no model {model_id!r}; it has: {known}")
+    return _read(file)
+
+
+def load_models(paths: DatasetPaths) -> list[ModelRecord]:
+    """All models, oldest first."""
+    if not paths.models.is_dir():
+        return []
+    records = [_read(path) for path in paths.models.glob("[!.]*.json")]
+    return sorted(records, key=lambda record: record.created)
+
+
+def latest_model(paths: DatasetPaths) -> ModelRecord | None:
+    """The model that ``latest`` points at, None where there is none."""
+    if not paths.latest.is_symlink():
+        return None
+    target = paths.latest.resolve()
+    for record in load_models(paths):
+        if (paths.home / record.folder).resolve() == target:
+            return record
+    raise UserDataError(
+        f"{paths.latest} points at {target}, which no record in {paths.models} names. Point it at "
+        "the folder of a recorded model, or remove it to begin anew"
+    )
+
+
+def promote(paths: DatasetPaths, record: ModelRecord) -> None:
+    """Make a model the one in use, in one atomic step."""
+    replace_symlink(paths.latest, paths.home / record.folder)
+
+
+def leaked_patients(
+    parent: ModelRecord, validation: Mapping[int, Iterable[str]]
+) -> dict[int, list[str]]:
+    """Fold → validation patients that the parent's weights of that fold have been trained on."""
+    found = {
+        fold: sorted(set(patients) & set(parent.seen.get(str(fold), [])))
+        for fold, patients in validation.items()
+    }
+    return {fold: patients for fold, patients in found.items() if patients}
+
+
+def _read(path: Path) -> ModelRecord:
+    content = read_json(path)
+    content.pop("version")
+    return ModelRecord(**content)

@@ -1,0 +1,208 @@
+"""Where everything of a dataset lies. No other module puts paths together.
+
+    config/roi_<dataset_id>.yaml  dataset_<dataset_id>.yaml  clusters/
+    data/rawdata/<dataset_id>/<YYYY-MM-DD>__<dataset_id>/          a snapshot
+    data/procdata/<dataset_id>/<YYYY-MM-DD>__<dataset_id>/         an iteration
+    data/procdata/<dataset_id>/store/                              cases, addressed by content
+    data/results/<dataset_id>/latest  ledger/  predictions/  report.html
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from datetime import date
+from functools import total_ordering
+from pathlib import Path
+
+from tasks.errors import ConfigError
+from tasks.settings import check_dataset_id
+
+_DATED = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.(\d+))?__(.+)")
+
+
+@total_ordering
+@dataclass(frozen=True)
+class DatedName:
+    """``<YYYY-MM-DD>__<dataset_id>``; the second of a day is ``<YYYY-MM-DD>.2__<dataset_id>``."""
+
+    day: date
+    number: int
+    dataset_id: str
+
+    @classmethod
+    def parse(cls, name: str, dataset_id: str) -> DatedName | None:
+        """Read a folder's name; None where it is not one of this dataset's."""
+        match = _DATED.fullmatch(name)
+        if match is None or match[3] != dataset_id:
+            return None
+        try:
+            return cls(date.fromisoformat(match[1]), int(match[2] or 1), dataset_id)
+        except ValueError:
+            return None
+
+    def __str__(self) -> str:
+        return f"{self.short}__{self.dataset_id}"
+
+    @property
+    def short(self) -> str:
+        """The name without the dataset: ``2026-11-23`` or ``2026-11-23.2``."""
+        return f"{self.day}.{self.number}" if self.number > 1 else f"{self.day}"
+
+    def __lt__(self, other: DatedName) -> bool:
+        return (self.day, self.number) < (other.day, other.number)
+
+    def next(self) -> DatedName:
+        """The next of the same day."""
+        return DatedName(self.day, self.number + 1, self.dataset_id)
+
+
+def dated_folders(parent: Path, dataset_id: str) -> dict[DatedName, Path]:
+    """The dated folders of a dataset below ``parent``, oldest first."""
+    if not parent.is_dir():
+        return {}
+    named = {DatedName.parse(p.name, dataset_id): p for p in parent.iterdir() if p.is_dir()}
+    return {name: named[name] for name in sorted(n for n in named if n is not None)}
+
+
+def home() -> Path:
+    """``ITERSEG_HOME``, or the checkout that this code runs from."""
+    chosen = os.environ.get("ITERSEG_HOME")
+    if chosen:
+        path = Path(chosen).expanduser().resolve()
+        if not path.is_dir():
+            raise ConfigError(f"ITERSEG_HOME is {path}, which is no folder")
+        return path
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / "config").is_dir():
+        raise ConfigError("set ITERSEG_HOME to the folder that holds config/ and data/")
+    return checkout
+
+
+@dataclass(frozen=True)
+class DatasetPaths:
+    """Every path of one dataset, a property each."""
+
+    home: Path
+    dataset_id: str
+
+    @classmethod
+    def of(cls, dataset_id: str) -> DatasetPaths:
+        """The paths of a dataset in the home of this process."""
+        return cls(home(), check_dataset_id(dataset_id))
+
+    @property
+    def config(self) -> Path:
+        """The folder of the YAML files."""
+        return self.home / "config"
+
+    @property
+    def rawdata(self) -> Path:
+        """The dataset's snapshots: the only place where identities may stand."""
+        return self.home / "data" / "rawdata" / self.dataset_id
+
+    @property
+    def procdata(self) -> Path:
+        """The dataset's iterations and its store."""
+        return self.home / "data" / "procdata" / self.dataset_id
+
+    @property
+    def results(self) -> Path:
+        """What a user looks at: ``latest``, predictions, report, and the ledger."""
+        return self.home / "data" / "results" / self.dataset_id
+
+    @property
+    def store(self) -> Path:
+        """Converted and preprocessed cases, addressed by content."""
+        return self.procdata / "store"
+
+    @property
+    def ledger(self) -> Path:
+        """What must outlive every iteration: folds, models, what was sent."""
+        return self.results / "ledger"
+
+    @property
+    def patient_key(self) -> Path:
+        """The secret with which patients are hashed; it never leaves the raw data."""
+        return self.rawdata / "patient.key"
+
+    @property
+    def patients(self) -> Path:
+        """Patient (keyed hash) → fold or test, append only."""
+        return self.ledger / "patients.json"
+
+    @property
+    def models(self) -> Path:
+        """One record for each model."""
+        return self.ledger / "models"
+
+    @property
+    def sent(self) -> Path:
+        """The predictions that were written, by SOP instance UID."""
+        return self.ledger / "sent"
+
+    @property
+    def latest(self) -> Path:
+        """The symlink to the model in use."""
+        return self.results / "latest"
+
+    @property
+    def report(self) -> Path:
+        """The report page."""
+        return self.results / "report.html"
+
+    @property
+    def logs(self) -> Path:
+        """What the programs printed that IterSeg started."""
+        return self.procdata / "logs"
+
+    def predictions(self, model_id: str) -> Path:
+        """The predictions that one model made."""
+        return self.results / "predictions" / model_id
+
+    def iteration(self, name: DatedName) -> IterationPaths:
+        """The paths of one iteration."""
+        return IterationPaths(self.procdata / str(name))
+
+
+@dataclass(frozen=True)
+class IterationPaths:
+    """The folders of one iteration, as nnU-Net wants them."""
+
+    root: Path
+
+    @property
+    def nnunet_dataset(self) -> str:
+        """nnU-Net's name for the dataset of this iteration."""
+        return f"Dataset001_{self.root.name}"
+
+    @property
+    def record(self) -> Path:
+        """Written last: an iteration without it is not prepared."""
+        return self.root / "iteration.json"
+
+    @property
+    def conversion(self) -> Path:
+        """What became of each case when it was converted."""
+        return self.root / "conversion.json"
+
+    @property
+    def raw(self) -> Path:
+        """nnU-Net's raw dataset."""
+        return self.root / "nnUNet_raw" / self.nnunet_dataset
+
+    @property
+    def preprocessed(self) -> Path:
+        """nnU-Net's preprocessed dataset."""
+        return self.root / "nnUNet_preprocessed" / self.nnunet_dataset
+
+    @property
+    def results(self) -> Path:
+        """nnU-Net's results of this dataset."""
+        return self.root / "nnUNet_results" / self.nnunet_dataset
+
+    def environment(self) -> dict[str, str]:
+        """The three variables by which nnU-Net finds its folders."""
+        names = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+        return {name: str(self.root / name) for name in names}

@@ -1,0 +1,68 @@
+"""Converted and preprocessed cases, addressed by the digest of what they were made from.
+
+Nothing is computed or stored twice, and nothing half-written is ever found under its name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.ledger.files import digest_of
+
+KEY_DIGITS = 24
+
+
+@dataclass(frozen=True)
+class Store:
+    """The store of a dataset."""
+
+    root: Path
+
+    def image(self, key: str) -> Path:
+        """The converted image (NIfTI) of a key."""
+        return self.root / "images" / key[:2] / f"{key}.nii.gz"
+
+    def label(self, key: str) -> Path:
+        """The converted label map (NIfTI) of a key."""
+        return self.root / "labels" / key[:2] / f"{key}.nii.gz"
+
+    def preprocessed(self, key: str) -> Path:
+        """The folder with nnU-Net's preprocessed case of a key."""
+        return self.root / "preprocessed" / key[:2] / key
+
+
+def image_key(sha256_of_files: Sequence[str], converter_version: int) -> str:
+    """The key of a converted image: its files, whatever their order, and the code's version."""
+    return _key({"files": sorted(sha256_of_files), "converter": converter_version})
+
+
+def label_key(image: str, sha256_of_segmentation: str, choices: Mapping[str, Any]) -> str:
+    """The key of a label map: image, segmentation, and what the user chose (patterns, strategy)."""
+    return _key({"image": image, "segmentation": sha256_of_segmentation, "choices": _ordered(choices)})
+
+
+def preprocessed_key(image: str, label: str, preparation: str) -> str:
+    """The key of a preprocessed case: image, label map and the digest of plans and labels."""
+    return _key({"image": image, "label": label, "preparation": preparation})
+
+
+def link(link_path: Path, target: Path) -> None:
+    """A relative symlink, so that the data folder can be moved as a whole."""
+    link_path.parent.mkdir(parents=True, exist_ok=True)
+    link_path.symlink_to(os.path.relpath(target, link_path.parent))
+
+
+def _key(content: Any) -> str:
+    return digest_of(content)[:KEY_DIGITS]
+
+
+def _ordered(choices: Mapping[str, Any]) -> list[Any]:
+    """Keep the order of mappings: the order of structures gives their labels."""
+    return [
+        [key, _ordered(value) if isinstance(value, Mapping) else value]
+        for key, value in choices.items()
+    ]

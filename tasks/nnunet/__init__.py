@@ -1,0 +1,5 @@
+"""Knows nnU-Net v2: datasets, plans, preprocessing, training, prediction.
+
+Nothing of DICOM, Prefect or Dask. What loads torch runs in a program of its own (``python -m``), so
+that GPU memory is freed, signals work, and the process that leads never holds torch.
+"""

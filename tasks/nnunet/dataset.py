@@ -1,0 +1,90 @@
+"""nnU-Net's folders of one iteration: links into the store, never copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.ledger.files import digest_of, write_json
+from tasks.ledger.store import link
+
+FILE_ENDING = ".nii.gz"
+READER = "SimpleITKIO"
+PREPROCESSED_SUFFIXES = (".b2nd", "_seg.b2nd", ".pkl")
+STORED_CASE = "case"
+"""The name of a preprocessed case inside the store, where the folder says which it is."""
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """A converted case: its id and its two NIfTI files."""
+
+    case_id: str
+    image: Path
+    label: Path
+
+
+def dataset_json(modality: str, structures: Sequence[str], case_count: int) -> dict[str, Any]:
+    """nnU-Net's ``dataset.json``. The channel's name chooses the normalisation: CT is clipped and
+    scaled by the dataset's intensities, anything else by its own image."""
+    return {
+        "channel_names": {"0": modality},
+        "labels": {"background": 0, **{name: n for n, name in enumerate(structures, start=1)}},
+        "numTraining": case_count,
+        "file_ending": FILE_ENDING,
+        "overwrite_image_reader_writer": READER,
+    }
+
+
+def write_raw(raw: Path, cases: Sequence[TrainingCase], description: Mapping[str, Any]) -> None:
+    """Fill ``imagesTr`` and ``labelsTr`` with links and write ``dataset.json`` last."""
+    for case in cases:
+        link(raw / "imagesTr" / f"{case.case_id}_0000{FILE_ENDING}", case.image)
+        link(raw / "labelsTr" / f"{case.case_id}{FILE_ENDING}", case.label)
+    write_json(raw / "dataset.json", description)
+
+
+def write_preprocessed(
+    preprocessed: Path,
+    data_identifier: str,
+    cases: Iterable[tuple[TrainingCase, Path]],
+    splits: Sequence[Mapping[str, Sequence[str]]],
+) -> None:
+    """Link preprocessed cases and ground truth where nnU-Net's trainer looks for them.
+
+    Parameters
+    ----------
+    preprocessed
+        nnU-Net's preprocessed dataset, with plans and ``dataset.json`` already there.
+    data_identifier
+        The sub-folder that the plans name.
+    cases
+        Each case with its folder in the store.
+    splits
+        One ``{"train": [...], "val": [...]}`` for each fold.
+    """
+    for case, stored in cases:
+        for suffix in PREPROCESSED_SUFFIXES:
+            link(preprocessed / data_identifier / f"{case.case_id}{suffix}", stored / f"{STORED_CASE}{suffix}")
+        link(preprocessed / "gt_segmentations" / f"{case.case_id}{FILE_ENDING}", case.label)
+    write_json(preprocessed / "splits_final.json", list(splits))
+
+
+def preparation_digest(
+    plans: Mapping[str, Any], configuration: str, description: Mapping[str, Any]
+) -> str:
+    """The digest of all that decides a preprocessed case besides image and label.
+
+    The dataset's name changes with each iteration and the number of cases grows; neither counts.
+    """
+    kept = {key: value for key, value in plans.items() if key not in ("dataset_name", "configurations")}
+    return digest_of(
+        {
+            "plans": kept,
+            "configuration": plans["configurations"][configuration],
+            "labels": description["labels"],
+            "channels": description["channel_names"],
+        }
+    )

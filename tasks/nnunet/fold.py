@@ -1,0 +1,131 @@
+"""Train one fold and score it on its own validation cases, in a program of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.ledger.files import read_json, sha256_of_file, write_json
+from tasks.nnunet.program import Message, run_program, serve, tell
+
+RESULT = "fold.json"
+
+
+@dataclass(frozen=True)
+class FoldJob:
+    """Everything that decides a fold's training.
+
+    ``warm_start`` is the parent's checkpoint, None for a training from scratch. ``choices`` are
+    those of :class:`tasks.nnunet.trainer.TrainingChoices`. ``data`` is the digest of what it learns
+    from, so that a finished fold is recognised.
+    """
+
+    dataset: str
+    plans_name: str
+    configuration: str
+    fold: int
+    device: str
+    choices: dict[str, Any]
+    data: str
+    warm_start: str | None = None
+    seed: int = 12345
+
+
+def trained_model_folder(results: Path, plans_name: str, configuration: str) -> Path:
+    """nnU-Net's folder of a trained model."""
+    return results / f"IterSegTrainer__{plans_name}__{configuration}"
+
+
+def train_fold(
+    job: FoldJob,
+    environment: Mapping[str, str],
+    model_folder: Path,
+    log: Path,
+    on_message: Callable[[Message], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Train a fold to its end, from wherever it stands.
+
+    A fold that was finished by the same job is not trained again; one that was interrupted goes on
+    from its last checkpoint.
+
+    Returns
+    -------
+    ``checkpoint_sha256``, ``epochs``, ``validation_dice`` (structure → mean Dice or None) and
+    ``cases`` (each validation case's Dice).
+    """
+    result_file = model_folder / f"fold_{job.fold}" / RESULT
+    result = read_result(result_file, job)
+    if result is None:
+        run_program(__name__, asdict(job), log, environment, on_message)
+        result = read_result(result_file, job)
+        assert result is not None, "the program ended well and wrote no result"
+    return result
+
+
+def read_result(file: Path, job: FoldJob) -> dict[str, Any] | None:
+    """The result of a finished fold, None where this very job has none."""
+    if not file.is_file():
+        return None
+    content: dict[str, Any] = read_json(file)
+    return content if content["job"] == asdict(job) else None
+
+
+def _work(content: dict[str, Any]) -> None:
+    import torch
+    from nnunetv2.paths import nnUNet_preprocessed
+
+    from tasks.nnunet.devices import torch_device
+    from tasks.nnunet.trainer import IterSegTrainer, TrainingChoices, resumable, seeded
+    from tasks.nnunet.validation import validate_fold
+
+    job = FoldJob(**content)
+    seeded(job.seed + job.fold)
+    preprocessed = Path(str(nnUNet_preprocessed)) / job.dataset
+    plans = {**read_json(preprocessed / f"{job.plans_name}.json"), "continue_training": False}
+    trainer = IterSegTrainer(
+        plans,
+        job.configuration,
+        job.fold,
+        read_json(preprocessed / "dataset.json"),
+        torch.device(torch_device(job.device)),
+    )
+    trainer.choose(TrainingChoices(**job.choices))
+    trainer.initialize()
+    folder = Path(trainer.output_folder)
+    _same_job_or_anew(folder, content)
+    final, latest = folder / "checkpoint_final.pth", folder / "checkpoint_latest.pth"
+    if resumable(final, print):
+        trainer.load_checkpoint(str(final))
+    else:
+        if resumable(latest, print):
+            trainer.load_checkpoint(str(latest))
+            tell(resumed_at=trainer.current_epoch)
+        elif job.warm_start is not None:
+            trainer.warm_start(Path(job.warm_start))
+        trainer.run_training()
+    scores = validate_fold(trainer)
+    write_json(
+        folder / RESULT,
+        {
+            "job": content,
+            "checkpoint_sha256": sha256_of_file(final),
+            "epochs": trainer.num_epochs,
+            **scores,
+        },
+    )
+
+
+def _same_job_or_anew(folder: Path, content: dict[str, Any]) -> None:
+    """Checkpoints of another job (other data, other choices) are no place to resume from."""
+    marker = folder / "job.json"
+    if not marker.is_file() or read_json(marker) != content:
+        for checkpoint in folder.glob("checkpoint_*.pth"):
+            checkpoint.unlink()
+        (folder / RESULT).unlink(missing_ok=True)
+        write_json(marker, content)
+
+
+if __name__ == "__main__":
+    serve(_work)

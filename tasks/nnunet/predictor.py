@@ -1,0 +1,160 @@
+"""Predict with a trained model: the ensemble of its folds, on the image's own grid."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from tasks.errors import ConfigError, UserDataError
+from tasks.ledger.files import read_json
+
+CHECKPOINT = "checkpoint_final.pth"
+DicomReader = Callable[[str | os.PathLike[str]], sitk.Image]
+
+
+class Predictor:
+    """A trained model, loaded once, for any number of images.
+
+    Parameters
+    ----------
+    model_training_output_dir
+        nnU-Net's trained model folder, such as ``data/results/<dataset_id>/latest``.
+    folds
+        The folds of the ensemble; None takes all that are finished.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    mirroring
+        Whether to predict all mirrored images too (eight times the work) and average.
+    read_dicom
+        Reads a folder that holds one image series; the default is this project's own reader.
+
+    Raises
+    ------
+    UserDataError
+        Where the folder holds no trained model.
+
+    Examples
+    --------
+    >>> predictor = Predictor("data/results/PM_IASLC/latest")  # doctest: +SKIP
+    >>> masks = predictor.predict_single_dicom("incoming/CT_042")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model_training_output_dir: str | os.PathLike[str],
+        folds: Sequence[int] | None = None,
+        *,
+        device: str = "auto",
+        mirroring: bool = True,
+        read_dicom: DicomReader | None = None,
+    ) -> None:
+        self.folder = Path(model_training_output_dir)
+        self.folds = _finished_folds(self.folder, folds)
+        self._read_dicom = read_dicom
+        self._predictor = _load(self.folder, self.folds, device, mirroring)
+        self.labels: dict[str, list[int]] = {
+            name: [int(v) for v in (value if isinstance(value, list | tuple) else [value])]
+            for name, value in read_json(self.folder / "dataset.json")["labels"].items()
+            if name not in ("background", "ignore")
+        }
+
+    def predict_single_dicom(self, path: str | os.PathLike[str]) -> dict[str, sitk.Image]:
+        """Predict the one CT or MR series in a folder.
+
+        Returns
+        -------
+        Structure → image of 0 and 1 (uint8) on the grid of the series, patient frame, mm.
+
+        Raises
+        ------
+        UserDataError
+            Where the folder holds no series, several, or one that is no even grid.
+        """
+        return self._masks((self._read_dicom or _project_reader())(path))
+
+    def predict_from_single_image(self, path: str | os.PathLike[str]) -> dict[str, sitk.Image]:
+        """Predict an image file (NIfTI or whatever SimpleITK reads); returns as above."""
+        file = Path(path)
+        if not file.is_file():
+            raise UserDataError(f"{file} does not exist")
+        try:
+            image = sitk.ReadImage(str(file))
+        except RuntimeError as error:
+            raise UserDataError(f"{file} is no image: {str(error).strip().splitlines()[-1]}") from None
+        return self._masks(image)
+
+    def predict_label_map(self, image: sitk.Image) -> sitk.Image:
+        """Predict a 3-D image.
+
+        Returns
+        -------
+        Label map on the same grid, uint8 (uint16 from 255 labels on), as nnU-Net decodes it.
+        """
+        if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+            raise UserDataError("the image must be a single volume of one channel")
+        array = sitk.GetArrayFromImage(image)[np.newaxis].astype(np.float32)
+        # nnU-Net's axes are (z, y, x), as in its SimpleITKIO.
+        properties: dict[str, Any] = {"spacing": [float(s) for s in image.GetSpacing()[::-1]]}
+        labels = self._predictor.predict_single_npy_array(array, properties, None, None, False)
+        prediction = sitk.GetImageFromArray(np.asarray(labels))
+        prediction.CopyInformation(image)
+        return prediction
+
+    def _masks(self, image: sitk.Image) -> dict[str, sitk.Image]:
+        prediction = self.predict_label_map(image)
+        labels = sitk.GetArrayViewFromImage(prediction)
+        return {name: _mask(np.isin(labels, values), image) for name, values in self.labels.items()}
+
+
+def _mask(inside: NDArray[np.bool_], image: sitk.Image) -> sitk.Image:
+    mask = sitk.GetImageFromArray(inside.astype(np.uint8))
+    mask.CopyInformation(image)
+    return mask
+
+
+def _finished_folds(folder: Path, folds: Sequence[int] | None) -> list[int]:
+    finished = sorted(
+        int(path.parent.name.removeprefix("fold_"))
+        for path in folder.glob(f"fold_*/{CHECKPOINT}")
+        if path.parent.name.removeprefix("fold_").isdigit()
+    )
+    if not finished or not (folder / "plans.json").is_file():
+        raise UserDataError(f"{folder} holds no trained model (no fold_*/{CHECKPOINT})")
+    missing = sorted(set(folds or []) - set(finished))
+    if missing:
+        raise UserDataError(f"{folder} has the folds {finished} and not {missing}")
+    return list(folds) if folds is not None else finished
+
+
+def _load(folder: Path, folds: Sequence[int], device: str, mirroring: bool) -> Any:
+    import torch
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    from tasks.nnunet.devices import torch_device
+
+    name = torch_device(device)
+    predictor = nnUNetPredictor(
+        use_mirroring=mirroring,
+        perform_everything_on_device=name == "cuda",
+        device=torch.device(name),
+        verbose=False,
+        allow_tqdm=False,
+    )
+    predictor.initialize_from_trained_model_folder(str(folder), list(folds), CHECKPOINT)
+    # Frozen inference needs no compilation, which would cost minutes for the first image.
+    return predictor
+
+
+def _project_reader() -> DicomReader:
+    """The project's reader of DICOM, by its entry point: this room knows nothing of DICOM."""
+    for entry in entry_points(group="iterseg.readers", name="dicom"):
+        reader: DicomReader = entry.load()
+        return reader
+    raise ConfigError("no reader of DICOM is installed; give `read_dicom`, or install iterseg")

@@ -1,0 +1,70 @@
+"""Preprocess single cases into the store, with nnU-Net's own preprocessor under frozen plans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.ledger.files import read_json, whole_folder
+from tasks.nnunet.dataset import STORED_CASE
+from tasks.nnunet.program import Message, run_program, serve, tell
+
+
+def preprocess_cases(
+    cases: Sequence[Mapping[str, str]],
+    *,
+    plans: Path,
+    description: Path,
+    configuration: str,
+    log: Path,
+    on_message: Callable[[Message], None] = lambda _: None,
+) -> None:
+    """Preprocess cases one after another, in a program of its own.
+
+    ``DefaultPreprocessor.run`` empties the whole folder first and keeps its own pool; this runs
+    ``run_case_save`` for what is new, which gives equal arrays (a test holds both against each other).
+
+    Parameters
+    ----------
+    cases
+        ``image``, ``label`` and ``folder`` (in the store) of each; folders that exist are kept.
+    plans, description
+        The plans and ``dataset.json``.
+    configuration
+        Such as ``3d_fullres``.
+    """
+    missing = [dict(case) for case in cases if not Path(case["folder"]).is_dir()]
+    if not missing:
+        return
+    job = {
+        "cases": missing,
+        "plans": str(plans),
+        "description": str(description),
+        "configuration": configuration,
+    }
+    run_program(__name__, job, log, {"nnUNet_def_n_proc": "1"}, on_message)
+
+
+def _work(job: dict[str, Any]) -> None:
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    plans = PlansManager(read_json(Path(job["plans"])))
+    configuration = plans.get_configuration(job["configuration"])
+    description = read_json(Path(job["description"]))
+    preprocessor = configuration.preprocessor_class(verbose=False)
+    for number, case in enumerate(job["cases"], start=1):
+        with whole_folder(Path(case["folder"])) as folder:
+            preprocessor.run_case_save(
+                str(folder / STORED_CASE),
+                [case["image"]],
+                case["label"],
+                plans,
+                configuration,
+                description,
+            )
+        tell(preprocessed=number, of=len(job["cases"]))
+
+
+if __name__ == "__main__":
+    serve(_work)

@@ -1,0 +1,177 @@
+"""nnU-Net's trainer with the loop's needs: whole checkpoints, warm start with heads, progress."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch._dynamo import OptimizedModule
+
+from tasks.errors import UserDataError
+from tasks.ledger.files import whole_file
+from tasks.nnunet.program import tell
+
+PLAIN_TRAINER = "nnUNetTrainer"
+"""The architecture is the plan's own, so plain nnU-Net can predict with our checkpoints."""
+
+NUMPY_IN_CHECKPOINTS = [
+    np.core.multiarray.scalar if hasattr(np, "core") else np._core.multiarray.scalar,
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("float32", "float64", "int64")),
+]
+"""What nnU-Net's checkpoints hold besides tensors and plain Python; anything else is refused."""
+
+
+@dataclass(frozen=True)
+class TrainingChoices:
+    """The hyper-parameters of one fold."""
+
+    epochs: int
+    iterations_per_epoch: int
+    validation_iterations: int
+    optimizer: str
+    learning_rate: float
+    checkpoint_every_s: float
+
+
+class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
+    """Trains one fold as nnU-Net does; see the module's docstring for what differs."""
+
+    checkpoint_every_s = 300.0
+    optimizer_name = "sgd"
+    _saved_at = 0.0
+
+    def choose(self, choices: TrainingChoices) -> None:
+        """Set the hyper-parameters, before :meth:`initialize`."""
+        self.num_epochs = choices.epochs
+        self.num_iterations_per_epoch = choices.iterations_per_epoch
+        self.num_val_iterations_per_epoch = choices.validation_iterations
+        self.initial_lr = choices.learning_rate
+        self.optimizer_name = choices.optimizer
+        self.checkpoint_every_s = choices.checkpoint_every_s
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
+        """SGD as nnU-Net has it, or AdamW, which learns from few iterations."""
+        if self.optimizer_name == "sgd":
+            return super().configure_optimizers()  # type: ignore[no-any-return]
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay
+        )
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+
+    def warm_start(self, checkpoint: Path) -> None:
+        """Take over all weights of the parent's fold, segmentation heads included.
+
+        nnU-Net's own ``-pretrained_weights`` drops the heads, which costs the first epochs.
+        """
+        weights = read_checkpoint(checkpoint)["network_weights"]
+        try:
+            _plain(self.network).load_state_dict(weights)
+        except RuntimeError as error:
+            raise UserDataError(
+                f"{checkpoint} does not fit the plans of this iteration: {error}"
+            ) from None
+
+    def on_train_start(self) -> None:
+        """As nnU-Net; the clock of checkpoints starts."""
+        super().on_train_start()
+        self._saved_at = time.monotonic()
+
+    def plot_network_architecture(self) -> None:
+        """Needs a package that no longer exists; nothing is drawn."""
+
+    def on_epoch_end(self) -> None:
+        """Tell the progress and save by the clock.
+
+        There is no ``checkpoint_best``: it is chosen on the validation fold and must neither be
+        scored there nor used (nnUNet#1205). The curve is drawn once, at the end.
+        """
+        self.logger.log("epoch_end_timestamps", time.time(), self.current_epoch)
+        tell(
+            epoch=self.current_epoch + 1,
+            of=self.num_epochs,
+            train_loss=self._last("train_losses"),
+            validation_loss=self._last("val_losses"),
+            pseudo_dice=self._last("mean_fg_dice"),
+            seconds=self._last("epoch_end_timestamps") - self._last("epoch_start_timestamps"),
+        )
+        due = time.monotonic() - self._saved_at >= self.checkpoint_every_s
+        if due and self.current_epoch + 1 < self.num_epochs:
+            self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
+            self._saved_at = time.monotonic()
+        self.current_epoch += 1
+
+    def on_train_end(self) -> None:
+        """As nnU-Net, with the learning curve that its export asks for."""
+        self.logger.plot_progress_png(self.output_folder)
+        super().on_train_end()
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Write a checkpoint that is whole or not there, in nnU-Net's format."""
+        checkpoint = {
+            "network_weights": _plain(self.network).state_dict(),
+            "optimizer_state": self.optimizer.state_dict(),
+            "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler else None,
+            "logging": self.logger.get_checkpoint(),
+            "_best_ema": self._best_ema,
+            "current_epoch": self.current_epoch + 1,
+            "init_args": self.my_init_kwargs,
+            "trainer_name": PLAIN_TRAINER,
+            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
+        }
+        with whole_file(Path(filename)) as temporary:
+            torch.save(checkpoint, temporary)
+
+    def _last(self, key: str) -> float:
+        return float(self.logger.get_value(key, step=-1))
+
+
+def _plain(network: torch.nn.Module) -> torch.nn.Module:
+    inner = network._orig_mod if isinstance(network, OptimizedModule) else network
+    assert isinstance(inner, torch.nn.Module)
+    return inner
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint without executing anything in it.
+
+    Raises
+    ------
+    UserDataError
+        Where it is cut short, damaged, or holds more than a checkpoint of nnU-Net does.
+    """
+    try:
+        with torch.serialization.safe_globals(NUMPY_IN_CHECKPOINTS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserDataError(f"the checkpoint {path} cannot be used: {reason}") from None
+    if not isinstance(content, dict) or "network_weights" not in content:
+        raise UserDataError(f"{path} is no checkpoint of nnU-Net")
+    return content
+
+
+def seeded(seed: int) -> None:
+    """Fix the random numbers of this process; workers of the augmentation stay random."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+
+
+def resumable(path: Path, on_damage: Callable[[str], None]) -> bool:
+    """Whether a checkpoint exists and can be read; a damaged one is said and passed over."""
+    if not path.is_file():
+        return False
+    try:
+        read_checkpoint(path)
+    except UserDataError as error:
+        on_damage(str(error))
+        return False
+    return True

@@ -1,0 +1,417 @@
+"""Prepare: from snapshots to an nnU-Net dataset, computing only what is new."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+from prefect import task
+from prefect.logging import get_run_logger
+
+from tasks.dicom.cases import Case
+from tasks.dicom.convert import CONVERTER_VERSION, label_map
+from tasks.dicom.image import SeriesVolume, read_series
+from tasks.dicom.reasons import Reason
+from tasks.errors import CaseRejected, ConfigError, UserDataError
+from tasks.ledger.files import digest_of, read_json, whole_file, write_json
+from tasks.ledger.models import ModelRecord, latest_model, load_model
+from tasks.ledger.patients import TEST, PatientTable, extend_patients
+from tasks.ledger.paths import DatasetPaths, DatedName, IterationPaths, dated_folders
+from tasks.ledger.store import Store, image_key, label_key, preprocessed_key
+from tasks.nnunet.dataset import (
+    FILE_ENDING,
+    TrainingCase,
+    dataset_json,
+    preparation_digest,
+    write_preprocessed,
+    write_raw,
+)
+from tasks.nnunet.plan import PLANS_OF_PLANNER, carry_plans, plan_dataset
+from tasks.nnunet.preprocess import preprocess_cases
+from tasks.retries import RETRIED
+from tasks.settings import DatasetSettings, RoiPatterns
+
+
+@dataclass(frozen=True)
+class CaseToConvert:
+    """The files of a case and the keys of what they become."""
+
+    case_id: str
+    files: list[str]
+    image_key: str
+    segmentation: str | None = None
+    segmentation_kind: str | None = None
+    label_key: str | None = None
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """A prepared iteration, as ``iteration.json`` keeps it.
+
+    ``cases`` have ``case_id``, ``patient`` (keyed hash), ``place`` (a fold or ``"test"``),
+    ``image_key`` and ``label_key``. ``digest`` is of everything that decides what is learned.
+    """
+
+    name: str
+    digest: str
+    parent: str | None
+    modality: str
+    structures: list[str]
+    configuration: str
+    plans_name: str
+    preparation: str
+    folds: int
+    cases: list[dict[str, Any]]
+
+    def fold_of_cases(self, fold: int) -> list[dict[str, Any]]:
+        """The validation cases of a fold."""
+        return [case for case in self.cases if case["place"] == fold]
+
+    def training_cases(self) -> list[dict[str, Any]]:
+        """All cases outside the test set."""
+        return [case for case in self.cases if case["place"] != TEST]
+
+    def test_cases(self) -> list[dict[str, Any]]:
+        """The held-out cases."""
+        return [case for case in self.cases if case["place"] == TEST]
+
+
+def to_convert(case: Case, settings: DatasetSettings, rois: RoiPatterns) -> CaseToConvert:
+    """What a case's conversion depends on: its files, and what the user chose."""
+    key = image_key([file.sha256 for file in case.files], CONVERTER_VERSION)
+    files = [str(file.path) for file in case.files]
+    if case.segmentation is None:
+        return CaseToConvert(case.case_id, files, key)
+    choices = {
+        "patterns": rois.root,
+        "strategy": settings.mask_strategy,
+        "several_rois": settings.several_rois,
+    }
+    return CaseToConvert(
+        case.case_id,
+        files,
+        key,
+        str(case.segmentation.path),
+        case.segmentation.header.kind,
+        label_key(key, case.segmentation.sha256, choices),
+    )
+
+
+@task(task_run_name="convert-{chunk}", **RETRIED)
+def convert_cases(
+    dataset_id: str,
+    chunk: int,
+    cases: Sequence[CaseToConvert],
+    settings: DatasetSettings,
+    rois: RoiPatterns,
+) -> list[dict[str, Any]]:
+    """Convert a chunk of cases into the store.
+
+    Returns
+    -------
+    For each case ``case_id``, ``state`` (``done`` or ``rejected``), ``reason`` and ``detail``. A case
+    that fails in whatever way is rejected with a code, and the others go on.
+    """
+    store = Store(DatasetPaths.of(dataset_id).store)
+    outcomes = []
+    for case in cases:
+        outcome: dict[str, Any] = {"case_id": case.case_id, "state": "done", "reason": None, "detail": ""}
+        try:
+            convert_case(case, store, settings, rois)
+        except CaseRejected as error:
+            outcome.update(state="rejected", reason=error.reason, detail=error.detail)
+        except OSError:
+            raise  # the disk, not the case
+        except Exception as error:  # a case that breaks the converter must not stop the others
+            get_run_logger().exception("case %s broke the converter", case.case_id)
+            outcome.update(
+                state="rejected", reason=Reason.UNEXPECTED.value, detail=type(error).__name__
+            )
+        outcomes.append(outcome)
+    return outcomes
+
+
+def convert_case(
+    case: CaseToConvert, store: Store, settings: DatasetSettings, rois: RoiPatterns
+) -> None:
+    """Convert the image and the segmentation of one case, or nothing where the store has both.
+
+    Raises
+    ------
+    CaseRejected
+        With the code of what is wrong with image or segmentation.
+    """
+    assert case.segmentation and case.segmentation_kind and case.label_key
+    label = store.label(case.label_key)
+    if label.is_file() and store.image(case.image_key).is_file():
+        return
+    volume = read_series([Path(file) for file in case.files])
+    labels = label_map(
+        volume,
+        Path(case.segmentation),
+        case.segmentation_kind,
+        rois.root,
+        settings.mask_strategy,
+        settings.several_rois,
+    )
+    _write_image(labels, label)
+    _store_image(volume, case, store)
+
+
+def convert_image(case: CaseToConvert, store: Store) -> None:
+    """Convert the image of one case, or nothing where the store has it; raises as above."""
+    if not store.image(case.image_key).is_file():
+        _store_image(read_series([Path(file) for file in case.files]), case, store)
+
+
+def _store_image(volume: SeriesVolume, case: CaseToConvert, store: Store) -> None:
+    if not store.image(case.image_key).is_file():
+        _write_image(volume.image, store.image(case.image_key))
+
+
+def _write_image(image: sitk.Image, path: Path) -> None:
+    with whole_file(path) as temporary:
+        sitk.WriteImage(image, os.fspath(temporary), useCompression=True, compressionLevel=1)
+
+
+@task(task_run_name="open-iteration", **RETRIED)
+def open_iteration(
+    dataset_id: str,
+    snapshot: DatedName,
+    done: Sequence[tuple[CaseToConvert, str]],
+    settings: DatasetSettings,
+    rois: RoiPatterns,
+) -> tuple[Iteration, bool]:
+    """Give every case its place, and find or begin the iteration of exactly these inputs.
+
+    Parameters
+    ----------
+    done
+        Each converted case with its patient (keyed hash).
+
+    Returns
+    -------
+    The iteration, and whether it was prepared before.
+    """
+    paths = DatasetPaths.of(dataset_id)
+    parent = latest_model(paths)
+    _same_lineage(parent, settings, rois)
+    patients = extend_patients(
+        paths.patients, [patient for _, patient in done], settings.folds, settings.test_share
+    )
+    cases = _placed(done, patients)
+    _every_fold_validates(cases, settings.folds)
+    digest = digest_of(
+        {
+            "cases": cases,
+            "structures": rois.structures,
+            "settings": settings.model_dump(mode="json", exclude={"prediction"}),
+        }
+    )
+    for _, folder in dated_folders(paths.procdata, dataset_id).items():
+        existing = load_iteration(IterationPaths(folder))
+        if existing is not None and existing.digest == digest:
+            return existing, True
+    iteration = Iteration(
+        name=str(_free_name(paths, snapshot)),
+        digest=digest,
+        parent=parent.model_id if parent else None,
+        modality=settings.image_modality,
+        structures=rois.structures,
+        configuration=settings.configuration,
+        plans_name=PLANS_OF_PLANNER[settings.planner],
+        preparation="",
+        folds=settings.folds,
+        cases=cases,
+    )
+    return iteration, False
+
+
+def _placed(
+    done: Sequence[tuple[CaseToConvert, str]], patients: PatientTable
+) -> list[dict[str, Any]]:
+    return sorted(
+        (
+            {
+                "case_id": case.case_id,
+                "patient": patient,
+                "place": patients.place[patient],
+                "image_key": case.image_key,
+                "label_key": case.label_key,
+            }
+            for case, patient in done
+        ),
+        key=lambda row: str(row["case_id"]),
+    )
+
+
+def _every_fold_validates(cases: Sequence[dict[str, Any]], folds: int) -> None:
+    empty = sorted(set(range(folds)) - {case["place"] for case in cases})
+    if empty:
+        raise UserDataError(
+            f"fold {empty[0]} has no labelled case left to validate on: its patients' cases are "
+            "rejected or withdrawn. `iterseg prepare --convert-only` tells why"
+        )
+
+
+def _same_lineage(
+    parent: ModelRecord | None, settings: DatasetSettings, rois: RoiPatterns
+) -> None:
+    """Labels are frozen within a lineage: the same integer means the same structure for ever."""
+    if parent is not None and parent.structures != rois.structures:
+        raise ConfigError(
+            f"the model in use knows the structures {parent.structures}, the ROI file names "
+            f"{rois.structures}. Set the file back, or begin a dataset of its own for the new ones"
+        )
+
+
+def _free_name(paths: DatasetPaths, snapshot: DatedName) -> DatedName:
+    """The snapshot's own name, or the next of its day; a folder that was never finished is free."""
+    name = snapshot
+    while paths.iteration(name).record.is_file():
+        name = name.next()
+    return name
+
+
+@task(task_run_name="plan", **RETRIED)
+def plan_iteration(
+    dataset_id: str, iteration: Iteration, settings: DatasetSettings
+) -> Iteration:
+    """Write nnU-Net's raw dataset and its plans: new ones, or those of the parent, unchanged."""
+    paths = DatasetPaths.of(dataset_id)
+    name = DatedName.parse(iteration.name, dataset_id)
+    assert name is not None
+    at = paths.iteration(name)
+    for folder in (at.raw, at.preprocessed, at.results):
+        # What an interrupted run left; the store keeps the work itself.
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    cases = [_training_case(paths, case) for case in iteration.training_cases()]
+    description = dataset_json(iteration.modality, iteration.structures, len(cases))
+    write_raw(at.raw, cases, description)
+    if iteration.parent is None:
+        plan_dataset(
+            environment=at.environment(),
+            dataset=at.nnunet_dataset,
+            planner=settings.planner,
+            configuration=settings.configuration,
+            overrides=settings.plan_overrides.model_dump(),
+            log=paths.logs / f"{iteration.name}.plan.log",
+        )
+    else:
+        parent = load_iteration(_iteration_of_model(paths, iteration.parent))
+        assert parent is not None, "a model's iteration is never removed"
+        if parent.plans_name != iteration.plans_name:
+            raise ConfigError(
+                f"the model in use was planned by another planner ({parent.plans_name}); plans are "
+                "frozen within a lineage. Set `planner` back"
+            )
+        parent_paths = _iteration_of_model(paths, iteration.parent)
+        carry_plans(parent_paths.preprocessed, at.preprocessed, at.nnunet_dataset, iteration.plans_name)
+        write_json(at.preprocessed / "dataset.json", description)
+    plans = read_json(at.preprocessed / f"{iteration.plans_name}.json")
+    preparation = preparation_digest(plans, iteration.configuration, description)
+    return Iteration(**{**asdict(iteration), "preparation": preparation})
+
+
+def _training_case(paths: DatasetPaths, case: dict[str, Any]) -> TrainingCase:
+    store = Store(paths.store)
+    return TrainingCase(case["case_id"], store.image(case["image_key"]), store.label(case["label_key"]))
+
+
+def _iteration_of_model(paths: DatasetPaths, model_id: str) -> IterationPaths:
+    record = load_model(paths, model_id)
+    # <iteration>/nnUNet_results/<dataset>/<trainer>
+    return IterationPaths((paths.home / record.folder).parents[2])
+
+
+@task(task_run_name="preprocess-{chunk}", **RETRIED)
+def preprocess(
+    dataset_id: str, chunk: int, iteration: Iteration, cases: Sequence[dict[str, Any]]
+) -> int:
+    """Preprocess a chunk of training cases into the store; those it has are left alone."""
+    paths = DatasetPaths.of(dataset_id)
+    at = IterationPaths(paths.procdata / iteration.name)
+    jobs = [
+        {
+            "image": str(_training_case(paths, case).image),
+            "label": str(_training_case(paths, case).label),
+            "folder": str(_stored(paths, iteration, case)),
+        }
+        for case in cases
+    ]
+    preprocess_cases(
+        jobs,
+        plans=at.preprocessed / f"{iteration.plans_name}.json",
+        description=at.preprocessed / "dataset.json",
+        configuration=iteration.configuration,
+        log=paths.logs / f"{iteration.name}.preprocess-{chunk}.log",
+    )
+    return len(jobs)
+
+
+def _stored(paths: DatasetPaths, iteration: Iteration, case: dict[str, Any]) -> Path:
+    key = preprocessed_key(case["image_key"], case["label_key"], iteration.preparation)
+    return Store(paths.store).preprocessed(key)
+
+
+@task(task_run_name="close-iteration", **RETRIED)
+def close_iteration(dataset_id: str, iteration: Iteration) -> None:
+    """Link everything where nnU-Net looks for it, and write the record last."""
+    paths = DatasetPaths.of(dataset_id)
+    at = IterationPaths(paths.procdata / iteration.name)
+    cases = iteration.training_cases()
+    plans = read_json(at.preprocessed / f"{iteration.plans_name}.json")
+    splits = [
+        {
+            "train": [case["case_id"] for case in cases if case["place"] != fold],
+            "val": [case["case_id"] for case in cases if case["place"] == fold],
+        }
+        for fold in range(iteration.folds)
+    ]
+    write_preprocessed(
+        at.preprocessed,
+        plans["configurations"][iteration.configuration]["data_identifier"],
+        [(_training_case(paths, case), _stored(paths, iteration, case)) for case in cases],
+        splits,
+    )
+    write_json(at.record, {"version": 1, **asdict(iteration)})
+
+
+@task(task_run_name="write-converted", **RETRIED)
+def write_converted(
+    dataset_id: str, snapshot: DatedName, done: Sequence[CaseToConvert], settings: DatasetSettings, rois: RoiPatterns
+) -> Path:
+    """``--convert-only``: nnU-Net's raw dataset of all labelled cases and nothing else.
+
+    It lies in ``<iteration>/converted``, so that it is never taken for a prepared iteration.
+    """
+    paths = DatasetPaths.of(dataset_id)
+    folder = paths.iteration(snapshot).root / "converted"
+    shutil.rmtree(folder, ignore_errors=True)
+    store = Store(paths.store)
+    cases = [
+        TrainingCase(case.case_id, store.image(case.image_key), store.label(case.label_key or ""))
+        for case in done
+    ]
+    write_raw(folder, cases, dataset_json(settings.image_modality, rois.structures, len(cases)))
+    return folder
+
+
+def load_iteration(at: IterationPaths) -> Iteration | None:
+    """Read the record of an iteration; None where it was never finished."""
+    if not at.record.is_file():
+        return None
+    content = read_json(at.record)
+    content.pop("version")
+    return Iteration(**content)
+
+
+def image_of(at: IterationPaths, case_id: str) -> Path:
+    """Where nnU-Net finds the image of a training case."""
+    return at.raw / "imagesTr" / f"{case_id}_0000{FILE_ENDING}"

@@ -1,0 +1,79 @@
+"""The report page as a step. (The room is ``review/``; a module of that name could not stand beside it.)"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+import SimpleITK as sitk
+from prefect import task
+
+from tasks.ledger.files import read_json, write_text
+from tasks.ledger.models import ModelRecord, latest_model, load_models
+from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.store import Store
+from tasks.retries import RETRIED
+from tasks.review.montage import montage
+from tasks.review.report import PredictedCase, ReportContent, render
+from tasks.settings import load_dataset_settings, load_rois
+from tasks.state import state_at
+
+
+@task(task_run_name="report", **RETRIED)
+def write_report(dataset_id: str) -> Path:
+    """Write the report page of a dataset: account, learning curve, predictions with pictures."""
+    paths = DatasetPaths.of(dataset_id)
+    settings = load_dataset_settings(paths.config, dataset_id)
+    assembly, _ = state_at(paths, settings)
+    model = latest_model(paths)
+    structures = load_rois(paths.config, dataset_id).structures
+    labelled = [case for case in assembly.images if case.state == "pending"]
+    unlabelled = [case for case in assembly.images if case.reason == "unlabelled"]
+    aside = [c for c in [*assembly.images, *assembly.segmentations] if c.state == "rejected"]
+    content = ReportContent(
+        dataset_id=dataset_id,
+        written=datetime.now().strftime("%Y-%m-%d %H:%M"),
+        in_use=model.model_id if model else None,
+        structures=structures,
+        account={"labelled": len(labelled), "unlabelled": len(unlabelled), "rejected": len(aside)},
+        set_aside=[
+            {"case_id": case.case_id, "reason": case.reason, "detail": case.detail} for case in aside
+        ],
+        models=[asdict(record) for record in load_models(paths)],
+        predictions=_predictions(paths, model, {case.case_id for case in unlabelled}),
+    )
+    write_text(paths.report, render(content))
+    return paths.report
+
+
+def _predictions(
+    paths: DatasetPaths, model: ModelRecord | None, unlabelled: set[str]
+) -> list[PredictedCase]:
+    """What the model in use predicted and nobody has corrected yet."""
+    if model is None or not paths.predictions(model.model_id).is_dir():
+        return []
+    found = []
+    for record_file in sorted(paths.predictions(model.model_id).glob("[!.]*.json")):
+        record = read_json(record_file)
+        image = Store(paths.store).image(record["image_key"])
+        label = record_file.with_suffix(".nii.gz")
+        if record["case_id"] in unlabelled and image.is_file() and label.is_file():
+            found.append(
+                PredictedCase(
+                    record["case_id"],
+                    str(record_file.with_suffix(".seg.dcm").relative_to(paths.home)),
+                    _volumes_ml(label, model.structures),
+                    montage(image, label),
+                )
+            )
+    return found
+
+
+def _volumes_ml(label: Path, structures: list[str]) -> dict[str, float]:
+    image = sitk.ReadImage(str(label))
+    x, y, z = image.GetSpacing()
+    voxels = sitk.GetArrayViewFromImage(image)
+    return {
+        name: float((voxels == n).sum()) * x * y * z / 1000 for n, name in enumerate(structures, start=1)
+    }

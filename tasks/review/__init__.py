@@ -1,0 +1,1 @@
+"""Scores, pictures and the report page: what people look at. Knows neither DICOM nor nnU-Net."""

@@ -1,0 +1,248 @@
+"""What a user chooses: one pydantic model for each kind of file in ``config/``.
+
+``roi_<dataset_id>.yaml``, ``dataset_<dataset_id>.yaml`` and ``clusters/<name>.yaml`` are read here
+and nowhere else. A wrong key or value raises :class:`ConfigError` with the file, the key and what is
+allowed.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    RootModel,
+    ValidationError,
+    field_validator,
+)
+
+from tasks.errors import ConfigError
+
+DATASET_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+RESERVED_STRUCTURES = ("background", "ignore")
+MASK_STRATEGY_NAMES_OF_THE_SEED = {"sparse_mask": "priority"}
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Patterns = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+class RoiPatterns(RootModel[dict[str, Patterns]]):
+    """``roi_<dataset_id>.yaml``: structure → one regular expression or a list of them.
+
+    A pattern must match the whole name of a ROI (RTSTRUCT) or the whole label of a segment (SEG);
+    case does not matter. The order of the file is the order of the labels 1, 2, … and of priority.
+    """
+
+    @field_validator("root")
+    @classmethod
+    def _names_and_patterns(cls, root: dict[str, list[str]]) -> dict[str, list[str]]:
+        if not root:
+            raise ValueError("name at least one structure, such as `GTV: GTV.*`")
+        for structure, patterns in root.items():
+            if not structure.strip() or structure.lower() in RESERVED_STRUCTURES:
+                raise ValueError(f"{structure!r} cannot be the name of a structure")
+            for pattern in patterns:
+                try:
+                    re.compile(pattern)
+                except re.error as error:
+                    raise ValueError(f"{structure}: {pattern!r} is no pattern: {error}") from None
+        return root
+
+    @property
+    def structures(self) -> list[str]:
+        """The structures in the order of the file; label = position + 1."""
+        return list(self.root)
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """Structure → label value, background (0) left out."""
+        return {structure: value for value, structure in enumerate(self.root, start=1)}
+
+
+class PlanOverrides(_Settings):
+    """What replaces nnU-Net's own plan. Leave it out unless you know why."""
+
+    patch_size: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+    batch_size: PositiveInt | None = None
+    features_per_stage: list[PositiveInt] | None = Field(default=None, min_length=3)
+    convolutions_per_stage: PositiveInt | None = None
+
+
+class TrainingSettings(_Settings):
+    """How long and how fast a fold learns, and on what."""
+
+    epochs_first: PositiveInt = 1000
+    epochs_fine_tune: PositiveInt = 150
+    iterations_per_epoch: PositiveInt = 250
+    validation_iterations: PositiveInt = 50
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate_first: PositiveFloat = 1e-2
+    learning_rate_fine_tune: PositiveFloat = 1e-3
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    checkpoint_every_s: PositiveFloat = 300.0
+    augmentation_workers: int | None = Field(default=None, ge=0)
+
+
+class PredictionSettings(_Settings):
+    """How predictions are made."""
+
+    mirroring: bool = True
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+def _modality_list(value: object) -> object:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    return [part.upper() if isinstance(part, str) else part for part in value] if isinstance(value, list) else value
+
+
+class DatasetSettings(_Settings):
+    """``dataset_<dataset_id>.yaml``; every key has a default, and so has the whole file."""
+
+    modalities: Annotated[
+        list[Literal["CT", "MR", "RTSTRUCT", "SEG"]], BeforeValidator(_modality_list)
+    ] = Field(default=["CT", "RTSTRUCT"])
+    mask_strategy: Literal["label_image", "priority"] = "label_image"
+    several_rois: Literal["error", "merge"] = "error"
+    folds: int = Field(default=5, ge=2, le=20)
+    test_share: float = Field(default=0.2, ge=0, le=0.5)
+    configuration: Literal["3d_fullres"] = "3d_fullres"
+    planner: Literal[
+        "ExperimentPlanner", "nnUNetPlannerResEncM", "nnUNetPlannerResEncL", "nnUNetPlannerResEncXL"
+    ] = "ExperimentPlanner"
+    plan_overrides: PlanOverrides = PlanOverrides()
+    training: TrainingSettings = TrainingSettings()
+    prediction: PredictionSettings = PredictionSettings()
+
+    @field_validator("modalities")
+    @classmethod
+    def _one_image_and_its_segmentations(cls, modalities: list[str]) -> list[str]:
+        images = [m for m in modalities if m in ("CT", "MR")]
+        segmentations = [m for m in modalities if m in ("RTSTRUCT", "SEG")]
+        if len(images) != 1 or not segmentations or len(set(modalities)) != len(modalities):
+            raise ValueError("one of CT, MR and at least one of RTSTRUCT, SEG: `CT,RTSTRUCT`")
+        return modalities
+
+    @field_validator("mask_strategy", mode="before")
+    @classmethod
+    def _accept_the_names_of_the_seed(cls, value: object) -> object:
+        return MASK_STRATEGY_NAMES_OF_THE_SEED.get(value, value) if isinstance(value, str) else value
+
+    @property
+    def image_modality(self) -> str:
+        """``CT`` or ``MR``."""
+        return next(m for m in self.modalities if m in ("CT", "MR"))
+
+    @property
+    def segmentation_modalities(self) -> list[str]:
+        """Those of ``RTSTRUCT`` and ``SEG`` that carry labels here."""
+        return [m for m in self.modalities if m in ("RTSTRUCT", "SEG")]
+
+
+class ClusterSettings(_Settings):
+    """``clusters/<name>.yaml``: where folds run. ``local`` is a Dask ``LocalCluster``."""
+
+    kind: Literal["local"] = "local"
+    workers: PositiveInt | Literal["auto"] = "auto"
+    """Folds at a time; ``auto``: one for each GPU, or one for each CPU core where there is none."""
+    memory_limit_gb: PositiveFloat | None = None
+
+
+def load_rois(config_dir: Path, dataset_id: str) -> RoiPatterns:
+    """Read ``roi_<dataset_id>.yaml``; it must exist."""
+    path = config_dir / f"roi_{dataset_id}.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            f"{path} does not exist. Write it: one line for each structure with the pattern of its "
+            "ROI names, such as `GTV: GTV.*`"
+        )
+    return _load(path, RoiPatterns)
+
+
+def load_dataset_settings(config_dir: Path, dataset_id: str) -> DatasetSettings:
+    """Read ``dataset_<dataset_id>.yaml``, or take the defaults where there is none."""
+    path = config_dir / f"dataset_{dataset_id}.yaml"
+    return _load(path, DatasetSettings) if path.is_file() else DatasetSettings()
+
+
+def load_cluster(config_dir: Path, name: str) -> ClusterSettings:
+    """Read ``clusters/<name>.yaml``; ``local`` has defaults and needs no file."""
+    path = config_dir / "clusters" / f"{name}.yaml"
+    if path.is_file():
+        return _load(path, ClusterSettings)
+    if name == "local":
+        return ClusterSettings()
+    known = sorted(p.stem for p in path.parent.glob("*.yaml")) or ["local"]
+    raise ConfigError(f"{path} does not exist. Clusters that do: {', '.join(known)}")
+
+
+def check_dataset_id(dataset_id: str) -> str:
+    """Return the id, or raise :class:`ConfigError`: it becomes part of paths."""
+    if not DATASET_ID.fullmatch(dataset_id):
+        raise ConfigError(
+            f"{dataset_id!r} cannot be a dataset id: letters, digits, - and _ only, 64 at most"
+        )
+    return dataset_id
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _load(path: Path, model: type[Model]) -> Model:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no YAML: {error}") from None
+    try:
+        return model.model_validate({} if content is None else content)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_complaints(path, model, error))) from None
+
+
+def _complaints(path: Path, model: type[BaseModel], error: ValidationError) -> list[str]:
+    lines = []
+    for item in error.errors(include_url=False):
+        key = ".".join(str(part) for part in item["loc"] if part != "root") or "the file"
+        allowed = ""
+        if item["type"] == "extra_forbidden":
+            parent = _model_at(model, item["loc"][:-1])
+            allowed = f"; the keys are {', '.join(parent.model_fields)}"
+        lines.append(f"{path}: {key}: {item['msg']}{allowed}")
+    return lines
+
+
+def _model_at(model: type[BaseModel], keys: tuple[Any, ...]) -> type[BaseModel]:
+    for key in keys:
+        annotation = model.model_fields[key].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        model = annotation
+    return model
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML lets a later key replace an earlier one in silence; here that is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.YAMLError(f"the key {key!r} stands twice{key_node.start_mark}")
+            seen.add(key)
+        return super().construct_mapping(node, deep)

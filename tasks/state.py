@@ -1,0 +1,76 @@
+"""What a dataset is at a date: the ledger's snapshots, read as cases."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from tasks.dicom.cases import Assembly, Case, DicomFile, assemble
+from tasks.dicom.headers import Header
+from tasks.errors import ConfigError, UserDataError
+from tasks.ledger.paths import DatasetPaths, dated_folders
+from tasks.ledger.snapshots import Snapshot, load_snapshots
+from tasks.settings import DatasetSettings
+
+
+def state_at(
+    paths: DatasetPaths, settings: DatasetSettings, day: date | None = None
+) -> tuple[Assembly, Snapshot]:
+    """The cases of a dataset at a date, and the newest snapshot that counts.
+
+    Raises
+    ------
+    UserDataError
+        Where there is no data, or none of that date.
+    """
+    require_dataset(paths)
+    snapshots = load_snapshots(paths, day)
+    if not snapshots:
+        raise UserDataError(
+            f"{paths.dataset_id} has no data{f' up to {day}' if day else ''} in {paths.rawdata}. "
+            f"Run `iterseg ingest {paths.dataset_id} --from FOLDER`"
+        )
+    if day is not None and snapshots[-1].name.day != day:
+        days = sorted({str(snapshot.name.day) for snapshot in load_snapshots(paths)})
+        raise UserDataError(f"{paths.dataset_id} has no snapshot of {day}; it has {', '.join(days)}")
+    files = [
+        DicomFile(snapshot.folder / row.path, row.sha256, Header.from_json(row.header), arrival)
+        for arrival, snapshot in enumerate(snapshots)
+        for row in snapshot.taken
+        if row.header is not None
+    ]
+    assembly = assemble(files, settings.image_modality, settings.segmentation_modalities)
+    return assembly, snapshots[-1]
+
+
+def require_dataset(paths: DatasetPaths) -> None:
+    """Raise :class:`ConfigError` for a dataset that nobody has begun, naming those that exist."""
+    if dated_folders(paths.rawdata, paths.dataset_id):
+        return
+    parent = paths.rawdata.parent
+    known = sorted(p.name for p in parent.iterdir() if p.is_dir()) if parent.is_dir() else []
+    raise ConfigError(
+        f"there is no dataset {paths.dataset_id!r} in {parent}; there are: {', '.join(known) or 'none'}. "
+        f"Run `iterseg ingest {paths.dataset_id} --from FOLDER`"
+    )
+
+
+def case_row(case: Case, image: Path | None = None, label: Path | None = None) -> dict[str, Any]:
+    """A case as users see it in tables and with ``--json``."""
+    return {
+        "case_id": case.case_id,
+        "kind": case.kind,
+        "state": case.state,
+        "reason": case.reason,
+        "detail": case.detail,
+        "image": str(image) if image else None,
+        "label": str(label) if label else None,
+    }
+
+
+def totals(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """How many cases ended how; they add up to the number of rows."""
+    return {
+        state: sum(row["state"] == state for row in rows) for state in ("done", "rejected", "ignored")
+    }

@@ -1,0 +1,247 @@
+"""Train: folds in programs of their own, the ensemble's score on the test set, and ``latest``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+from tasks.errors import UserDataError
+from tasks.ledger.files import digest_of
+from tasks.ledger.models import (
+    ModelRecord,
+    leaked_patients,
+    load_model,
+    load_models,
+    promote,
+    save_model,
+)
+from tasks.ledger.paths import DatasetPaths, DatedName, IterationPaths, dated_folders
+from tasks.ledger.store import Store
+from tasks.nnunet.fold import FoldJob, trained_model_folder
+from tasks.nnunet.fold import train_fold as run_fold
+from tasks.nnunet.predict import predict_batch
+from tasks.nnunet.program import Message
+from tasks.prepare import Iteration, load_iteration
+from tasks.retries import RETRIED
+from tasks.review.scores import dice_of_files, mean_dice
+from tasks.settings import DatasetSettings, TrainingSettings
+
+
+def newest_iteration(paths: DatasetPaths, day: str | None = None) -> Iteration:
+    """The newest prepared iteration, or the newest of a day.
+
+    Raises
+    ------
+    UserDataError
+        Where there is none.
+    """
+    found = [
+        iteration
+        for name, folder in dated_folders(paths.procdata, paths.dataset_id).items()
+        if day is None or str(name.day) == day
+        if (iteration := load_iteration(IterationPaths(folder))) is not None
+    ]
+    if not found:
+        raise UserDataError(
+            f"{paths.dataset_id} has no prepared iteration{f' of {day}' if day else ''}. "
+            f"Run `iterseg prepare {paths.dataset_id}`"
+        )
+    return found[-1]
+
+
+def model_id_of(iteration: Iteration, dataset_id: str) -> str:
+    """A model has the short name of its iteration."""
+    name = DatedName.parse(iteration.name, dataset_id)
+    assert name is not None
+    return name.short
+
+
+def model_of(paths: DatasetPaths, iteration: Iteration) -> ModelRecord | None:
+    """The model that an iteration has already become."""
+    wanted = model_id_of(iteration, paths.dataset_id)
+    return next((record for record in load_models(paths) if record.model_id == wanted), None)
+
+
+def fold_job(
+    paths: DatasetPaths, iteration: Iteration, fold: int, training: TrainingSettings
+) -> FoldJob:
+    """Everything that decides a fold's training.
+
+    Raises
+    ------
+    UserDataError
+        Where the parent's weights have seen a patient that would now validate them.
+    """
+    parent = load_model(paths, iteration.parent) if iteration.parent else None
+    warm_start = None
+    if parent is not None:
+        validation = {fold: [case["patient"] for case in iteration.fold_of_cases(fold)]}
+        leaked = leaked_patients(parent, validation)
+        if leaked:
+            raise UserDataError(
+                f"fold {fold} would be validated on {len(leaked[fold])} patients that model "
+                f"{parent.model_id} or its ancestors were trained on in this fold; the warm start is "
+                f"refused. Was {paths.patients} changed or lost? Restore it from the backup"
+            )
+        warm_start = str(paths.home / parent.folder / f"fold_{fold}" / "checkpoint_final.pth")
+    return FoldJob(
+        dataset=IterationPaths(paths.procdata / iteration.name).nnunet_dataset,
+        plans_name=iteration.plans_name,
+        configuration=iteration.configuration,
+        fold=fold,
+        device=training.device,
+        choices={
+            "epochs": training.epochs_fine_tune if parent else training.epochs_first,
+            "iterations_per_epoch": training.iterations_per_epoch,
+            "validation_iterations": training.validation_iterations,
+            "optimizer": training.optimizer,
+            "learning_rate": (
+                training.learning_rate_fine_tune if parent else training.learning_rate_first
+            ),
+            "checkpoint_every_s": training.checkpoint_every_s,
+        },
+        data=digest_of([iteration.digest, iteration.preparation]),
+        warm_start=warm_start,
+    )
+
+
+@task(task_run_name="fold-{fold}", **RETRIED)
+def train_fold(
+    dataset_id: str, iteration: Iteration, fold: int, training: TrainingSettings, threads: int
+) -> dict[str, Any]:
+    """Train one fold; its progress is an artifact that moves with every epoch."""
+    paths = DatasetPaths.of(dataset_id)
+    at = IterationPaths(paths.procdata / iteration.name)
+    artifact = _progress_artifact(dataset_id, fold)
+
+    def show(message: Message) -> None:
+        if "epoch" in message:
+            done = 100.0 * message["epoch"] / message["of"]
+            update_progress_artifact(artifact, progress=done, description=_epoch_line(message))
+
+    augmentation = training.augmentation_workers
+    environment = {
+        **at.environment(),
+        "OMP_NUM_THREADS": str(threads),
+        "nnUNet_def_n_proc": str(threads),
+        "nnUNet_n_proc_DA": str(max(1, threads - 1) if augmentation is None else augmentation),
+    }
+    result = run_fold(
+        fold_job(paths, iteration, fold, training),
+        environment,
+        trained_model_folder(at.results, iteration.plans_name, iteration.configuration),
+        paths.logs / f"{iteration.name}.fold-{fold}.log",
+        show,
+    )
+    update_progress_artifact(artifact, progress=100.0)
+    return {"fold": fold, **{key: value for key, value in result.items() if key != "job"}}
+
+
+def _progress_artifact(dataset_id: str, fold: int) -> UUID:
+    key = f"fold-{fold}-{dataset_id}".lower().replace("_", "-")
+    artifact = create_progress_artifact(progress=0.0, key=key, description=f"fold {fold} starts")
+    assert isinstance(artifact, UUID)
+    return artifact
+
+
+def _epoch_line(message: Message) -> str:
+    left_s = (message["of"] - message["epoch"]) * message["seconds"]
+    return (
+        f"epoch {message['epoch']} of {message['of']}, loss {message['train_loss']:.3f}, "
+        f"pseudo Dice {message['pseudo_dice']:.3f}, about {left_s / 60:.0f} min left"
+    )
+
+
+@task(task_run_name="test-set", **RETRIED)
+def score_test_set(
+    dataset_id: str, iteration: Iteration, settings: DatasetSettings, threads: int
+) -> list[dict[str, Any]]:
+    """Predict the held-out patients with the ensemble and compare with their labels.
+
+    Returns
+    -------
+    For each case ``case_id`` and ``dice`` (structure → Dice, None where neither has the structure).
+    """
+    paths = DatasetPaths.of(dataset_id)
+    at = IterationPaths(paths.procdata / iteration.name)
+    store = Store(paths.store)
+    cases = iteration.test_cases()
+    outputs = {case["case_id"]: at.root / "test_predictions" / f"{case['case_id']}.nii.gz" for case in cases}
+    failures = predict_batch(
+        [
+            {
+                "case_id": case["case_id"],
+                "image": str(store.image(case["image_key"])),
+                "output": str(outputs[case["case_id"]]),
+            }
+            for case in cases
+        ],
+        model_folder=trained_model_folder(at.results, iteration.plans_name, iteration.configuration),
+        folds=list(range(iteration.folds)),
+        device=settings.prediction.device,
+        mirroring=settings.prediction.mirroring,
+        log=paths.logs / f"{iteration.name}.test.log",
+        threads=threads,
+    )
+    if failures:
+        raise UserDataError(f"the model cannot predict test cases: {failures}")
+    labels = {name: n for n, name in enumerate(iteration.structures, start=1)}
+    return [
+        {
+            "case_id": case["case_id"],
+            "dice": dice_of_files(store.label(case["label_key"]), outputs[case["case_id"]], labels),
+        }
+        for case in cases
+    ]
+
+
+@task(task_run_name="record-model", **RETRIED)
+def record_model(
+    dataset_id: str,
+    iteration: Iteration,
+    folds: Sequence[dict[str, Any]],
+    test_cases: Sequence[dict[str, Any]],
+) -> ModelRecord:
+    """Write the model's record; its ancestry of patients is its parent's and its own."""
+    paths = DatasetPaths.of(dataset_id)
+    at = IterationPaths(paths.procdata / iteration.name)
+    parent = load_model(paths, iteration.parent) if iteration.parent else None
+    folder = trained_model_folder(at.results, iteration.plans_name, iteration.configuration)
+    record = ModelRecord(
+        model_id=model_id_of(iteration, dataset_id),
+        parent=iteration.parent,
+        folder=str(folder.relative_to(paths.home)),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        structures=iteration.structures,
+        seen={str(fold): _seen(iteration, parent, fold) for fold in range(iteration.folds)},
+        checkpoints={str(result["fold"]): result["checkpoint_sha256"] for result in folds},
+        epochs={str(result["fold"]): result["epochs"] for result in folds},
+        cases={
+            "training": len(iteration.training_cases()),
+            "test": len(iteration.test_cases()),
+        },
+        validation_dice={str(result["fold"]): result["validation_dice"] for result in folds},
+        test_dice=mean_dice([case["dice"] for case in test_cases], iteration.structures),
+        test_cases=list(test_cases),
+    )
+    save_model(paths, record)
+    return record
+
+
+def _seen(iteration: Iteration, parent: ModelRecord | None, fold: int) -> list[str]:
+    own = {c["patient"] for c in iteration.training_cases() if c["place"] != fold}
+    return sorted(own | set(parent.seen[str(fold)] if parent else []))
+
+
+@task(task_run_name="promote", **RETRIED)
+def promote_model(dataset_id: str, record: ModelRecord) -> Path:
+    """Point ``latest`` at the model, in one atomic step."""
+    paths = DatasetPaths.of(dataset_id)
+    promote(paths, record)
+    return paths.latest
