@@ -1,11 +1,11 @@
 """Resolve the locks from pyproject.toml: names, versions, hashes, and no addresses.
 
-    make lock
+make lock
 
-    requirements.lock             everything but torch
-    requirements-dev.lock         what tests and checks need besides
-    requirements-torch-cuda.lock  torch as the default index has it, with CUDA
-    requirements-torch-cpu.lock   torch's CPU build, where an index or --find-links offers one
+requirements.lock             everything but torch
+requirements-dev.lock         what tests and checks need besides
+requirements-torch-cuda.lock  torch as the default index has it, with CUDA
+requirements-torch-cpu.lock   torch's CPU build, where an index or --find-links offers one
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OF_TORCH = re.compile(r"(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==")
-COMPILE = (
-    "uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header "
-    "--quiet --upgrade"
-).split()
+COMPILE = [
+    *("uv", "pip", "compile", "--universal", "--python-version", "3.11", "--generate-hashes"),
+    *("--no-annotate", "--no-header", "--quiet", "--upgrade"),
+]
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""In which order: one Prefect flow a stage, and the command line."""

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from tasks.errors import ConfigError, IterSegError
+from tasks.errors import ConfigError, IterSegError, UserDataError
 from tasks.settings import check_dataset_id
 
 app = typer.Typer(
@@ -41,18 +41,16 @@ def ingest(
     verbose: Verbose = False,
 ) -> None:
     """Sort a delivery of DICOM into a dated snapshot. Example: iterseg ingest PM_IASLC --from /incoming"""
+    when = _checked(_day, day, as_json)
+    place = _checked(_delivery, source, as_json)
 
     def run() -> dict[str, Any]:
         from flows.ingest import IngestParameters
         from flows.ingest import ingest as flow
-        from tasks.ingest import check_source
 
-        if source is not None:
-            check_source(source)
-        place = str(source.resolve()) if source else None
-        return flow(IngestParameters(dataset_id=dataset, date=_day(day), source=place))  # type: ignore[arg-type]
+        return flow(IngestParameters(dataset_id=dataset, date=when, source=place))
 
-    _run(dataset, run, as_json, verbose)
+    _run(dataset, run, as_json, verbose, needs_data=source is None)
 
 
 @app.command()
@@ -65,18 +63,17 @@ def prepare(
     verbose: Verbose = False,
 ) -> None:
     """Convert, plan and preprocess. Example: iterseg prepare PM_IASLC"""
+    when = _checked(_day, day, as_json)
 
     def run() -> dict[str, Any]:
         from flows.prepare import PrepareParameters
         from flows.prepare import prepare as flow
 
         return flow(
-            PrepareParameters(
-                dataset_id=dataset, date=_day(day), convert_only=convert_only, cluster=cluster
-            )
+            PrepareParameters(dataset_id=dataset, date=when, convert_only=convert_only, cluster=cluster)
         )
 
-    _run(dataset, run, as_json, verbose)
+    _run(dataset, run, as_json, verbose, cluster)
 
 
 @app.command()
@@ -89,17 +86,15 @@ def train(
     verbose: Verbose = False,
 ) -> None:
     """Train the folds and put the model into use. Example: iterseg train PM_IASLC --folds 0,1"""
+    when, chosen = _checked(_day, day, as_json), _checked(_folds, folds, as_json)
 
     def run() -> dict[str, Any]:
         from flows.train import TrainParameters
         from flows.train import train as flow
 
-        chosen = _folds(folds)
-        return flow(
-            TrainParameters(dataset_id=dataset, date=_day(day), folds=chosen, cluster=cluster)
-        )
+        return flow(TrainParameters(dataset_id=dataset, date=when, folds=chosen, cluster=cluster))
 
-    _run(dataset, run, as_json, verbose)
+    _run(dataset, run, as_json, verbose, cluster)
 
 
 @app.command()
@@ -112,19 +107,15 @@ def predict(
     verbose: Verbose = False,
 ) -> None:
     """Predict unlabelled images as DICOM SEG. Example: iterseg predict PM_IASLC --input /new"""
+    place = _checked(_folder, source, as_json)
 
     def run() -> dict[str, Any]:
         from flows.predict import PredictParameters
         from flows.predict import predict as flow
 
-        if source is not None and not source.is_dir():
-            raise ConfigError(f"--input {source}: there is no such folder")
-        place = str(source.resolve()) if source else None
-        return flow(
-            PredictParameters(dataset_id=dataset, input=place, model=model, cluster=cluster)  # type: ignore[arg-type]
-        )
+        return flow(PredictParameters(dataset_id=dataset, input=place, model=model, cluster=cluster))
 
-    _run(dataset, run, as_json, verbose)
+    _run(dataset, run, as_json, verbose, cluster)
 
 
 @app.command()
@@ -136,13 +127,14 @@ def run(
     verbose: Verbose = False,
 ) -> None:
     """All stages for the latest data, as every night. Example: iterseg run PM_IASLC"""
+    when = _checked(_day, day, as_json)
 
     def run_all() -> dict[str, Any]:
         from flows.iterate import IterateParameters, iterate
 
-        return iterate(IterateParameters(dataset_id=dataset, date=_day(day), cluster=cluster))
+        return iterate(IterateParameters(dataset_id=dataset, date=when, cluster=cluster))
 
-    _run(dataset, run_all, as_json, verbose)
+    _run(dataset, run_all, as_json, verbose, cluster)
 
 
 @app.command()
@@ -156,10 +148,18 @@ def status(dataset: Dataset, as_json: AsJson = False) -> None:
         _fail(error, as_json)
 
 
-def _run(dataset: str, flow: Callable[[], dict[str, Any]], as_json: bool, verbose: bool) -> None:
+def _run(
+    dataset: str,
+    flow: Callable[[], dict[str, Any]],
+    as_json: bool,
+    verbose: bool,
+    cluster: str | None = None,
+    *,
+    needs_data: bool = True,
+) -> None:
     """Run a flow against a Prefect server and print what came out."""
     try:
-        check_dataset_id(dataset)
+        _check(dataset, cluster, needs_data)
         # Nothing phones home, and logs do not stand between the user and the answer.
         os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
         os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -176,18 +176,49 @@ def _run(dataset: str, flow: Callable[[], dict[str, Any]], as_json: bool, verbos
     _print(report, as_json)
 
 
-def _day(text: str | None) -> date | None:
-    if text is None:
-        return None
+def _check(dataset: str, cluster: str | None, needs_data: bool) -> None:
+    """Say what is wrong in the configuration at once, before a server is started for it."""
+    from tasks.ledger.paths import DatasetPaths
+    from tasks.settings import load_cluster, load_dataset_settings, load_rois
+    from tasks.state import require_dataset
+
+    paths = DatasetPaths.of(dataset)
+    load_dataset_settings(paths.config, dataset)
+    if needs_data:
+        require_dataset(paths)
+    if cluster is not None:
+        load_rois(paths.config, dataset)
+        load_cluster(paths.config, cluster)
+
+
+def _checked(check: Callable[[Any], Any], value: Any, as_json: bool) -> Any:
+    try:
+        return None if value is None else check(value)
+    except IterSegError as error:
+        _fail(error, as_json)
+
+
+def _delivery(folder: Path) -> str:
+    _folder(folder, "--from")
+    if not any(path.is_file() for path in folder.rglob("*")):
+        raise UserDataError(f"--from {folder}: the folder holds no files")
+    return str(folder.resolve())
+
+
+def _folder(folder: Path, option: str = "--input") -> str:
+    if not folder.is_dir():
+        raise ConfigError(f"{option} {folder}: there is no such folder")
+    return str(folder.resolve())
+
+
+def _day(text: str) -> date:
     try:
         return datetime.strptime(text, "%Y-%m-%d").date()
     except ValueError:
         raise ConfigError(f"--date {text}: a date is written YYYY-MM-DD") from None
 
 
-def _folds(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
+def _folds(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:

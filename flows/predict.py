@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr
 
 from flows.parameters import ComputeParameters, run_name, show_table
 from tasks.cluster import chunks, task_runner, threads_per_worker, worker_count
+from tasks.convert import to_convert
 from tasks.dicom.cases import Case
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
@@ -22,7 +23,6 @@ from tasks.ledger.lock import dataset_lock
 from tasks.ledger.models import load_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.predict import images_in, predict_cases
-from tasks.prepare import to_convert
 from tasks.progress import progress
 from tasks.report import write_report
 from tasks.settings import DatasetSettings, load_cluster, load_dataset_settings, load_rois
@@ -73,9 +73,7 @@ def predict(parameters: PredictParameters) -> dict[str, Any]:
     }
 
 
-def _images(
-    paths: DatasetPaths, settings: DatasetSettings, parameters: PredictParameters
-) -> list[Case]:
+def _images(paths: DatasetPaths, settings: DatasetSettings, parameters: PredictParameters) -> list[Case]:
     if parameters.input is not None:
         return images_in(Path(parameters.input.get_secret_value()), settings)
     seal_by_hand(paths.dataset_id)

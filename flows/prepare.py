@@ -14,6 +14,7 @@ from pydantic import Field
 
 from flows.parameters import ComputeParameters, run_name, show_table
 from tasks.cluster import chunks, task_runner, worker_count
+from tasks.convert import CaseToConvert, convert_cases, to_convert
 from tasks.dicom.cases import Assembly
 from tasks.errors import UserDataError
 from tasks.ingest import seal_by_hand
@@ -21,13 +22,10 @@ from tasks.ledger.lock import dataset_lock
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
 from tasks.prepare import (
-    CaseToConvert,
     close_iteration,
-    convert_cases,
     open_iteration,
     plan_iteration,
     preprocess,
-    to_convert,
     write_converted,
 )
 from tasks.progress import progress

@@ -14,17 +14,16 @@ from pydantic import Field
 from flows.parameters import ComputeParameters, run_name, show_table
 from tasks.cluster import task_runner, threads_per_worker, worker_count
 from tasks.errors import ConfigError, IterSegError
+from tasks.ledger.iterations import Iteration, newest_iteration
 from tasks.ledger.lock import dataset_lock
 from tasks.ledger.models import ModelRecord, latest_model
 from tasks.ledger.paths import DatasetPaths
-from tasks.prepare import Iteration
 from tasks.progress import progress
 from tasks.report import write_report
 from tasks.settings import ClusterSettings, load_cluster, load_dataset_settings
 from tasks.state import require_dataset
 from tasks.train import (
     model_of,
-    newest_iteration,
     promote_model,
     record_model,
     score_test_set,
@@ -86,11 +85,11 @@ def _train_folds(
     futures = {
         fold: train_fold.submit(paths.dataset_id, iteration, fold, training, threads) for fold in folds
     }
-    outcomes = {
+    outcomes: dict[int, Any] = {
         fold: future.result(raise_on_failure=False)
         for fold, future in progress(futures.items(), "train", len(futures))
     }
-    failed = {fold: error for fold, error in outcomes.items() if isinstance(error, BaseException)}
+    failed = {fold: error for fold, error in outcomes.items() if isinstance(error, Exception)}
     if failed:
         model = latest_model(paths)
         stays = f"`latest` stays at {model.model_id}" if model else "no model is in use"
@@ -102,9 +101,7 @@ def _train_folds(
     return list(outcomes.values())
 
 
-def _report(
-    paths: DatasetPaths, iteration: Iteration, record: ModelRecord, state: str
-) -> dict[str, Any]:
+def _report(paths: DatasetPaths, iteration: Iteration, record: ModelRecord, state: str) -> dict[str, Any]:
     rows = [
         {"fold": fold, "epochs": record.epochs[fold], **{f"dice {k}": v for k, v in dice.items()}}
         for fold, dice in record.validation_dice.items()

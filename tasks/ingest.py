@@ -15,7 +15,7 @@ from prefect import task
 from tasks.dicom.cases import case_id_of
 from tasks.dicom.headers import read_header
 from tasks.dicom.reasons import Reason
-from tasks.errors import CaseRejected, ConfigError, UserDataError
+from tasks.errors import CaseRejected, UserDataError
 from tasks.ledger.files import sha256_of_file, whole_folder
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import (
@@ -70,9 +70,7 @@ def seal_by_hand(dataset_id: str) -> list[dict[str, Any]]:
     for name, folder in unsealed_folders(paths).items():
         rows = describe(files_below(folder), folder, paths)
         seal(folder, rows)
-        reports.append(
-            {"snapshot": str(name), "files": count_states(rows), "reasons": count_reasons(rows)}
-        )
+        reports.append({"snapshot": str(name), "files": count_states(rows), "reasons": count_reasons(rows)})
     return reports
 
 
@@ -89,14 +87,6 @@ def account_of_series(dataset_id: str) -> list[dict[str, Any]]:
             case.settle("done", None)
         rows.append(case_row(case, case.files[0].path.parent, label))
     return rows + [case_row(case, None, case.files[0].path) for case in assembly.segmentations]
-
-
-def check_source(source: Path) -> None:
-    """Say at once, before anything starts, that there is nothing to ingest."""
-    if not source.is_dir():
-        raise ConfigError(f"--from {source}: there is no such folder")
-    if not any(path.is_file() for path in source.rglob("*")):
-        raise UserDataError(f"--from {source}: the folder holds no files")
 
 
 def files_below(folder: Path) -> list[Path]:

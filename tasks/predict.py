@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from prefect import task
 from pydicom.uid import generate_uid
 
+from tasks.convert import CaseToConvert, convert_image
 from tasks.dicom.cases import Case, DicomFile, assemble
 from tasks.dicom.headers import read_header
 from tasks.dicom.image import read_series
@@ -21,7 +22,6 @@ from tasks.ledger.models import ModelRecord
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
 from tasks.nnunet.predict import predict_batch
-from tasks.prepare import CaseToConvert, convert_image
 from tasks.retries import RETRIED
 from tasks.settings import DatasetSettings
 

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import SimpleITK as sitk
 from prefect import task
-from prefect.logging import get_run_logger
 
-from tasks.dicom.cases import Case
-from tasks.dicom.convert import CONVERTER_VERSION, label_map
-from tasks.dicom.image import SeriesVolume, read_series
-from tasks.dicom.reasons import Reason
-from tasks.errors import CaseRejected, ConfigError, UserDataError
-from tasks.ledger.files import digest_of, read_json, whole_file, write_json
+from tasks.convert import CaseToConvert
+from tasks.errors import ConfigError, UserDataError
+from tasks.ledger.files import digest_of, read_json, write_json
+from tasks.ledger.iterations import Iteration, load_iteration
 from tasks.ledger.models import ModelRecord, latest_model, load_model
-from tasks.ledger.patients import TEST, PatientTable, extend_patients
 from tasks.ledger.paths import DatasetPaths, DatedName, IterationPaths, dated_folders
-from tasks.ledger.store import Store, image_key, label_key, preprocessed_key
+from tasks.ledger.patients import PatientTable, extend_patients
+from tasks.ledger.store import Store, preprocessed_key
 from tasks.nnunet.dataset import (
-    FILE_ENDING,
     TrainingCase,
     dataset_json,
     preparation_digest,
@@ -35,148 +29,6 @@ from tasks.nnunet.plan import PLANS_OF_PLANNER, carry_plans, plan_dataset
 from tasks.nnunet.preprocess import preprocess_cases
 from tasks.retries import RETRIED
 from tasks.settings import DatasetSettings, RoiPatterns
-
-
-@dataclass(frozen=True)
-class CaseToConvert:
-    """The files of a case and the keys of what they become."""
-
-    case_id: str
-    files: list[str]
-    image_key: str
-    segmentation: str | None = None
-    segmentation_kind: str | None = None
-    label_key: str | None = None
-
-
-@dataclass(frozen=True)
-class Iteration:
-    """A prepared iteration, as ``iteration.json`` keeps it.
-
-    ``cases`` have ``case_id``, ``patient`` (keyed hash), ``place`` (a fold or ``"test"``),
-    ``image_key`` and ``label_key``. ``digest`` is of everything that decides what is learned.
-    """
-
-    name: str
-    digest: str
-    parent: str | None
-    modality: str
-    structures: list[str]
-    configuration: str
-    plans_name: str
-    preparation: str
-    folds: int
-    cases: list[dict[str, Any]]
-
-    def fold_of_cases(self, fold: int) -> list[dict[str, Any]]:
-        """The validation cases of a fold."""
-        return [case for case in self.cases if case["place"] == fold]
-
-    def training_cases(self) -> list[dict[str, Any]]:
-        """All cases outside the test set."""
-        return [case for case in self.cases if case["place"] != TEST]
-
-    def test_cases(self) -> list[dict[str, Any]]:
-        """The held-out cases."""
-        return [case for case in self.cases if case["place"] == TEST]
-
-
-def to_convert(case: Case, settings: DatasetSettings, rois: RoiPatterns) -> CaseToConvert:
-    """What a case's conversion depends on: its files, and what the user chose."""
-    key = image_key([file.sha256 for file in case.files], CONVERTER_VERSION)
-    files = [str(file.path) for file in case.files]
-    if case.segmentation is None:
-        return CaseToConvert(case.case_id, files, key)
-    choices = {
-        "patterns": rois.root,
-        "strategy": settings.mask_strategy,
-        "several_rois": settings.several_rois,
-    }
-    return CaseToConvert(
-        case.case_id,
-        files,
-        key,
-        str(case.segmentation.path),
-        case.segmentation.header.kind,
-        label_key(key, case.segmentation.sha256, choices),
-    )
-
-
-@task(task_run_name="convert-{chunk}", **RETRIED)
-def convert_cases(
-    dataset_id: str,
-    chunk: int,
-    cases: Sequence[CaseToConvert],
-    settings: DatasetSettings,
-    rois: RoiPatterns,
-) -> list[dict[str, Any]]:
-    """Convert a chunk of cases into the store.
-
-    Returns
-    -------
-    For each case ``case_id``, ``state`` (``done`` or ``rejected``), ``reason`` and ``detail``. A case
-    that fails in whatever way is rejected with a code, and the others go on.
-    """
-    store = Store(DatasetPaths.of(dataset_id).store)
-    outcomes = []
-    for case in cases:
-        outcome: dict[str, Any] = {"case_id": case.case_id, "state": "done", "reason": None, "detail": ""}
-        try:
-            convert_case(case, store, settings, rois)
-        except CaseRejected as error:
-            outcome.update(state="rejected", reason=error.reason, detail=error.detail)
-        except OSError:
-            raise  # the disk, not the case
-        except Exception as error:  # a case that breaks the converter must not stop the others
-            get_run_logger().exception("case %s broke the converter", case.case_id)
-            outcome.update(
-                state="rejected", reason=Reason.UNEXPECTED.value, detail=type(error).__name__
-            )
-        outcomes.append(outcome)
-    return outcomes
-
-
-def convert_case(
-    case: CaseToConvert, store: Store, settings: DatasetSettings, rois: RoiPatterns
-) -> None:
-    """Convert the image and the segmentation of one case, or nothing where the store has both.
-
-    Raises
-    ------
-    CaseRejected
-        With the code of what is wrong with image or segmentation.
-    """
-    assert case.segmentation and case.segmentation_kind and case.label_key
-    label = store.label(case.label_key)
-    if label.is_file() and store.image(case.image_key).is_file():
-        return
-    volume = read_series([Path(file) for file in case.files])
-    labels = label_map(
-        volume,
-        Path(case.segmentation),
-        case.segmentation_kind,
-        rois.root,
-        settings.mask_strategy,
-        settings.several_rois,
-    )
-    _write_image(labels, label)
-    _store_image(volume, case, store)
-
-
-def convert_image(case: CaseToConvert, store: Store) -> None:
-    """Convert the image of one case, or nothing where the store has it; raises as above."""
-    if not store.image(case.image_key).is_file():
-        _store_image(read_series([Path(file) for file in case.files]), case, store)
-
-
-def _store_image(volume: SeriesVolume, case: CaseToConvert, store: Store) -> None:
-    if not store.image(case.image_key).is_file():
-        _write_image(volume.image, store.image(case.image_key))
-
-
-def _write_image(image: sitk.Image, path: Path) -> None:
-    with whole_file(path) as temporary:
-        sitk.WriteImage(image, os.fspath(temporary), useCompression=True, compressionLevel=1)
 
 
 @task(task_run_name="open-iteration", **RETRIED)
@@ -213,7 +65,7 @@ def open_iteration(
             "settings": settings.model_dump(mode="json", exclude={"prediction"}),
         }
     )
-    for _, folder in dated_folders(paths.procdata, dataset_id).items():
+    for folder in dated_folders(paths.procdata, dataset_id).values():
         existing = load_iteration(IterationPaths(folder))
         if existing is not None and existing.digest == digest:
             return existing, True
@@ -232,9 +84,7 @@ def open_iteration(
     return iteration, False
 
 
-def _placed(
-    done: Sequence[tuple[CaseToConvert, str]], patients: PatientTable
-) -> list[dict[str, Any]]:
+def _placed(done: Sequence[tuple[CaseToConvert, str]], patients: PatientTable) -> list[dict[str, Any]]:
     return sorted(
         (
             {
@@ -259,9 +109,7 @@ def _every_fold_validates(cases: Sequence[dict[str, Any]], folds: int) -> None:
         )
 
 
-def _same_lineage(
-    parent: ModelRecord | None, settings: DatasetSettings, rois: RoiPatterns
-) -> None:
+def _same_lineage(parent: ModelRecord | None, settings: DatasetSettings, rois: RoiPatterns) -> None:
     """Labels are frozen within a lineage: the same integer means the same structure for ever."""
     if parent is not None and parent.structures != rois.structures:
         raise ConfigError(
@@ -279,9 +127,7 @@ def _free_name(paths: DatasetPaths, snapshot: DatedName) -> DatedName:
 
 
 @task(task_run_name="plan", **RETRIED)
-def plan_iteration(
-    dataset_id: str, iteration: Iteration, settings: DatasetSettings
-) -> Iteration:
+def plan_iteration(dataset_id: str, iteration: Iteration, settings: DatasetSettings) -> Iteration:
     """Write nnU-Net's raw dataset and its plans: new ones, or those of the parent, unchanged."""
     paths = DatasetPaths.of(dataset_id)
     name = DatedName.parse(iteration.name, dataset_id)
@@ -331,9 +177,7 @@ def _iteration_of_model(paths: DatasetPaths, model_id: str) -> IterationPaths:
 
 
 @task(task_run_name="preprocess-{chunk}", **RETRIED)
-def preprocess(
-    dataset_id: str, chunk: int, iteration: Iteration, cases: Sequence[dict[str, Any]]
-) -> int:
+def preprocess(dataset_id: str, chunk: int, iteration: Iteration, cases: Sequence[dict[str, Any]]) -> int:
     """Preprocess a chunk of training cases into the store; those it has are left alone."""
     paths = DatasetPaths.of(dataset_id)
     at = IterationPaths(paths.procdata / iteration.name)
@@ -385,7 +229,11 @@ def close_iteration(dataset_id: str, iteration: Iteration) -> None:
 
 @task(task_run_name="write-converted", **RETRIED)
 def write_converted(
-    dataset_id: str, snapshot: DatedName, done: Sequence[CaseToConvert], settings: DatasetSettings, rois: RoiPatterns
+    dataset_id: str,
+    snapshot: DatedName,
+    done: Sequence[CaseToConvert],
+    settings: DatasetSettings,
+    rois: RoiPatterns,
 ) -> Path:
     """``--convert-only``: nnU-Net's raw dataset of all labelled cases and nothing else.
 
@@ -401,17 +249,3 @@ def write_converted(
     ]
     write_raw(folder, cases, dataset_json(settings.image_modality, rois.structures, len(cases)))
     return folder
-
-
-def load_iteration(at: IterationPaths) -> Iteration | None:
-    """Read the record of an iteration; None where it was never finished."""
-    if not at.record.is_file():
-        return None
-    content = read_json(at.record)
-    content.pop("version")
-    return Iteration(**content)
-
-
-def image_of(at: IterationPaths, case_id: str) -> Path:
-    """Where nnU-Net finds the image of a training case."""
-    return at.raw / "imagesTr" / f"{case_id}_0000{FILE_ENDING}"

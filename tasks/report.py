@@ -37,9 +37,7 @@ def write_report(dataset_id: str) -> Path:
         in_use=model.model_id if model else None,
         structures=structures,
         account={"labelled": len(labelled), "unlabelled": len(unlabelled), "rejected": len(aside)},
-        set_aside=[
-            {"case_id": case.case_id, "reason": case.reason, "detail": case.detail} for case in aside
-        ],
+        set_aside=[{"case_id": case.case_id, "reason": case.reason, "detail": case.detail} for case in aside],
         models=[asdict(record) for record in load_models(paths)],
         predictions=_predictions(paths, model, {case.case_id for case in unlabelled}),
     )
@@ -47,9 +45,7 @@ def write_report(dataset_id: str) -> Path:
     return paths.report
 
 
-def _predictions(
-    paths: DatasetPaths, model: ModelRecord | None, unlabelled: set[str]
-) -> list[PredictedCase]:
+def _predictions(paths: DatasetPaths, model: ModelRecord | None, unlabelled: set[str]) -> list[PredictedCase]:
     """What the model in use predicted and nobody has corrected yet."""
     if model is None or not paths.predictions(model.model_id).is_dir():
         return []
@@ -74,6 +70,4 @@ def _volumes_ml(label: Path, structures: list[str]) -> dict[str, float]:
     image = sitk.ReadImage(str(label))
     x, y, z = image.GetSpacing()
     voxels = sitk.GetArrayViewFromImage(image)
-    return {
-        name: float((voxels == n).sum()) * x * y * z / 1000 for n, name in enumerate(structures, start=1)
-    }
+    return {name: float((voxels == n).sum()) * x * y * z / 1000 for n, name in enumerate(structures, start=1)}

@@ -23,7 +23,7 @@ def only_transient(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -
         return True
     except OSError as error:
         return error.errno in TRANSIENT_ERRNOS
-    except BaseException:  # noqa: BLE001 - any other failure, cancellation among them, is final
+    except BaseException:
         return False
     return False
 

@@ -109,15 +109,19 @@ class PredictionSettings(_Settings):
 def _modality_list(value: object) -> object:
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",")]
-    return [part.upper() if isinstance(part, str) else part for part in value] if isinstance(value, list) else value
+    return (
+        [part.upper() if isinstance(part, str) else part for part in value]
+        if isinstance(value, list)
+        else value
+    )
 
 
 class DatasetSettings(_Settings):
     """``dataset_<dataset_id>.yaml``; every key has a default, and so has the whole file."""
 
-    modalities: Annotated[
-        list[Literal["CT", "MR", "RTSTRUCT", "SEG"]], BeforeValidator(_modality_list)
-    ] = Field(default=["CT", "RTSTRUCT"])
+    modalities: Annotated[list[Literal["CT", "MR", "RTSTRUCT", "SEG"]], BeforeValidator(_modality_list)] = (
+        Field(default=["CT", "RTSTRUCT"])
+    )
     mask_strategy: Literal["label_image", "priority"] = "label_image"
     several_rois: Literal["error", "merge"] = "error"
     folds: int = Field(default=5, ge=2, le=20)
@@ -195,9 +199,7 @@ def load_cluster(config_dir: Path, name: str) -> ClusterSettings:
 def check_dataset_id(dataset_id: str) -> str:
     """Return the id, or raise :class:`ConfigError`: it becomes part of paths."""
     if not DATASET_ID.fullmatch(dataset_id):
-        raise ConfigError(
-            f"{dataset_id!r} cannot be a dataset id: letters, digits, - and _ only, 64 at most"
-        )
+        raise ConfigError(f"{dataset_id!r} cannot be a dataset id: letters, digits, - and _ only, 64 at most")
     return dataset_id
 
 
@@ -206,7 +208,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def _load(path: Path, model: type[Model]) -> Model:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 - is safe
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no YAML: {error}") from None
     try:

@@ -71,6 +71,4 @@ def case_row(case: Case, image: Path | None = None, label: Path | None = None) -
 
 def totals(rows: list[dict[str, Any]]) -> dict[str, int]:
     """How many cases ended how; they add up to the number of rows."""
-    return {
-        state: sum(row["state"] == state for row in rows) for state in ("done", "rejected", "ignored")
-    }
+    return {state: sum(row["state"] == state for row in rows) for state in ("done", "rejected", "ignored")}

@@ -13,6 +13,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from tasks.errors import UserDataError
 from tasks.ledger.files import digest_of
+from tasks.ledger.iterations import Iteration
 from tasks.ledger.models import (
     ModelRecord,
     leaked_patients,
@@ -21,38 +22,15 @@ from tasks.ledger.models import (
     promote,
     save_model,
 )
-from tasks.ledger.paths import DatasetPaths, DatedName, IterationPaths, dated_folders
+from tasks.ledger.paths import DatasetPaths, DatedName, IterationPaths
 from tasks.ledger.store import Store
 from tasks.nnunet.fold import FoldJob, trained_model_folder
 from tasks.nnunet.fold import train_fold as run_fold
 from tasks.nnunet.predict import predict_batch
 from tasks.nnunet.program import Message
-from tasks.prepare import Iteration, load_iteration
 from tasks.retries import RETRIED
 from tasks.review.scores import dice_of_files, mean_dice
 from tasks.settings import DatasetSettings, TrainingSettings
-
-
-def newest_iteration(paths: DatasetPaths, day: str | None = None) -> Iteration:
-    """The newest prepared iteration, or the newest of a day.
-
-    Raises
-    ------
-    UserDataError
-        Where there is none.
-    """
-    found = [
-        iteration
-        for name, folder in dated_folders(paths.procdata, paths.dataset_id).items()
-        if day is None or str(name.day) == day
-        if (iteration := load_iteration(IterationPaths(folder))) is not None
-    ]
-    if not found:
-        raise UserDataError(
-            f"{paths.dataset_id} has no prepared iteration{f' of {day}' if day else ''}. "
-            f"Run `iterseg prepare {paths.dataset_id}`"
-        )
-    return found[-1]
 
 
 def model_id_of(iteration: Iteration, dataset_id: str) -> str:
@@ -68,9 +46,7 @@ def model_of(paths: DatasetPaths, iteration: Iteration) -> ModelRecord | None:
     return next((record for record in load_models(paths) if record.model_id == wanted), None)
 
 
-def fold_job(
-    paths: DatasetPaths, iteration: Iteration, fold: int, training: TrainingSettings
-) -> FoldJob:
+def fold_job(paths: DatasetPaths, iteration: Iteration, fold: int, training: TrainingSettings) -> FoldJob:
     """Everything that decides a fold's training.
 
     Raises
@@ -101,9 +77,7 @@ def fold_job(
             "iterations_per_epoch": training.iterations_per_epoch,
             "validation_iterations": training.validation_iterations,
             "optimizer": training.optimizer,
-            "learning_rate": (
-                training.learning_rate_fine_tune if parent else training.learning_rate_first
-            ),
+            "learning_rate": (training.learning_rate_fine_tune if parent else training.learning_rate_first),
             "checkpoint_every_s": training.checkpoint_every_s,
         },
         data=digest_of([iteration.digest, iteration.preparation]),

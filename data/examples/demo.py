@@ -74,9 +74,7 @@ def _deliver_images(work: Path, cases: list[Case]) -> dict[str, list[Path]]:
     """Images of the first sixteen arrive on the first day; the held-out ones stay outside."""
     outside = {name for name, _, _ in cases[HELD_OUT]}
     return {
-        name: write_mr_series(
-            image, name, work / ("held-out" if name in outside else "day-1") / name / "MR"
-        )
+        name: write_mr_series(image, name, work / ("held-out" if name in outside else "day-1") / name / "MR")
         for name, image, _ in cases
     }
 
@@ -102,9 +100,7 @@ def _score(
     """Mean Dice of the DICOM SEG files, read back by highdicom, against the truth."""
     answer = _iterseg("predict", DATASET, "--input", str(folder), "--model", model, "--json", quiet=True)
     report: dict[str, Any] = json.loads(answer)
-    volumes = {
-        name: read_series(list(image_files(series[name][0].parent))) for name, _, _ in cases
-    }
+    volumes = {name: read_series(list(image_files(series[name][0].parent))) for name, _, _ in cases}
     predicted = {_series_of(Path(row["label"])): Path(row["label"]) for row in report["cases"]}
     found = []
     for name, _, label in cases:

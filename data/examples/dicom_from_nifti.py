@@ -1,6 +1,6 @@
 """Make DICOM of the example NIfTI files. Voxels are real, headers are made up.
 
-    python data/examples/dicom_from_nifti.py data/examples/hippocampus OUT
+python data/examples/dicom_from_nifti.py data/examples/hippocampus OUT
 """
 
 from __future__ import annotations

@@ -63,9 +63,7 @@ def case_id_of(series_instance_uid: str) -> str:
     return f"case{digest.hexdigest()}"
 
 
-def assemble(
-    files: Sequence[DicomFile], image_kind: str, segmentation_kinds: Sequence[str]
-) -> Assembly:
+def assemble(files: Sequence[DicomFile], image_kind: str, segmentation_kinds: Sequence[str]) -> Assembly:
     """Put files together to cases, every series accounted for.
 
     Parameters
@@ -115,9 +113,7 @@ def _resolve(
     kinds: Sequence[str],
     assembly: Assembly,
 ) -> dict[str, list[DicomFile]]:
-    series_of_instance = {
-        f.header.sop_instance_uid: uid for uid, case in images.items() for f in case.files
-    }
+    series_of_instance = {f.header.sop_instance_uid: uid for uid, case in images.items() for f in case.files}
     frames: dict[str, set[str]] = defaultdict(set)
     for uid, case in images.items():
         for file in case.files:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -60,9 +60,7 @@ def label_map(
         taken = mask & (labels > 0)
         if taken.any() and strategy == "label_image":
             other = list(masks)[int(labels[taken][0]) - 1]
-            raise CaseRejected(
-                Reason.OVERLAP, f"{structure!r} and {other!r} share {int(taken.sum())} voxels"
-            )
+            raise CaseRejected(Reason.OVERLAP, f"{structure!r} and {other!r} share {int(taken.sum())} voxels")
         labels[mask & ~taken] = value
         if not (labels == value).any():
             raise CaseRejected(Reason.EMPTY_MASK, f"{structure!r} covers no voxel of its own")
@@ -79,15 +77,7 @@ def structure_masks(
     several_rois: SeveralRois = "error",
 ) -> dict[str, NDArray[np.bool_]]:
     """The mask of each structure, before any voxel has to choose: (slices, rows, columns)."""
-    if kind == "SEG":
-        read = seg.SegObject(segmentation)
-        names = [segment.name for segment in read.segments]
-        drawn = lambda position: read.mask(read.segments[position], grid)  # noqa: E731
-    else:
-        # A ROI that was named but never drawn is no candidate: "nobody drew it" is the message.
-        rois = [roi for roi in rtstruct.read_rois(segmentation) if roi.contours]
-        names = [roi.name for roi in rois]
-        drawn = lambda position: rtstruct.rasterise(rois[position], grid)  # noqa: E731
+    names, drawn = _drawn(grid, segmentation, kind)
     masks: dict[str, NDArray[np.bool_]] = {}
     for structure, positions in match_rois(names, patterns, several_rois).items():
         mask = np.zeros(grid.shape, dtype=bool)
@@ -97,3 +87,14 @@ def structure_masks(
             raise CaseRejected(Reason.EMPTY_MASK, f"{structure!r} covers no voxel")
         masks[structure] = mask
     return masks
+
+
+def _drawn(grid: Grid, segmentation: Path, kind: str) -> tuple[list[str], Callable[[int], NDArray[np.bool_]]]:
+    """The names of what was drawn, and a function that gives the mask at a position."""
+    if kind == "SEG":
+        read = seg.SegObject(segmentation)
+        names = [segment.name for segment in read.segments]
+        return names, lambda position: read.mask(read.segments[position], grid)
+    # A ROI that was named but never drawn is no candidate: "nobody drew it" is the message.
+    rois = [roi for roi in rtstruct.read_rois(segmentation) if roi.contours]
+    return [roi.name for roi in rois], lambda position: rtstruct.rasterise(rois[position], grid)

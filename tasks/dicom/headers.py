@@ -125,7 +125,7 @@ def _read_without_preamble(path: Path) -> Dataset:
         dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
         if str(dataset.get("SOPClassUID", "")) in KIND_OF_SOP_CLASS:
             return dataset
-    except Exception:  # noqa: BLE001, S110 - forced parsing of arbitrary bytes may raise anything
+    except Exception:  # noqa: S110 - forced parsing of arbitrary bytes may raise anything
         pass
     if looks_like_dicom:
         raise CaseRejected(Reason.UNREADABLE, "it is named like DICOM but holds none")

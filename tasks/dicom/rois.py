@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
@@ -38,7 +37,9 @@ def match_rois(
     CaseRejected
         ``MISSING_ROI``, ``DUPLICATE_ROI`` or ``SEVERAL_ROIS``.
     """
-    matched = dict(_matcher({key: list(value) for key, value in patterns.items()}).match_rois(list(dict.fromkeys(names))))
+    matched = dict(
+        _matcher({key: list(value) for key, value in patterns.items()}).match_rois(list(dict.fromkeys(names)))
+    )
     found: dict[str, list[int]] = {}
     for structure in patterns:
         # A ROI that two patterns of one structure match is listed twice by the matcher.

@@ -22,9 +22,9 @@ from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
 
 CLOSED_TYPES = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
-OFF_SLICE = 0.1
-"""Largest distance of a vertex from its slice, in slice spacings: coordinates are rounded to 0.01 mm
-and better, and a contour further off belongs to no slice."""
+OFF_SLICE = 0.25
+"""Largest distance of a vertex from its slice, in slice spacings: what a slice's own position may be
+off (:data:`tasks.dicom.geometry.EVEN_SLICES`) and its rounding. Further off it belongs to no slice."""
 OUTSIDE_VOXELS = 1.0
 """How far a vertex may lie beyond the centres of the outermost voxels: half a voxel to their edge,
 and half for drawing tools that close a contour just outside the image."""

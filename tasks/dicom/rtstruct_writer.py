@@ -12,16 +12,28 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
+from pydicom.uid import UID, ImplicitVRLittleEndian, RTStructureSetStorage
 from pydicom.valuerep import format_number_as_ds
 
 from tasks.dicom.contours import outlines
 from tasks.dicom.geometry import grid_of
 
 PATIENT_AND_STUDY = (
-    "PatientName PatientID PatientBirthDate PatientSex StudyInstanceUID StudyDate StudyTime StudyID "
-    "AccessionNumber ReferringPhysicianName FrameOfReferenceUID PositionReferenceIndicator"
-).split()
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "FrameOfReferenceUID",
+    "PositionReferenceIndicator",
+)
+"""Copied from the image: a structure set belongs to its patient and study."""
+
 COLOURS = ((220, 50, 47), (38, 139, 210), (133, 153, 0), (181, 137, 0), (211, 54, 130), (42, 161, 152))
 
 
@@ -88,13 +100,13 @@ def _frame(path: Path, slices: Sequence[Dataset], identity: StructureSetIdentity
     source = slices[0]
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = RTStructureSetStorage
-    meta.MediaStorageSOPInstanceUID = identity.sop_instance_uid
+    meta.MediaStorageSOPInstanceUID = UID(identity.sop_instance_uid)
     # An explicit DS ends at 64 kB (PS3.5 7.1.2), some 1,300 points: an outline of a body has more.
     meta.TransferSyntaxUID = ImplicitVRLittleEndian
     dataset = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
     dataset.SpecificCharacterSet = source.get("SpecificCharacterSet") or "ISO_IR 192"
     dataset.SOPClassUID = RTStructureSetStorage
-    dataset.SOPInstanceUID = identity.sop_instance_uid
+    dataset.SOPInstanceUID = UID(identity.sop_instance_uid)
     for keyword in PATIENT_AND_STUDY:
         # Type 2 attributes (PS3.5 7.4) must be there, if empty.
         setattr(dataset, keyword, source.get(keyword, "") if source.get(keyword) is not None else "")

@@ -11,7 +11,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 from highdicom.content import AlgorithmIdentificationSequence
-from highdicom.seg import Segmentation, SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
+from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from highdicom.sr.coding import Code
 from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
@@ -83,9 +83,7 @@ class SegObject:
         return _onto(values.astype(bool), np.asarray(volume.affine), grid, segment.name)
 
 
-def _onto(
-    values: NDArray[np.bool_], affine: NDArray[np.float64], grid: Grid, name: str
-) -> NDArray[np.bool_]:
+def _onto(values: NDArray[np.bool_], affine: NDArray[np.float64], grid: Grid, name: str) -> NDArray[np.bool_]:
     """Put voxels where they belong; highdicom's affine maps (slice, row, column) to the patient."""
     voxels = np.argwhere(values)
     if voxels.size == 0:
@@ -153,9 +151,7 @@ def write_seg(
             source_images=sources,
             pixel_array=masks.astype(np.uint8),
             segmentation_type=SegmentationTypeValues.BINARY,
-            segment_descriptions=[
-                _describe(n, name, identity) for n, name in enumerate(structures, start=1)
-            ],
+            segment_descriptions=[_describe(n, name, identity) for n, name in enumerate(structures, start=1)],
             series_instance_uid=identity.series_instance_uid,
             sop_instance_uid=identity.sop_instance_uid,
             series_number=identity.series_number,

@@ -102,9 +102,7 @@ def promote(paths: DatasetPaths, record: ModelRecord) -> None:
     replace_symlink(paths.latest, paths.home / record.folder)
 
 
-def leaked_patients(
-    parent: ModelRecord, validation: Mapping[int, Iterable[str]]
-) -> dict[int, list[str]]:
+def leaked_patients(parent: ModelRecord, validation: Mapping[int, Iterable[str]]) -> dict[int, list[str]]:
     """Fold → validation patients that the parent's weights of that fold have been trained on."""
     found = {
         fold: sorted(set(patients) & set(parent.seen.get(str(fold), [])))

@@ -1,10 +1,10 @@
 """Where everything of a dataset lies. No other module puts paths together.
 
-    config/roi_<dataset_id>.yaml  dataset_<dataset_id>.yaml  clusters/
-    data/rawdata/<dataset_id>/<YYYY-MM-DD>__<dataset_id>/          a snapshot
-    data/procdata/<dataset_id>/<YYYY-MM-DD>__<dataset_id>/         an iteration
-    data/procdata/<dataset_id>/store/                              cases, addressed by content
-    data/results/<dataset_id>/latest  ledger/  predictions/  report.html
+config/roi_<dataset_id>.yaml  dataset_<dataset_id>.yaml  clusters/
+data/rawdata/<dataset_id>/<YYYY-MM-DD>__<dataset_id>/          a snapshot
+data/procdata/<dataset_id>/<YYYY-MM-DD>__<dataset_id>/         an iteration
+data/procdata/<dataset_id>/store/                              cases, addressed by content
+data/results/<dataset_id>/latest  ledger/  predictions/  report.html
 """
 
 from __future__ import annotations

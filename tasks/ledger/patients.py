@@ -38,9 +38,7 @@ def load_patients(path: Path) -> PatientTable | None:
     return PatientTable(content["folds"], content["patients"])
 
 
-def extend_patients(
-    path: Path, patients: Iterable[str], folds: int, test_share: float
-) -> PatientTable:
+def extend_patients(path: Path, patients: Iterable[str], folds: int, test_share: float) -> PatientTable:
     """Give every patient that is new a place, and keep all others where they are.
 
     New patients are taken in the order of their keyed hash, which is random and cannot be steered.

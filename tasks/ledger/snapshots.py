@@ -128,6 +128,7 @@ class PatientHash:
         self._key = _key(key_file)
 
     def __call__(self, identity: str) -> str:
+        """The hash of an identity, the same for ever under one key."""
         digest = hmac.new(self._key, identity.encode(), sha256).hexdigest()
         return digest[:PATIENT_HASH_DIGITS]
 

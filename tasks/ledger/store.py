@@ -62,7 +62,4 @@ def _key(content: Any) -> str:
 
 def _ordered(choices: Mapping[str, Any]) -> list[Any]:
     """Keep the order of mappings: the order of structures gives their labels."""
-    return [
-        [key, _ordered(value) if isinstance(value, Mapping) else value]
-        for key, value in choices.items()
-    ]
+    return [[key, _ordered(value) if isinstance(value, Mapping) else value] for key, value in choices.items()]

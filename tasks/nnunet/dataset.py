@@ -27,8 +27,11 @@ class TrainingCase:
 
 
 def dataset_json(modality: str, structures: Sequence[str], case_count: int) -> dict[str, Any]:
-    """nnU-Net's ``dataset.json``. The channel's name chooses the normalisation: CT is clipped and
-    scaled by the dataset's intensities, anything else by its own image."""
+    """Content of nnU-Net's ``dataset.json``.
+
+    The channel's name chooses the normalisation: CT is clipped and scaled by the dataset's
+    intensities, anything else by its own image.
+    """
     return {
         "channel_names": {"0": modality},
         "labels": {"background": 0, **{name: n for n, name in enumerate(structures, start=1)}},
@@ -67,14 +70,14 @@ def write_preprocessed(
     """
     for case, stored in cases:
         for suffix in PREPROCESSED_SUFFIXES:
-            link(preprocessed / data_identifier / f"{case.case_id}{suffix}", stored / f"{STORED_CASE}{suffix}")
+            link(
+                preprocessed / data_identifier / f"{case.case_id}{suffix}", stored / f"{STORED_CASE}{suffix}"
+            )
         link(preprocessed / "gt_segmentations" / f"{case.case_id}{FILE_ENDING}", case.label)
     write_json(preprocessed / "splits_final.json", list(splits))
 
 
-def preparation_digest(
-    plans: Mapping[str, Any], configuration: str, description: Mapping[str, Any]
-) -> str:
+def preparation_digest(plans: Mapping[str, Any], configuration: str, description: Mapping[str, Any]) -> str:
     """The digest of all that decides a preprocessed case besides image and label.
 
     The dataset's name changes with each iteration and the number of cases grows; neither counts.

@@ -63,9 +63,7 @@ def _work(job: dict[str, Any]) -> None:
 
     from tasks.nnunet.predictor import Predictor
 
-    predictor = Predictor(
-        job["model_folder"], job["folds"], device=job["device"], mirroring=job["mirroring"]
-    )
+    predictor = Predictor(job["model_folder"], job["folds"], device=job["device"], mirroring=job["mirroring"])
     for number, case in enumerate(job["cases"], start=1):
         try:
             prediction = predictor.predict_label_map(sitk.ReadImage(case["image"]))

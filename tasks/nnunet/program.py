@@ -23,7 +23,7 @@ from tasks.lifeline import PARENT, die_with_parent
 
 MARK = "@iterseg "
 USER_ERROR_EXIT = 3
-LAST_WORDS_LINES = 8
+LAST_WORDS_LINES = 1
 
 NOT_INHERITED = {"MALLOC_TRIM_THRESHOLD_"}
 """Dask's nanny sets it to give memory back early. Training allocates and frees without end: with it an
@@ -80,9 +80,9 @@ def run_program(
     error: Message | None = None
     last: deque[str] = deque(maxlen=LAST_WORDS_LINES)
     try:
-        with log.open("a", encoding="utf-8") as stream:
-            assert process.stdout is not None
-            for line in process.stdout:
+        assert process.stdout is not None
+        with log.open("a", encoding="utf-8") as stream, process.stdout as output:
+            for line in output:
                 stream.write(line)
                 stream.flush()
                 if line.startswith(MARK):
@@ -131,4 +131,3 @@ def serve(work: Callable[[dict[str, Any]], None]) -> None:
 def tell(**message: Any) -> None:
     """Send a message to whoever started this program."""
     print(MARK + json.dumps(message), flush=True)
-

@@ -23,7 +23,7 @@ PLAIN_TRAINER = "nnUNetTrainer"
 """The architecture is the plan's own, so plain nnU-Net can predict with our checkpoints."""
 
 NUMPY_IN_CHECKPOINTS = [
-    np.core.multiarray.scalar if hasattr(np, "core") else np._core.multiarray.scalar,
+    np.float64(0).__reduce__()[0],  # NumPy's constructor of scalars, which has no public name
     np.dtype,
     *(type(np.dtype(name)) for name in ("float32", "float64", "int64")),
 ]
@@ -76,9 +76,7 @@ class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
         try:
             _plain(self.network).load_state_dict(weights)
         except RuntimeError as error:
-            raise UserDataError(
-                f"{checkpoint} does not fit the plans of this iteration: {error}"
-            ) from None
+            raise UserDataError(f"{checkpoint} does not fit the plans of this iteration: {error}") from None
 
     def on_train_start(self) -> None:
         """As nnU-Net; the clock of checkpoints starts."""
@@ -152,7 +150,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(NUMPY_IN_CHECKPOINTS):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or "it ends too early").splitlines()[0]
         raise UserDataError(f"the checkpoint {path} cannot be used: {reason}") from None
     if not isinstance(content, dict) or "network_weights" not in content:
         raise UserDataError(f"{path} is no checkpoint of nnU-Net")

@@ -32,9 +32,7 @@ def montage(image_file: Path, label_file: Path) -> bytes:
     low, high = np.percentile(voxels, GREY_PERCENTILES)
     grey = np.clip((voxels.astype(np.float32) - low) / max(float(high - low), 1e-6), 0, 1) * 255
     dx, dy, _ = image.GetSpacing()
-    tiles = [
-        _tile(grey[k].astype(np.uint8), labels[k], dx, dy) for k in _telling_slices(labels)
-    ]
+    tiles = [_tile(grey[k].astype(np.uint8), labels[k], dx, dy) for k in _telling_slices(labels)]
     sheet = Image.new("RGB", (TILE_PIXELS * len(tiles), TILE_PIXELS))
     for position, tile in enumerate(tiles):
         sheet.paste(tile, (position * TILE_PIXELS, (TILE_PIXELS - tile.height) // 2))

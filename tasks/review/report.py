@@ -148,7 +148,8 @@ def _figure(case: PredictedCase) -> str:
     return (
         f"<figure><img loading=lazy alt='slices of {escape(case.case_id)} with the prediction' "
         f"src='data:image/webp;base64,{picture}'><figcaption><b>{escape(case.case_id)}</b> "
-        f"<span class=muted>{volumes}</span><br><code>{escape(case.segmentation)}</code></figcaption></figure>"
+        f"<span class=muted>{volumes}</span><br><code>{escape(case.segmentation)}</code>"
+        "</figcaption></figure>"
     )
 
 

@@ -23,9 +23,7 @@ def dice(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> float | Non
     return 2 * int((truth & prediction).sum()) / both if both else None
 
 
-def dice_of_files(
-    truth: Path, prediction: Path, labels: Mapping[str, int]
-) -> dict[str, float | None]:
+def dice_of_files(truth: Path, prediction: Path, labels: Mapping[str, int]) -> dict[str, float | None]:
     """Structure → Dice of two label maps (NIfTI) on one grid."""
     truth_map = sitk.GetArrayFromImage(sitk.ReadImage(str(truth)))
     predicted_map = sitk.GetArrayFromImage(sitk.ReadImage(str(prediction)))

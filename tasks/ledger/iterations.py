@@ -1,0 +1,74 @@
+"""Iterations: what was prepared from which cases, and where each patient stood."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.errors import UserDataError
+from tasks.ledger.files import read_json
+from tasks.ledger.paths import DatasetPaths, IterationPaths, dated_folders
+from tasks.ledger.patients import TEST
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """A prepared iteration, as ``iteration.json`` keeps it.
+
+    ``cases`` have ``case_id``, ``patient`` (keyed hash), ``place`` (a fold or ``"test"``),
+    ``image_key`` and ``label_key``. ``digest`` is of everything that decides what is learned.
+    """
+
+    name: str
+    digest: str
+    parent: str | None
+    modality: str
+    structures: list[str]
+    configuration: str
+    plans_name: str
+    preparation: str
+    folds: int
+    cases: list[dict[str, Any]]
+
+    def fold_of_cases(self, fold: int) -> list[dict[str, Any]]:
+        """The validation cases of a fold."""
+        return [case for case in self.cases if case["place"] == fold]
+
+    def training_cases(self) -> list[dict[str, Any]]:
+        """All cases outside the test set."""
+        return [case for case in self.cases if case["place"] != TEST]
+
+    def test_cases(self) -> list[dict[str, Any]]:
+        """The held-out cases."""
+        return [case for case in self.cases if case["place"] == TEST]
+
+
+def load_iteration(at: IterationPaths) -> Iteration | None:
+    """Read the record of an iteration; None where it was never finished."""
+    if not at.record.is_file():
+        return None
+    content = read_json(at.record)
+    content.pop("version")
+    return Iteration(**content)
+
+
+def newest_iteration(paths: DatasetPaths, day: str | None = None) -> Iteration:
+    """The newest prepared iteration, or the newest of a day.
+
+    Raises
+    ------
+    UserDataError
+        Where there is none.
+    """
+    found = [
+        iteration
+        for name, folder in dated_folders(paths.procdata, paths.dataset_id).items()
+        if day is None or str(name.day) == day
+        if (iteration := load_iteration(IterationPaths(folder))) is not None
+    ]
+    if not found:
+        raise UserDataError(
+            f"{paths.dataset_id} has no prepared iteration{f' of {day}' if day else ''}. "
+            f"Run `iterseg prepare {paths.dataset_id}`"
+        )
+    return found[-1]

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests_support import PrefectServer
+
+TESTS = Path(__file__).parent
+SARCOMA = TESTS / "data" / "sarcoma"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty ITERSEG_HOME."""
+    root = tmp_path / "home"
+    (root / "config" / "clusters").mkdir(parents=True)
+    (root / "data").mkdir()
+    monkeypatch.setenv("ITERSEG_HOME", str(root))
+    return root
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A real Prefect server on a free port of loopback, with a home of its own."""
+    with PrefectServer(tmp_path_factory.mktemp("prefect")) as server:
+        yield server
+
+
+@pytest.fixture
+def sarcoma() -> Path:
+    """Three real CTs and two real MRs with RTSTRUCT and reference masks."""
+    return SARCOMA
+
+
+def pytest_configure() -> None:
+    # Nothing that a test starts may call home, and no test sees the user's own Prefect.
+    os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+    os.environ["DO_NOT_TRACK"] = "1"
+    os.environ.pop("PREFECT_API_URL", None)
+    assert sys.version_info >= (3, 11)

@@ -1,0 +1,153 @@
+"""Mistakes of a user: one line that says what is wrong, where, and what to do; no traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from dicom_factory import ball, write_rois, write_series
+from tests_support import PrefectServer, iterseg
+
+SHAPE = (6, 20, 24)
+
+
+@pytest.fixture
+def lab(home: Path) -> Path:
+    """A home with one ingested-by-hand dataset of one labelled CT."""
+    (home / "config" / "roi_D.yaml").write_text("GTV: GTV.*\n")
+    (home / "config" / "dataset_D.yaml").write_text("folds: 2\ntest_share: 0\n")
+    folder = home / "data" / "rawdata" / "D" / "2026-11-20__D"
+    series = write_series(folder / "ct", SHAPE)
+    write_rois(folder / "rt.dcm", series, {"GTV": ball(SHAPE, (3, 8, 8), 3)})
+    (home / "empty").mkdir()
+    (home / "notes").mkdir()
+    (home / "notes" / "a.txt").write_text("no DICOM")
+    return home
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["prepare", "X"], 2, ["no dataset 'X'", "there are: D", "iterseg ingest X"]),
+        (["status", "X"], 2, ["no dataset 'X'"]),
+        (["run", "X"], 2, ["no dataset 'X'"]),
+        (["prepare", "../D"], 2, ["cannot be a dataset id"]),
+        (["prepare", "D", "--date", "yesterday"], 2, ["YYYY-MM-DD"]),
+        (["train", "D", "--folds", "a,b"], 2, ["0,1,2"]),
+        (["train", "D", "--cluster", "moon"], 2, ["moon.yaml does not exist"]),
+        (["ingest", "D", "--from", "{home}/absent"], 2, ["no such folder"]),
+        (["ingest", "D", "--from", "{home}/empty"], 1, ["holds no files"]),
+        (["predict", "D", "--input", "{home}/absent"], 2, ["no such folder"]),
+    ],
+)
+def test_mistakes_that_are_seen_before_anything_starts(
+    lab: Path, arguments: list[str], code: int, words: list[str]
+) -> None:
+    answer = iterseg(lab, *(part.format(home=lab) for part in arguments))
+    assert answer.returncode == code
+    assert len(answer.stderr.strip().splitlines()) == 1, answer.stderr
+    for word in words:
+        assert word in answer.stderr
+    assert answer.stdout == ""
+    assert not (lab / "prefect").exists()
+    assert not (lab / "data" / "procdata").exists()
+
+
+@pytest.mark.parametrize("broken", ["roi_D.yaml", "dataset_D.yaml"])
+def test_a_wrong_file_is_named(lab: Path, broken: str) -> None:
+    (lab / "config" / broken).write_text("folds: {")
+    answer = iterseg(lab, "prepare", "D")
+    assert answer.returncode == 2
+    assert f"{broken} is no YAML" in answer.stderr
+
+
+def test_a_missing_roi_file_is_said_with_what_to_write(lab: Path) -> None:
+    (lab / "config" / "roi_D.yaml").unlink()
+    answer = iterseg(lab, "prepare", "D")
+    assert answer.returncode == 2
+    assert "GTV: GTV.*" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["prepare", "D", "--date", "1999-01-01"], 1, ["no data up to 1999-01-01"]),
+        (["prepare", "D", "--date", "2099-01-01"], 1, ["no snapshot of 2099-01-01", "2026-11-20"]),
+        (["prepare", "D"], 1, ["2 folds need a patient each"]),
+        (["train", "D"], 1, ["no prepared iteration", "iterseg prepare D"]),
+        (["predict", "D"], 1, ["no model yet", "iterseg train D"]),
+        (["predict", "D", "--model", "2020-01-01"], 1, ["no model '2020-01-01'"]),
+    ],
+)
+def test_mistakes_that_the_flow_finds(
+    lab: Path, prefect_server: PrefectServer, arguments: list[str], code: int, words: list[str]
+) -> None:
+    answer = iterseg(lab, *arguments, **prefect_server.environment)
+    assert answer.returncode == code, answer.stderr
+    for word in words:
+        assert word in answer.stderr
+    assert "Traceback" not in answer.stdout + answer.stderr
+    assert not (lab / "data" / "results" / "D" / "latest").exists()
+
+
+def test_a_folder_without_dicom_makes_no_snapshot(lab: Path, prefect_server: PrefectServer) -> None:
+    answer = iterseg(lab, "ingest", "D", "--from", str(lab / "notes"), "--json", **prefect_server.environment)
+    assert answer.returncode == 0
+    assert answer.report["files"]["ignored"] == 1
+    assert answer.report["reasons"] == {"no-dicom": 1}
+    assert answer.report["snapshots"] == ["2026-11-20__D"]
+
+
+def test_no_usable_case_fails_and_says_why(lab: Path, prefect_server: PrefectServer) -> None:
+    """The original prints its errors and exits 0, so that the training starts."""
+    (lab / "config" / "roi_D.yaml").write_text("Heart: heart\n")
+    answer = iterseg(lab, "prepare", "D", "--json", **prefect_server.environment)
+    assert answer.returncode == 1
+    assert answer.report["error"] == "UserDataError"
+    assert "1 missing-roi" in answer.report["message"]
+
+
+def test_convert_only_tells_the_fate_of_every_case(lab: Path, prefect_server: PrefectServer) -> None:
+    folder = lab / "data" / "rawdata" / "D" / "2026-11-20__D"
+    write_series(folder / "unlabelled", SHAPE, name="two", patient="P-2")
+    series = write_series(folder / "bad", SHAPE, name="three", patient="P-3")
+    write_rois(folder / "bad.dcm", series, {"Heart": ball(SHAPE, (3, 8, 8), 3)}, name="bad")
+    lost = write_series(lab / "lost", SHAPE, name="four", patient="P-4")
+    write_rois(folder / "lost.dcm", lost, {"GTV": ball(SHAPE, (3, 8, 8), 3)}, name="lost")
+    answer = iterseg(lab, "prepare", "D", "--convert-only", "--json", **prefect_server.environment)
+    assert answer.returncode == 0, answer.stderr
+    fates = sorted((c["state"], c["reason"] or "") for c in answer.report["cases"])
+    assert fates == [
+        ("done", ""),
+        ("ignored", "unlabelled"),
+        ("rejected", "missing-roi"),
+        ("rejected", "reference-absent"),
+    ]
+    assert answer.report["totals"] == {"done": 1, "rejected": 2, "ignored": 1}
+    for case in answer.report["cases"]:
+        done = case["state"] == "done"
+        assert (case["image"] is not None) == (case["label"] is not None) == done
+        assert not done or (Path(case["image"]).is_file() and Path(case["label"]).is_file())
+    converted = Path(answer.report["converted"])
+    assert len(list((converted / "labelsTr").glob("*.nii.gz"))) == 1
+
+
+@pytest.mark.parametrize("command", [["--help"], ["status", "D"], ["train", "--help"]])
+def test_what_runs_no_flow_loads_neither_prefect_nor_torch(lab: Path, command: list[str]) -> None:
+    """Loading them takes seconds; without them a command answers in under one."""
+    code = (
+        "import sys; from flows.cli import app\n"
+        "try: app(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "print('loaded:', sorted({'prefect', 'torch', 'dask', 'imgtools', 'highdicom'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**__import__("os").environ, "ITERSEG_HOME": str(lab)},
+    )
+    assert "loaded: []" in done.stdout

@@ -1,0 +1,287 @@
+"""The loop on real CTs: two iterations through the command line, against a real Prefect server.
+
+Two patients are annotated and one is not; the third one's annotation arrives later. The network is of
+test size: what is tested is that every part does what it says, not how well it segments.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from dicom_factory import edit
+from tests_support import Answer, PrefectServer, iterseg
+
+from tasks.dicom.headers import read_header
+from tasks.dicom.image import read_series
+from tasks.dicom.seg import SegObject
+
+SARCOMA = Path(__file__).parents[1] / "data" / "sarcoma"
+SETTINGS = """
+folds: 2
+test_share: 0
+plan_overrides:
+  patch_size: [16, 48, 48]
+  batch_size: 2
+  features_per_stage: [8, 16, 32]
+  convolutions_per_stage: 1
+training:
+  epochs_first: 2
+  epochs_fine_tune: 1
+  iterations_per_epoch: 10
+  validation_iterations: 1
+  optimizer: adamw
+  device: cpu
+  augmentation_workers: 0
+prediction: {mirroring: false, device: cpu}
+"""
+PLANTED_ID, PLANTED_NAME = "XYZZY-0815", "Plugh^Xyzzyson"
+
+
+@dataclass
+class Lab:
+    """The home after the loop has run, and what each command said."""
+
+    home: Path
+    server: PrefectServer
+    said: dict[str, Answer]
+
+    @property
+    def data(self) -> Path:
+        return self.home / "data"
+
+    def run(self, *arguments: str) -> Answer:
+        return iterseg(self.home, *arguments, **self.server.environment)
+
+    def iteration(self, name: str) -> Path:
+        return self.data / "procdata" / "STS" / f"{name}__STS"
+
+    def models(self) -> dict[str, Any]:
+        files = (self.data / "results" / "STS" / "ledger" / "models").glob("*.json")
+        return {file.stem: json.loads(file.read_text()) for file in files}
+
+
+def deliver(work: Path, patient: str, *parts: str) -> Path:
+    """Copies of a patient's files, under a made-up identity for one of them."""
+    folder = work / PLANTED_NAME / f"{patient}-{'-'.join(parts)}"
+    for part in parts:
+        shutil.copytree(SARCOMA / patient / "CT" / part, folder / part)
+    if patient == "STS_025":
+        for file in folder.rglob("*.dcm"):
+            edit(file, _plant)
+    return folder
+
+
+def _plant(ds: Any) -> None:
+    ds.PatientID, ds.PatientName = PLANTED_ID, PLANTED_NAME
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, prefect_server: PrefectServer) -> Iterator[Lab]:
+    home, work = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("work")
+    (home / "config").mkdir()
+    (home / "config" / "roi_STS.yaml").write_text("GTV: GTV.*\n")
+    (home / "config" / "dataset_STS.yaml").write_text(SETTINGS)
+    lab = Lab(home, prefect_server, {})
+    for patient in ("STS_002", "STS_019"):
+        deliver(work, patient, "image", "mask")
+    deliver(work, "STS_025", "image")
+    commands = {
+        "ingest 1": ["ingest", "STS", "--from", str(work), "--date", "2026-11-22", "--json"],
+        "run 1": ["run", "STS", "--json"],
+        "run again": ["run", "STS", "--json"],
+    }
+    for name, command in commands.items():
+        lab.said[name] = lab.run(*command)
+        assert lab.said[name].returncode == 0, lab.said[name].stderr
+    second = deliver(tmp_path_factory.mktemp("second"), "STS_025", "mask").parent
+    for name, command in {
+        "ingest 2": ["ingest", "STS", "--from", str(second), "--date", "2026-11-23", "--json"],
+        "run 2": ["run", "STS", "--json"],
+    }.items():
+        lab.said[name] = lab.run(*command)
+        assert lab.said[name].returncode == 0, lab.said[name].stderr
+    yield lab
+
+
+def stages(answer: Answer) -> dict[str, dict[str, Any]]:
+    return {stage["stage"]: stage for stage in answer.report["stages"]}
+
+
+def test_every_file_and_case_is_accounted_for(lab: Lab) -> None:
+    report = lab.said["ingest 1"].report
+    files = sum(1 for p in ("STS_002", "STS_019") for f in (SARCOMA / p / "CT").rglob("*.dcm"))
+    files += len(list((SARCOMA / "STS_025" / "CT" / "image").rglob("*.dcm")))
+    assert report["files"] == {"taken": files, "duplicate": 0, "rejected": 0, "ignored": 0}
+    assert report["totals"] == {"done": 2, "rejected": 0, "ignored": 1}
+
+
+def test_the_first_iteration_trains_from_scratch(lab: Lab) -> None:
+    """The original asserts on missing weights: bool("False") is True."""
+    first = lab.models()["2026-11-22"]
+    assert first["parent"] is None
+    assert set(first["checkpoints"]) == {"0", "1"}
+
+
+def test_labels_given_to_nnunet_equal_the_reference_masks(lab: Lab) -> None:
+    labels = lab.iteration("2026-11-23") / "nnUNet_raw" / "Dataset001_2026-11-23__STS" / "labelsTr"
+    found = sorted(int((sitk.GetArrayFromImage(sitk.ReadImage(str(f))) > 0).sum()) for f in labels.iterdir())
+    references = SARCOMA / "reference_masks"
+    expected = sorted(
+        int((sitk.GetArrayFromImage(sitk.ReadImage(str(f))) > 0).sum())
+        for f in references.glob("*_CT_mask.nii.gz")
+    )
+    assert found == expected
+
+
+def test_latest_is_the_model_folder_with_every_fold_and_no_best_checkpoint(lab: Lab) -> None:
+    """The original takes checkpoint_best, and drops folds beyond the number of its GPUs."""
+    latest = lab.data / "results" / "STS" / "latest"
+    assert latest.is_symlink()
+    assert not latest.readlink().is_absolute()
+    assert "nnUNet_results" in latest.resolve().parts
+    assert lab.home / lab.models()["2026-11-23"]["folder"] == latest.resolve()
+    names = {str(p.relative_to(latest)) for p in latest.rglob("*.pth")}
+    assert names == {"fold_0/checkpoint_final.pth", "fold_1/checkpoint_final.pth"}
+
+
+def test_the_second_iteration_is_warm_with_the_same_plans_and_no_leak(lab: Lab) -> None:
+    models = lab.models()
+    first, second = models["2026-11-22"], models["2026-11-23"]
+    assert second["parent"] == "2026-11-22"
+    assert second["epochs"] == {"0": 1, "1": 1}
+    records = [json.loads((lab.iteration(n) / "iteration.json").read_text()) for n in models]
+    assert len({record["preparation"] for record in records}) == 1
+    for case in json.loads((lab.iteration("2026-11-23") / "iteration.json").read_text())["cases"]:
+        assert case["patient"] not in first["seen"][str(case["place"])]
+        assert case["patient"] not in second["seen"][str(case["place"])]
+
+
+def test_nothing_new_trains_nothing(lab: Lab) -> None:
+    again = stages(lab.said["run again"])
+    assert again["prepare"]["reused"] is True
+    assert again["train"]["state"] == "nothing new"
+    assert set(lab.models()) == {"2026-11-22", "2026-11-23"}
+
+
+def test_the_seg_read_back_is_nnunets_array(lab: Lab) -> None:
+    (row,) = (r for r in stages(lab.said["run 1"])["predict"]["cases"])
+    assert row["state"] == "done"
+    seg = SegObject(Path(row["label"]))
+    images = list((SARCOMA / "STS_025" / "CT" / "image").glob("*.dcm"))
+    volume = read_series(images)
+    predicted = sitk.GetArrayFromImage(sitk.ReadImage(row["label"].replace(".seg.dcm", ".nii.gz")))
+    assert [segment.name for segment in seg.segments] == ["GTV"]
+    np.testing.assert_array_equal(seg.mask(seg.segments[0], volume.grid), predicted == 1)
+    ds = pydicom.dcmread(row["label"])
+    assert ds.ReferencedSeriesSequence[0].SeriesInstanceUID == read_header(images[0], str).series_instance_uid
+    assert ds.PatientID == PLANTED_ID, "a SEG without its patient is lost in a PACS"
+
+
+def test_the_python_api_predicts_what_the_flow_predicted(lab: Lab) -> None:
+    from tasks.nnunet.predictor import Predictor
+
+    (row,) = (r for r in stages(lab.said["run 1"])["predict"]["cases"])
+    folder = lab.home / lab.models()["2026-11-22"]["folder"]
+    predictor = Predictor(folder, device="cpu", mirroring=False)
+    masks = predictor.predict_single_dicom(SARCOMA / "STS_025" / "CT" / "image")
+    stored = sitk.ReadImage(row["label"].replace(".seg.dcm", ".nii.gz"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(masks["GTV"]), sitk.GetArrayFromImage(stored) == 1)
+
+
+def test_plain_nnunet_preprocessing_gives_the_same_arrays(lab: Lab) -> None:
+    """Case by case into the store, or all at once by nnU-Net: equal arrays."""
+    from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    name = "Dataset001_2026-11-22__STS"
+    preprocessed = lab.iteration("2026-11-22") / "nnUNet_preprocessed" / name
+    raw = lab.iteration("2026-11-22") / "nnUNet_raw" / name
+    plans = PlansManager(str(preprocessed / "nnUNetPlans.json"))
+    configuration = plans.get_configuration("3d_fullres")
+    dataset = nnUNetDatasetBlosc2(str(preprocessed / configuration.data_identifier))
+    assert len(dataset.identifiers) == 2
+    for case_id in dataset.identifiers:
+        data, seg, _, _ = dataset.load_case(case_id)
+        expected, expected_seg, _ = configuration.preprocessor_class(verbose=False).run_case(
+            [str(raw / "imagesTr" / f"{case_id}_0000.nii.gz")],
+            str(raw / "labelsTr" / f"{case_id}.nii.gz"),
+            plans,
+            configuration,
+            json.loads((preprocessed / "dataset.json").read_text()),
+        )
+        np.testing.assert_array_equal(data[:], expected.astype(np.float32))
+        np.testing.assert_array_equal(seg[:], expected_seg)
+
+
+def test_runs_have_telling_names_true_states_and_progress(lab: Lab) -> None:
+    flows = lab.server.post("/flow_runs/filter", {"limit": 200})
+    names = {run["name"]: run["state_type"] for run in flows}
+    assert names["train STS 2026-11-23" if "train STS 2026-11-23" in names else _train(names)] == "COMPLETED"
+    tasks = lab.server.post("/task_runs/filter", {"limit": 200})
+    assert {"fold-0", "fold-1", "convert-1", "promote"} <= {run["name"] for run in tasks}
+    artifacts = lab.server.post("/artifacts/filter", {"limit": 200})
+    kinds = {(artifact["type"], artifact["key"]) for artifact in artifacts}
+    assert {("progress", "fold-0-sts"), ("table", "train-sts"), ("table", "ingest-sts")} <= kinds
+
+
+def _train(names: dict[str, str]) -> str:
+    return next(name for name in names if name.startswith("train STS"))
+
+
+def test_no_identity_leaves_the_raw_data(lab: Lab) -> None:
+    """But for the DICOM SEG itself, which carries the patient as every DICOM object must."""
+    needles = [PLANTED_ID.encode(), PLANTED_NAME.encode(), b"Xyzzyson", b"STS_002", b"STS_019"]
+    places = [lab.data / "procdata", lab.data / "results", lab.server.home]
+    for file in (f for place in places for f in place.rglob("*") if f.is_file()):
+        assert not any(needle.decode() in file.name for needle in needles)
+        if file.name.endswith(".seg.dcm"):
+            continue
+        content = file.read_bytes()
+        assert not any(needle in content for needle in needles), file
+    for answer in lab.said.values():
+        assert not any(needle.decode() in answer.stdout + answer.stderr for needle in needles)
+
+
+def test_the_report_shows_both_models(lab: Lab) -> None:
+    page = (lab.data / "results" / "STS" / "report.html").read_text()
+    assert "2026-11-22" in page
+    assert "2026-11-23" in page
+
+
+def test_a_fold_that_fails_fails_the_flow_and_latest_stays(lab: Lab) -> None:
+    """The original ignores the exit codes of its folds and moves latest."""
+    settings = lab.home / "config" / "dataset_STS.yaml"
+    latest = (lab.data / "results" / "STS" / "latest").resolve()
+    settings.write_text(SETTINGS.replace("device: cpu\n  aug", "device: cuda\n  aug"))
+    try:
+        answer = lab.run("run", "STS")
+    finally:
+        settings.write_text(SETTINGS)
+    assert answer.returncode == 1
+    assert "2 of 2 folds failed, `latest` stays at 2026-11-23" in answer.stderr
+    assert "torch sees no GPU" in answer.stderr
+    assert (lab.data / "results" / "STS" / "latest").resolve() == latest
+    runs = lab.server.post("/flow_runs/filter", {"limit": 200})
+    failed = {run["name"].split()[0] for run in runs if run["state_type"] == "FAILED"}
+    assert {"train", "iterate"} <= failed
+
+
+def test_a_folder_that_was_begun_is_not_taken_for_done(lab: Lab) -> None:
+    """The original takes a folder that exists for finished, although it is made first."""
+    begun = lab.data / "procdata" / "STS" / "2026-11-30__STS" / "nnUNet_preprocessed"
+    begun.mkdir(parents=True)
+    try:
+        answer = lab.run("train", "STS", "--date", "2026-11-30")
+        assert answer.returncode == 1
+        assert "no prepared iteration of 2026-11-30" in answer.stderr
+    finally:
+        shutil.rmtree(begun.parent)

@@ -1,0 +1,106 @@
+"""Every series is accounted for, and a segmentation belongs to one image for a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks.dicom.cases import Case, DicomFile, assemble, case_id_of
+from tasks.dicom.headers import Header, Kind
+from tasks.dicom.reasons import Reason
+
+
+def image(series: str, patient: str = "p", kind: Kind = "CT", arrival: int = 0) -> list[DicomFile]:
+    return [
+        DicomFile(
+            Path(f"{series}.{k}"),
+            f"sha-{series}-{k}",
+            Header(kind, f"{series}.{k}", series, "study", f"frame-{series}", patient),
+            arrival,
+        )
+        for k in range(3)
+    ]
+
+
+def segmentation(
+    uid: str,
+    *,
+    series: list[str] | None = None,
+    instances: list[str] | None = None,
+    frame: str = "",
+    patient: str = "p",
+    kind: Kind = "RTSTRUCT",
+    arrival: int = 0,
+) -> DicomFile:
+    header = Header(kind, uid, f"series-{uid}", "study", frame, patient, series or [], instances or [])
+    return DicomFile(Path(uid), f"sha-{uid}", header, arrival)
+
+
+def fate(cases: list[Case]) -> dict[str, tuple[str, str | None]]:
+    return {case.series_instance_uid: (case.state, case.reason) for case in cases}
+
+
+def test_ids_come_from_the_series_and_not_from_its_place() -> None:
+    few = assemble(image("2"), "CT", ["RTSTRUCT"])
+    many = assemble([*image("1"), *image("2"), *image("3")], "CT", ["RTSTRUCT"])
+    assert few.images[0].case_id == many.images[1].case_id == case_id_of("2")
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        {"series": ["1"]},
+        {"series": ["re-exported"], "instances": ["1.0", "1.1"]},
+        {"instances": ["1.2"]},
+        {"frame": "frame-1"},
+    ],
+)
+def test_references_are_resolved_by_series_instances_and_frame(reference: dict[str, list[str]]) -> None:
+    drawn = segmentation("9", **reference)  # type: ignore[arg-type]
+    found = assemble([*image("1"), *image("2"), drawn], "CT", ["RTSTRUCT"])
+    assert fate(found.images) == {"1": ("pending", None), "2": ("ignored", Reason.UNLABELLED)}
+    assert found.images[0].segmentation is drawn
+    assert found.segmentations == []
+
+
+@pytest.mark.parametrize(
+    ("drawn", "state", "reason"),
+    [
+        (segmentation("9", series=["absent"]), "rejected", Reason.REFERENCE_ABSENT),
+        (segmentation("9", series=["absent"], frame="frame-1"), "rejected", Reason.REFERENCE_ABSENT),
+        (segmentation("9"), "rejected", Reason.REFERENCE_ABSENT),
+        (segmentation("9", series=["1", "2"]), "rejected", Reason.REFERENCE_AMBIGUOUS),
+        (segmentation("9", series=["1"], patient="q"), "rejected", Reason.PATIENT_MISMATCH),
+        (segmentation("9", series=["1"], kind="SEG"), "ignored", Reason.OTHER_MODALITY),
+        (segmentation("9", series=["3"]), "rejected", Reason.REFERENCE_ABSENT),
+    ],
+)
+def test_a_segmentation_that_fits_no_image_is_listed(drawn: DicomFile, state: str, reason: Reason) -> None:
+    files = [*image("1"), *image("2"), *image("3", kind="MR"), drawn]
+    found = assemble(files, "CT", ["RTSTRUCT"])
+    assert fate(found.segmentations) == {"series-9": (state, reason)}
+    assert fate(found.images)["1"] == ("ignored", Reason.UNLABELLED)
+    assert fate(found.images)["3"] == ("ignored", Reason.OTHER_MODALITY)
+
+
+def test_the_newest_segmentation_wins() -> None:
+    old, new = segmentation("8", series=["1"]), segmentation("9", series=["1"], arrival=1)
+    for files in ([old, new], [new, old]):
+        found = assemble([*image("1"), *files], "CT", ["RTSTRUCT"])
+        assert found.images[0].segmentation is new
+        assert fate(found.segmentations) == {"series-8": ("ignored", Reason.SUPERSEDED)}
+
+
+def test_two_of_one_date_are_an_error_that_names_both() -> None:
+    """med-imagetools chooses by PYTHONHASHSEED."""
+    drawn = [segmentation("8", series=["1"]), segmentation("9", series=["1"])]
+    found = assemble([*image("1"), *drawn], "CT", ["RTSTRUCT"])
+    assert fate(found.images) == {"1": ("rejected", Reason.SEVERAL_SEGMENTATIONS)}
+    assert found.images[0].detail == "8 and 9 are of one date"
+
+
+def test_a_series_of_two_patients_is_refused() -> None:
+    files = [*image("1", "p")[:2], *image("1", "q")[2:]]
+    found = assemble(files, "CT", ["RTSTRUCT"])
+    assert fate(found.images) == {"1": ("rejected", Reason.PATIENT_MISMATCH)}

@@ -1,0 +1,86 @@
+"""From masks to one label map: exact, and never two structures on a voxel in silence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from dicom_factory import Series, ball, write_rois, write_segments, write_series
+
+from tasks.dicom.convert import label_map
+from tasks.dicom.image import SeriesVolume, read_series
+from tasks.dicom.reasons import Reason
+from tasks.errors import CaseRejected
+
+SHAPE = (6, 20, 24)
+LEFT = ball(SHAPE, (3, 8, 6), 3)
+RIGHT = ball(SHAPE, (3, 10, 17), 4)
+NEAR = ball(SHAPE, (3, 10, 14), 4)
+PATTERNS = {"Left": ["left"], "Right": ["right"]}
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Series:
+    return write_series(tmp_path / "ct", SHAPE)
+
+
+@pytest.fixture
+def volume(series: Series) -> SeriesVolume:
+    return read_series(series.files)
+
+
+@pytest.mark.parametrize("kind", ["RTSTRUCT", "SEG"])
+def test_labels_follow_the_order_of_the_roi_file(
+    tmp_path: Path, series: Series, volume: SeriesVolume, kind: str
+) -> None:
+    expected = LEFT.astype(np.uint8) + 2 * RIGHT.astype(np.uint8)
+    if kind == "SEG":
+        file = write_segments(tmp_path / "s.dcm", series, expected, ["LEFT", "RIGHT"])
+    else:
+        file = write_rois(tmp_path / "s.dcm", series, {"LEFT": LEFT, "RIGHT": RIGHT})
+    image = label_map(volume, file, kind, PATTERNS)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), expected)
+    assert image.GetPixelID() == sitk.sitkUInt8
+    assert image.GetSpacing() == volume.image.GetSpacing()
+    reverse = {"Right": ["right"], "Left": ["left"]}
+    swapped = sitk.GetArrayFromImage(label_map(volume, file, kind, reverse))
+    np.testing.assert_array_equal(swapped, RIGHT.astype(np.uint8) + 2 * LEFT.astype(np.uint8))
+
+
+def test_overlap_is_an_error_and_named(tmp_path: Path, series: Series, volume: SeriesVolume) -> None:
+    file = write_rois(tmp_path / "rt.dcm", series, {"left": RIGHT, "right": NEAR})
+    shared = int((RIGHT & NEAR).sum())
+    with pytest.raises(CaseRejected, match=f"overlap: 'Right' and 'Left' share {shared} voxels"):
+        label_map(volume, file, "RTSTRUCT", PATTERNS)
+
+
+def test_priority_gives_the_voxel_to_the_first(tmp_path: Path, series: Series, volume: SeriesVolume) -> None:
+    file = write_rois(tmp_path / "rt.dcm", series, {"left": RIGHT, "right": NEAR})
+    found = sitk.GetArrayFromImage(label_map(volume, file, "RTSTRUCT", PATTERNS, "priority"))
+    np.testing.assert_array_equal(found == 1, RIGHT)
+    np.testing.assert_array_equal(found == 2, NEAR & ~RIGHT)
+
+
+def test_merged_rois_are_one_structure(tmp_path: Path, series: Series, volume: SeriesVolume) -> None:
+    file = write_rois(tmp_path / "rt.dcm", series, {"GTV1": RIGHT, "GTV2": NEAR})
+    found = label_map(volume, file, "RTSTRUCT", {"GTV": ["GTV.*"]}, several_rois="merge")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found) == 1, RIGHT | NEAR)
+
+
+def test_a_structure_without_a_voxel_is_refused(tmp_path: Path, series: Series, volume: SeriesVolume) -> None:
+    labels = LEFT.astype(np.uint8)
+    file = write_segments(tmp_path / "s.dcm", series, labels, ["left", "right"])
+    with pytest.raises(CaseRejected) as caught:
+        label_map(volume, file, "SEG", PATTERNS)
+    assert caught.value.reason == Reason.EMPTY_MASK
+
+
+def test_a_structure_that_nobody_drew_is_refused(
+    tmp_path: Path, series: Series, volume: SeriesVolume
+) -> None:
+    empty = np.zeros(SHAPE, dtype=bool)
+    file = write_rois(tmp_path / "rt.dcm", series, {"left": LEFT, "right": empty})
+    with pytest.raises(CaseRejected, match="missing-roi: nothing matches 'Right'"):
+        label_map(volume, file, "RTSTRUCT", PATTERNS)

@@ -1,0 +1,91 @@
+"""An image series becomes a volume on its own grid with the very values of its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from dicom_factory import ORIENTATIONS, grid_for, write_series
+
+from tasks.dicom.image import read_series, read_single_series
+from tasks.dicom.reasons import Reason
+from tasks.errors import CaseRejected, UserDataError
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("kind", ["CT", "MR"])
+def test_values_and_geometry_are_those_of_the_files(tmp_path: Path, orientation: str, kind: str) -> None:
+    series = write_series(tmp_path / "s", grid=grid_for((5, 12, 9), orientation), kind=kind)
+    volume = read_series(sorted(series.files))
+    assert volume.image.GetPixelID() == sitk.sitkInt16
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(volume.image), series.voxels)
+    for index in [(0, 0, 0), (8, 11, 4), (3, 1, 2)]:
+        point = volume.image.TransformIndexToPhysicalPoint(index)
+        np.testing.assert_allclose(point, series.grid.to_patient(np.array([index]))[0], atol=1e-4)
+    assert volume.files == series.files
+
+
+def _rescale(slope: float, intercept: float, only: int | None = None) -> Any:
+    def change(k: int, ds: Any) -> None:
+        if only is None or k == only:
+            ds.RescaleSlope, ds.RescaleIntercept = slope, intercept
+
+    return change
+
+
+def test_each_slice_has_its_own_rescale(tmp_path: Path) -> None:
+    """Taken from the first slice alone, the others are wrong in silence."""
+    series = write_series(tmp_path / "s", change=_rescale(2, -5, only=3))
+    expected = series.voxels.astype(int)
+    expected[3] = expected[3] * 2 - 5
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_series(series.files).image), expected)
+
+
+def test_fractions_are_kept(tmp_path: Path) -> None:
+    series = write_series(tmp_path / "s", change=_rescale(0.25, 0.5))
+    image = read_series(series.files).image
+    assert image.GetPixelID() == sitk.sitkFloat32
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), series.voxels * 0.25 + 0.5)
+
+
+def test_values_beyond_16_bits_are_kept(tmp_path: Path) -> None:
+    series = write_series(tmp_path / "s", change=_rescale(100, 0))
+    image = read_series(series.files).image
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), series.voxels.astype(int) * 100)
+
+
+def test_pixels_cut_short_are_refused_without_naming_the_file(tmp_path: Path) -> None:
+    series = write_series(tmp_path / "DOE^JOHN")
+    content = series.files[2].read_bytes()
+    series.files[2].write_bytes(content[:-300])
+    with pytest.raises(CaseRejected) as caught:
+        read_series(series.files)
+    assert caught.value.reason in (Reason.UNREADABLE_PIXELS, Reason.UNREADABLE)
+    assert "DOE" not in str(caught.value)
+
+
+def test_colours_are_refused(tmp_path: Path) -> None:
+    series = write_series(tmp_path / "s", change=lambda _k, ds: setattr(ds, "SamplesPerPixel", 3))
+    with pytest.raises(CaseRejected, match="not-grayscale"):
+        read_series(series.files)
+
+
+def test_a_folder_with_one_series_is_read_whatever_lies_beside_it(tmp_path: Path) -> None:
+    series = write_series(tmp_path / "a" / "b")
+    (tmp_path / "notes.txt").write_text("hello")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_single_series(tmp_path)), series.voxels)
+
+
+def test_of_several_series_none_is_picked_at_random(tmp_path: Path) -> None:
+    write_series(tmp_path / "a", name="one")
+    write_series(tmp_path / "b", name="two")
+    with pytest.raises(UserDataError, match="must hold one CT or MR series"):
+        read_single_series(tmp_path)
+
+
+def test_a_folder_without_images_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserDataError, match="found none"):
+        read_single_series(tmp_path)

@@ -1,0 +1,184 @@
+"""SEG: what was written is read; other frames of the same voxels are found; other grids refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+import pydicom
+import pytest
+from dicom_factory import ORIENTATIONS, Series, grid_for, shapes, write_segments, write_series
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tasks.dicom.geometry import Grid
+from tasks.dicom.reasons import Reason
+from tasks.dicom.seg import SegObject
+from tasks.errors import CaseRejected
+
+SHAPE = (6, 20, 24)
+
+
+@pytest.mark.parametrize("name", shapes(SHAPE))
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_seg_keeps_every_voxel(tmp_path: Path, orientation: str, name: str) -> None:
+    mask = shapes(SHAPE)[name]
+    series = write_series(tmp_path / "ct", grid=grid_for(SHAPE, orientation))
+    seg = SegObject(write_segments(tmp_path / "seg.dcm", series, mask.astype(np.uint8), [name]))
+    np.testing.assert_array_equal(seg.mask(seg.segments[0], series.grid), mask)
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory) -> Series:
+    return write_series(tmp_path_factory.mktemp("ct") / "ct", grid=grid_for(SHAPE, "oblique"))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.001, 0.999))
+def test_random_label_maps_come_back(
+    series: Series, tmp_path_factory: pytest.TempPathFactory, seed: int, share: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(SHAPE) < share) * rng.integers(1, 4, SHAPE)
+    seg = SegObject(
+        write_segments(tmp_path_factory.mktemp("seg") / "seg.dcm", series, labels, ["a", "b", "c"])
+    )
+    for segment in seg.segments:
+        np.testing.assert_array_equal(seg.mask(segment, series.grid), labels == segment.number)
+
+
+def test_an_empty_structure_is_an_empty_mask(tmp_path: Path, series: Series) -> None:
+    seg = SegObject(write_segments(tmp_path / "seg.dcm", series, np.zeros(SHAPE, int), ["nothing"]))
+    assert not seg.mask(seg.segments[0], series.grid).any()
+
+
+def test_a_label_map_segmentation_is_read(tmp_path: Path, series: Series) -> None:
+    labels = np.random.default_rng(0).integers(0, 3, SHAPE).astype(np.uint8)
+    binary = pydicom.dcmread(write_segments(tmp_path / "b.dcm", series, labels, ["a", "b"]))
+    sources = [pydicom.dcmread(file) for file in series.files]
+    hd.seg.Segmentation(
+        sources,
+        labels,
+        hd.seg.SegmentationTypeValues.LABELMAP,
+        [hd.seg.SegmentDescription.from_dataset(item) for item in binary.SegmentSequence],
+        hd.UID(),
+        1,
+        hd.UID(),
+        1,
+        "maker",
+        "model",
+        "1",
+        "1",
+    ).save_as(tmp_path / "l.dcm")
+    seg = SegObject(tmp_path / "l.dcm")
+    for segment in seg.segments:
+        np.testing.assert_array_equal(seg.mask(segment, series.grid), labels == segment.number)
+
+
+def _cropped(grid: Grid) -> tuple[Grid, tuple[slice, ...]]:
+    affine = grid.affine.copy()
+    affine[:3, 3] = grid.to_patient(np.array([[5.0, 4.0, 1.0]]))[0]
+    return Grid((4, 12, 15), affine), (slice(1, 5), slice(4, 16), slice(5, 20))
+
+
+@pytest.mark.parametrize("view", ["cropped", "flipped slices", "reversed"])
+def test_voxels_are_found_wherever_the_frames_lie(series: Series, view: str) -> None:
+    """A SEG may be cropped, or store its frames the other way round."""
+    mask = np.random.default_rng(1).random(SHAPE) < 0.3
+    grid, affine = series.grid, _hd(series.grid)
+    stored: NDArray[np.bool_] = mask
+    if view == "cropped":
+        smaller, crop = _cropped(grid)
+        stored, affine = mask[crop], _hd(smaller)
+        outside = mask.copy()
+        outside[crop] = False
+        mask = mask & ~outside
+    elif view == "flipped slices":
+        stored, affine = mask[::-1], _flipped(affine, (0,))
+    else:
+        stored, affine = mask[::-1, ::-1, ::-1], _flipped(affine, (0, 1, 2))
+    from tasks.dicom.seg import _onto
+
+    np.testing.assert_array_equal(_onto(stored, affine, grid, "roi"), mask)
+
+
+def _hd(grid: Grid) -> NDArray[np.float64]:
+    """The affine of (slice, row, column), as highdicom has it."""
+    affine = grid.affine.copy()
+    affine[:3, :3] = affine[:3, 2::-1]
+    return affine
+
+
+def _flipped(affine: NDArray[np.float64], axes: tuple[int, ...]) -> NDArray[np.float64]:
+    found = affine.copy()
+    for axis in axes:
+        found[:3, 3] += found[:3, axis] * (SHAPE[axis] - 1)
+        found[:3, axis] *= -1
+    return found
+
+
+def _shifted(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    affine[:3, 3] += affine[:3, 1] * 0.4
+    return affine
+
+
+def _coarser(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    affine[:3, 0] *= 2
+    return affine
+
+
+def _finer_by_little(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    affine[:3, 2] *= 1.02
+    return affine
+
+
+def _beyond(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    affine[:3, 3] += affine[:3, 2] * 3
+    return affine
+
+
+@pytest.mark.parametrize("change", [_shifted, _coarser, _finer_by_little, _beyond])
+def test_other_grids_are_refused(
+    series: Series, change: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+) -> None:
+    from tasks.dicom.seg import _onto
+
+    with pytest.raises(CaseRejected) as caught:
+        _onto(np.ones(SHAPE, dtype=bool), change(_hd(series.grid)), series.grid, "roi")
+    assert caught.value.reason == Reason.OTHER_GRID
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.95])
+def test_a_damaged_seg_is_refused(tmp_path: Path, series: Series, keep: float) -> None:
+    file = write_segments(tmp_path / "seg.dcm", series, np.ones(SHAPE, dtype=int), ["a"])
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * keep)])
+    with pytest.raises(CaseRejected) as caught:
+        seg = SegObject(file)
+        seg.mask(seg.segments[0], series.grid)
+    assert caught.value.reason == Reason.UNREADABLE_SEGMENTATION
+
+
+def test_probabilities_are_refused(tmp_path: Path, series: Series) -> None:
+    binary = pydicom.dcmread(write_segments(tmp_path / "b.dcm", series, np.ones(SHAPE, int), ["a"]))
+    hd.seg.Segmentation(
+        [pydicom.dcmread(file) for file in series.files],
+        np.full(SHAPE, 0.4, dtype=np.float32),
+        hd.seg.SegmentationTypeValues.FRACTIONAL,
+        [hd.seg.SegmentDescription.from_dataset(item) for item in binary.SegmentSequence],
+        hd.UID(),
+        1,
+        hd.UID(),
+        1,
+        "maker",
+        "model",
+        "1",
+        "1",
+    ).save_as(tmp_path / "f.dcm")
+    seg = SegObject(tmp_path / "f.dcm")
+    with pytest.raises(CaseRejected) as caught:
+        seg.mask(seg.segments[0], series.grid)
+    assert caught.value.reason == Reason.NOT_BINARY

@@ -1,0 +1,79 @@
+"""Which model is in use, where it comes from, and whom it has seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import UserDataError
+from tasks.ledger.models import (
+    ModelRecord,
+    latest_model,
+    leaked_patients,
+    load_model,
+    load_models,
+    promote,
+    save_model,
+)
+from tasks.ledger.paths import DatasetPaths
+
+
+@pytest.fixture
+def paths(home: Path) -> DatasetPaths:
+    return DatasetPaths(home, "D")
+
+
+def record(model_id: str, parent: str | None = None) -> ModelRecord:
+    return ModelRecord(
+        model_id=model_id,
+        parent=parent,
+        folder=f"data/procdata/D/{model_id}__D/nnUNet_results/x/y",
+        created=f"{model_id}T00:00:00",
+        structures=["GTV"],
+        seen={"0": ["b", "c"], "1": ["a"]},
+        checkpoints={"0": "x", "1": "y"},
+        epochs={"0": 1, "1": 1},
+        cases={"training": 3, "test": 0},
+        validation_dice={"0": {"GTV": 0.5}, "1": {"GTV": None}},
+        test_dice={},
+    )
+
+
+def test_models_are_listed_oldest_first_and_found_by_id(paths: DatasetPaths) -> None:
+    for model_id in ("2026-11-24", "2026-11-23"):
+        save_model(paths, record(model_id))
+    assert [m.model_id for m in load_models(paths)] == ["2026-11-23", "2026-11-24"]
+    assert load_model(paths, "2026-11-24") == record("2026-11-24")
+
+
+def test_promotion_and_going_back_move_latest(paths: DatasetPaths) -> None:
+    first, second = record("2026-11-23"), record("2026-11-24", parent="2026-11-23")
+    for model in (first, second):
+        (paths.home / model.folder).mkdir(parents=True)
+        save_model(paths, model)
+    assert latest_model(paths) is None
+    for model in (first, second, first):
+        promote(paths, model)
+        assert latest_model(paths) == model
+
+
+def test_a_missing_model_is_said_with_those_that_exist(paths: DatasetPaths) -> None:
+    with pytest.raises(UserDataError, match="has no model yet"):
+        load_model(paths)
+    save_model(paths, record("2026-11-23"))
+    with pytest.raises(UserDataError, match="it has: 2026-11-23"):
+        load_model(paths, "2099-01-01")
+
+
+def test_a_latest_that_no_record_names_is_an_error(paths: DatasetPaths) -> None:
+    (paths.home / "elsewhere").mkdir()
+    promote(paths, replace(record("2026-11-23"), folder="elsewhere"))
+    with pytest.raises(UserDataError, match="which no record"):
+        latest_model(paths)
+
+
+def test_a_validation_patient_that_an_ancestor_has_seen_is_found() -> None:
+    assert leaked_patients(record("m"), {0: ["a"], 1: ["b"]}) == {}
+    assert leaked_patients(record("m"), {0: ["a", "c"], 1: ["b"]}) == {0: ["c"]}

@@ -1,0 +1,73 @@
+"""What arrived when."""
+
+from __future__ import annotations
+
+import stat
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import UserDataError
+from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.snapshots import (
+    FileRow,
+    PatientHash,
+    count_states,
+    load_snapshots,
+    next_snapshot_name,
+    seal,
+    unsealed_folders,
+)
+
+
+@pytest.fixture
+def paths(home: Path) -> DatasetPaths:
+    return DatasetPaths(home, "D")
+
+
+def folder(paths: DatasetPaths, name: str, *, sealed: bool) -> None:
+    (paths.rawdata / name).mkdir(parents=True)
+    if sealed:
+        seal(paths.rawdata / name, [FileRow("a", "taken", None, "", "sha", 1, None)])
+
+
+def test_the_state_at_a_date_is_all_that_is_sealed_up_to_it(paths: DatasetPaths) -> None:
+    folder(paths, "2026-11-22__D", sealed=True)
+    folder(paths, "2026-11-23__D", sealed=True)
+    folder(paths, "2026-11-24__D", sealed=False)
+    assert [str(s.name) for s in load_snapshots(paths)] == ["2026-11-22__D", "2026-11-23__D"]
+    assert [str(s.name) for s in load_snapshots(paths, date(2026, 11, 22))] == ["2026-11-22__D"]
+    assert [str(name) for name in unsealed_folders(paths)] == ["2026-11-24__D"]
+
+
+def test_a_second_delivery_of_a_day_makes_its_own(paths: DatasetPaths) -> None:
+    day = date(2026, 11, 23)
+    assert next_snapshot_name(paths, day).short == "2026-11-23"
+    folder(paths, "2026-11-23__D", sealed=True)
+    assert next_snapshot_name(paths, day).short == "2026-11-23.2"
+
+
+def test_a_delivery_cannot_be_dated_before_the_newest(paths: DatasetPaths) -> None:
+    folder(paths, "2026-11-23__D", sealed=True)
+    with pytest.raises(UserDataError, match="cannot be dated 2026-11-22"):
+        next_snapshot_name(paths, date(2026, 11, 22))
+
+
+def test_counts_add_up() -> None:
+    rows = [FileRow("a", state, None, "", "", 0, None) for state in ("taken", "taken", "rejected")]  # type: ignore[arg-type]
+    assert count_states(rows) == {"taken": 2, "duplicate": 0, "rejected": 1, "ignored": 0}
+
+
+def test_patients_are_hashed_with_a_key_that_only_the_owner_reads(tmp_path: Path) -> None:
+    first, again = PatientHash(tmp_path / "a.key"), PatientHash(tmp_path / "a.key")
+    other = PatientHash(tmp_path / "b.key")
+    assert first("DOE^JOHN") == again("DOE^JOHN") != other("DOE^JOHN")
+    assert first("DOE^JOHN") != first("DOE^JANE")
+    assert stat.S_IMODE((tmp_path / "a.key").stat().st_mode) == 0o600
+
+
+def test_a_damaged_key_is_an_error_and_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("abcd")
+    with pytest.raises(UserDataError, match="restore it from the backup"):
+        PatientHash(tmp_path / "key")

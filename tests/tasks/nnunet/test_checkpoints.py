@@ -1,0 +1,63 @@
+"""Checkpoints are whole or not there, and nothing in one is executed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tasks.errors import UserDataError
+from tasks.nnunet.trainer import read_checkpoint, resumable
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch executed",)
+
+
+def content() -> dict[str, object]:
+    return {
+        "network_weights": {"a": torch.zeros(2)},
+        "logging": {"ema": [np.float64(0.5), np.float32(0.1)]},
+        "current_epoch": np.int64(3),
+        "init_args": {"device": torch.device("cpu")},
+    }
+
+
+def test_what_nnunet_writes_is_read(tmp_path: Path) -> None:
+    torch.save(content(), tmp_path / "c.pth")
+    assert read_checkpoint(tmp_path / "c.pth")["logging"]["ema"][0] == 0.5
+
+
+def test_a_checkpoint_that_would_execute_something_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({**content(), "evil": Evil()}, tmp_path / "c.pth")
+    with pytest.raises(UserDataError, match="cannot be used"):
+        read_checkpoint(tmp_path / "c.pth")
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.99])
+def test_a_truncated_checkpoint_is_said_and_not_resumed(tmp_path: Path, keep: float) -> None:
+    file = tmp_path / "c.pth"
+    torch.save(content(), file)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(len(whole) * keep)])
+    said: list[str] = []
+    assert not resumable(file, said.append)
+    assert "cannot be used" in said[0]
+
+
+def test_a_file_that_is_no_checkpoint_is_said(tmp_path: Path) -> None:
+    torch.save([1, 2], tmp_path / "c.pth")
+    with pytest.raises(UserDataError, match="no checkpoint of nnU-Net"):
+        read_checkpoint(tmp_path / "c.pth")
+
+
+def test_no_file_is_nothing_to_resume(tmp_path: Path) -> None:
+    assert not resumable(tmp_path / "absent.pth", print)

@@ -1,0 +1,67 @@
+"""Overrides change what they name, and pooling follows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tasks.errors import ConfigError
+from tasks.nnunet.dataset import dataset_json, preparation_digest
+from tasks.nnunet.plan import apply_overrides
+
+
+def planned() -> dict[str, Any]:
+    return {
+        "batch_size": 2,
+        "patch_size": [128, 128, 128],
+        "spacing": [1.0, 1.0, 1.0],
+        "architecture": {
+            "arch_kwargs": {
+                "n_stages": 6,
+                "features_per_stage": [32, 64, 128, 256, 320, 320],
+                "strides": [[1, 1, 1]] + [[2, 2, 2]] * 5,
+                "kernel_sizes": [[3, 3, 3]] * 6,
+                "n_conv_per_stage": [2] * 6,
+                "n_conv_per_stage_decoder": [2] * 5,
+            }
+        },
+    }
+
+
+def test_nothing_chosen_changes_nothing() -> None:
+    configuration = planned()
+    apply_overrides(configuration, {"patch_size": None, "batch_size": None})
+    assert configuration == planned()
+
+
+def test_a_batch_size_changes_only_the_batch() -> None:
+    configuration = planned()
+    apply_overrides(configuration, {"batch_size": 4})
+    assert configuration == {**planned(), "batch_size": 4}
+
+
+def test_a_small_network_has_pooling_that_fits_its_patch() -> None:
+    configuration = planned()
+    chosen = {"patch_size": [24, 48, 48], "features_per_stage": [8, 16, 32], "convolutions_per_stage": 1}
+    apply_overrides(configuration, chosen)
+    kwargs = configuration["architecture"]["arch_kwargs"]
+    assert configuration["patch_size"] == [24, 48, 48]
+    assert kwargs["n_stages"] == 3
+    assert kwargs["strides"] == [[1, 1, 1], [2, 2, 2], [2, 2, 2]]
+    assert (kwargs["n_conv_per_stage"], kwargs["n_conv_per_stage_decoder"]) == ([1, 1, 1], [1, 1])
+
+
+def test_more_stages_than_the_patch_has_room_for_are_refused() -> None:
+    with pytest.raises(ConfigError, match="features_per_stage names 6"):
+        apply_overrides(planned(), {"patch_size": [8, 8, 8], "features_per_stage": [8] * 6})
+
+
+def test_plans_are_frozen_by_a_digest_that_names_and_counts_do_not_change() -> None:
+    plans = {"dataset_name": "Dataset001_a", "plans_name": "p", "configurations": {"3d_fullres": planned()}}
+    few, many = (dataset_json("CT", ["GTV"], count) for count in (5, 50))
+    digest = preparation_digest(plans, "3d_fullres", few)
+    assert preparation_digest({**plans, "dataset_name": "Dataset001_b"}, "3d_fullres", many) == digest
+    assert preparation_digest(plans, "3d_fullres", dataset_json("CT", ["PTV"], 5)) != digest
+    changed = {**plans, "configurations": {"3d_fullres": {**planned(), "spacing": [2.0, 1.0, 1.0]}}}
+    assert preparation_digest(changed, "3d_fullres", few) != digest

@@ -1,0 +1,105 @@
+"""Programs: what they tell, how they fail, and that none outlives who started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import ConfigError, ExternalToolError, UserDataError
+from tasks.nnunet.program import run_program
+
+PROGRAM = """
+import os, sys, time
+from tasks.errors import ConfigError, UserDataError
+from tasks.nnunet.program import serve, tell
+
+def work(job):
+    print("working on", job["what"])
+    tell(environment=os.environ.get("GIVEN"), trim=os.environ.get("MALLOC_TRIM_THRESHOLD_"))
+    match job["what"]:
+        case "data": raise UserDataError("mend the data")
+        case "config": raise ConfigError("mend the file")
+        case "bug": raise RuntimeError("a bug")
+        case "exit": os._exit(7)
+        case "killed": os.kill(os.getpid(), 9)
+        case "sleep":
+            tell(pid=os.getpid())
+            time.sleep(60)
+
+serve(work)
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "a_test_program.py").write_text(PROGRAM)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return "a_test_program"
+
+
+def test_messages_are_heard_and_the_rest_is_logged(program: str, tmp_path: Path) -> None:
+    heard: list[dict[str, object]] = []
+    log = tmp_path / "logs" / "x.log"
+    run_program(program, {"what": "nothing"}, log, {"GIVEN": "yes"}, heard.append)
+    assert heard == [{"environment": "yes", "trim": None}]
+    assert "working on nothing" in log.read_text()
+
+
+def test_dasks_memory_setting_is_not_inherited(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With it training takes twice as long."""
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
+    heard: list[dict[str, object]] = []
+    run_program(program, {"what": "nothing"}, tmp_path / "log", {}, heard.append)
+    assert heard[0]["trim"] is None
+
+
+@pytest.mark.parametrize(("what", "kind"), [("data", UserDataError), ("config", ConfigError)])
+def test_a_users_mistake_stays_one(program: str, tmp_path: Path, what: str, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match="^mend the"):
+        run_program(program, {"what": what}, tmp_path / "log")
+
+
+@pytest.mark.parametrize(
+    ("what", "words"), [("bug", "exit code 1"), ("exit", "exit code 7"), ("killed", "signal 9")]
+)
+def test_a_failure_names_command_status_and_log(program: str, tmp_path: Path, what: str, words: str) -> None:
+    with pytest.raises(ExternalToolError, match=words) as caught:
+        run_program(program, {"what": what}, tmp_path / "log")
+    assert str(tmp_path / "log") in str(caught.value)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+
+
+def test_a_program_dies_with_its_parent(program: str, tmp_path: Path) -> None:
+    """A killed worker must not leave a training behind that writes the same checkpoints."""
+    code = (
+        "import sys; from pathlib import Path; from tasks.nnunet.program import run_program\n"
+        "run_program('a_test_program', {'what': 'sleep'}, Path(sys.argv[1]), "
+        "on_message=lambda m: print(m.get('pid', ''), flush=True))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        pid = int(parent.stdout.readline())
+        assert alive(pid)
+        parent.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(pid)

@@ -1,0 +1,113 @@
+"""Scores, pictures and the report page."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from bs4 import BeautifulSoup
+from PIL import Image
+
+from tasks.review.montage import TILE_PIXELS, montage
+from tasks.review.report import PredictedCase, ReportContent, render
+from tasks.review.scores import dice, dice_of_files, mean_dice
+
+BOX = np.zeros((4, 4, 4), dtype=bool)
+BOX[:2] = True
+NONE = np.zeros_like(BOX)
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "expected"),
+    [(BOX, BOX, 1.0), (BOX, ~BOX, 0.0), (BOX, ~NONE, 2 / 3), (NONE, BOX, 0.0), (NONE, NONE, None)],
+)
+def test_dice(truth: np.ndarray, prediction: np.ndarray, expected: float | None) -> None:
+    assert dice(truth, prediction) == (None if expected is None else pytest.approx(expected))
+
+
+def test_masks_of_different_shape_are_a_mistake() -> None:
+    with pytest.raises(ValueError, match="differ in shape"):
+        dice(BOX, BOX[:2])
+
+
+def test_the_mean_leaves_out_what_is_not_defined() -> None:
+    cases = [{"a": 1.0, "b": None}, {"a": 0.5, "b": None}]
+    assert mean_dice(cases, ["a", "b"]) == {"a": 0.75, "b": None}
+    assert mean_dice([], ["a"]) == {}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    rng = np.random.default_rng(0)
+    image = sitk.GetImageFromArray(rng.integers(0, 100, (10, 30, 20)).astype(np.int16))
+    labels = np.zeros((10, 30, 20), dtype=np.uint8)
+    labels[3:8, 10:20, 5:12] = 1
+    labels[3:8, 20:25, 5:12] = 2
+    label = sitk.GetImageFromArray(labels)
+    for picture in (image, label):
+        picture.SetSpacing((1.0, 2.0, 3.0))
+    sitk.WriteImage(image, str(tmp_path / "i.nii.gz"))
+    sitk.WriteImage(label, str(tmp_path / "l.nii.gz"))
+    return tmp_path / "i.nii.gz", tmp_path / "l.nii.gz"
+
+
+def test_dice_of_files(files: tuple[Path, Path]) -> None:
+    _, label = files
+    assert dice_of_files(label, label, {"a": 1, "b": 2, "c": 3}) == {"a": 1.0, "b": 1.0, "c": None}
+
+
+def test_a_montage_shows_the_structures_in_their_colours(files: tuple[Path, Path]) -> None:
+    picture = Image.open(io.BytesIO(montage(*files))).convert("RGB")
+    assert picture.format is None or picture.size[1] == TILE_PIXELS
+    pixels = np.asarray(picture).astype(int)
+    red = (pixels[..., 0] - pixels[..., 2] > 80).sum()
+    blue = (pixels[..., 2] - pixels[..., 0] > 80).sum()
+    assert red > 100
+    assert blue > 100
+
+
+def content(**changes: object) -> ReportContent:
+    model = {
+        "model_id": "2026-11-23",
+        "parent": None,
+        "cases": {"training": 6, "test": 2},
+        "test_dice": {"GTV": 0.8},
+        "validation_dice": {"0": {"GTV": 0.7}, "1": {"GTV": 0.9}},
+    }
+    later = {**model, "model_id": "2026-11-24", "parent": "2026-11-23", "test_dice": {"GTV": 0.9}}
+    values: dict[str, object] = {
+        "dataset_id": "D",
+        "written": "2026-11-24 06:00",
+        "in_use": "2026-11-24",
+        "structures": ["GTV"],
+        "account": {"labelled": 8, "unlabelled": 2},
+        "set_aside": [{"case_id": "case1", "reason": "overlap", "detail": "<script>alert(1)</script>"}],
+        "models": [model, later],
+        "predictions": [PredictedCase("case2", "results/case2.seg.dcm", {"GTV": 1.5}, b"RIFF")],
+    }
+    return ReportContent(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_the_page_says_what_is_in_use_how_it_scores_and_what_to_correct() -> None:
+    page = BeautifulSoup(render(content()), "html.parser")
+    text = page.get_text(" ")
+    for words in ("2026-11-24", "labelled", "0.900", "0.800", "case2", "1.50 ml", "overlap"):
+        assert words in text
+    line = page.find("polyline")
+    assert line is not None
+    assert len(str(line["points"]).split()) == 2
+
+
+def test_the_page_needs_no_network_and_runs_no_script() -> None:
+    page = BeautifulSoup(render(content()), "html.parser")
+    assert page.find_all(["script", "link", "iframe"]) == []
+    assert all(str(image["src"]).startswith("data:image/webp;base64,") for image in page.find_all("img"))
+
+
+def test_a_dataset_without_a_model_has_a_page() -> None:
+    text = render(content(models=[], predictions=[], in_use=None, set_aside=[]))
+    assert "none yet" in text
+    assert "No model has been trained yet" in text

@@ -1,0 +1,30 @@
+"""How work is divided."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.cluster import chunks, threads_per_worker, worker_count
+from tasks.settings import ClusterSettings
+
+
+@pytest.mark.parametrize(
+    ("count", "workers", "sizes"),
+    [(0, 2, []), (1, 2, [1]), (3, 2, [2, 1]), (8, 2, [4, 4]), (40, 2, [5] * 8), (1000, 4, [63] * 15 + [55])],
+)
+def test_chunks_fill_the_workers_and_are_worth_their_scheduling(
+    count: int, workers: int, sizes: list[int]
+) -> None:
+    pieces = chunks(range(count), workers)
+    assert [len(piece) for piece in pieces] == sizes
+    assert [item for piece in pieces for item in piece] == list(range(count))
+
+
+def test_workers_and_threads_do_not_exceed_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.cluster.cores", lambda: 8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert worker_count(ClusterSettings()) == 8
+    assert threads_per_worker(ClusterSettings()) == 1
+    assert threads_per_worker(ClusterSettings(workers=3)) == 2
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
+    assert worker_count(ClusterSettings()) == 2

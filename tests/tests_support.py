@@ -1,0 +1,95 @@
+"""What several tests need to run IterSeg as its users do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tasks.embedded_server import _free_port
+from tasks.lifeline import PARENT
+
+
+@dataclass
+class Answer:
+    """What a command printed and how it ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The one JSON object on standard output."""
+        content: dict[str, Any] = json.loads(self.stdout)
+        return content
+
+
+def iterseg(home: Path, *arguments: str, **environment: str) -> Answer:
+    """Run the command line in a process of its own."""
+    env = {**os.environ, "ITERSEG_HOME": str(home), "COLUMNS": "200", **environment}
+    env.setdefault("PREFECT_HOME", str(home / "prefect"))
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", *arguments],
+        capture_output=True,
+        text=True,
+        env=env,
+        check=False,
+        timeout=580,
+    )
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+class PrefectServer:
+    """``prefect``'s server as a process; gone afterwards, also when the tests are killed."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.port = _free_port()
+        self.api_url = f"http://127.0.0.1:{self.port}/api"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client of this server needs."""
+        return {"PREFECT_HOME": str(self.home), "PREFECT_API_URL": self.api_url}
+
+    def __enter__(self) -> PrefectServer:
+        env = {**os.environ, "PREFECT_HOME": str(self.home), PARENT: str(os.getpid())}
+        command = [sys.executable, "-m", "tasks.embedded_server", str(self.port)]
+        with (self.home / "server.log").open("wb") as log:
+            self.process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.api_url}/health", timeout=2):
+                    return self
+            except OSError:
+                if time.monotonic() > deadline or self.process.poll() is not None:
+                    raise RuntimeError((self.home / "server.log").read_text()) from None
+                time.sleep(0.2)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.process.terminate()
+        self.process.wait(timeout=30)
+
+    def post(self, path: str, content: dict[str, Any]) -> Any:
+        """Ask the server's API."""
+        request = urllib.request.Request(
+            f"{self.api_url}{path}",
+            data=json.dumps(content).encode(),
+            headers={"content-type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read())
