@@ -171,6 +171,8 @@ def _run(
         report = flow()
     except IterSegError as error:
         _fail(error, as_json)
+    except OSError as error:
+        _fail(IterSegError(f"{error}. Mend it and run the command again: what is finished is kept"), as_json)
     except KeyboardInterrupt:
         _fail(IterSegError("interrupted; run the command again to carry on"), as_json)
     _print(report, as_json)

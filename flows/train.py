@@ -49,13 +49,15 @@ def train(parameters: TrainParameters) -> dict[str, Any]:
         iteration = newest_iteration(paths, day)
         known = model_of(paths, iteration)
         if known is not None:
+            _finish_promotion(paths, known)
             return _report(paths, iteration, known, "nothing new")
         folds = _folds(iteration, parameters.folds)
         results = _train_folds(paths, iteration, folds, cluster)
         if len(folds) < iteration.folds:
             return {
                 "stage": "train",
-                "state": f"folds {folds} are done; `latest` moves when all {iteration.folds} are",
+                "state": f"folds {folds} are done; `iterseg train {paths.dataset_id}` trains the others "
+                "and puts the model into use",
                 "iteration": iteration.name,
                 "folds": results,
                 "cases": [],
@@ -69,6 +71,13 @@ def train(parameters: TrainParameters) -> dict[str, Any]:
     return _report(paths, iteration, record, "trained")
 
 
+def _finish_promotion(paths: DatasetPaths, record: ModelRecord) -> None:
+    """Killed between a model's record and its promotion, the run before left `latest` at the parent."""
+    current = latest_model(paths)
+    if (current.model_id if current else None) == record.parent:
+        promote_model(paths.dataset_id, record)
+
+
 def _folds(iteration: Iteration, chosen: list[int] | None) -> list[int]:
     wrong = sorted(set(chosen or []) - set(range(iteration.folds)))
     if wrong:
@@ -80,10 +89,10 @@ def _train_folds(
     paths: DatasetPaths, iteration: Iteration, folds: list[int], cluster: ClusterSettings
 ) -> list[dict[str, Any]]:
     """Train folds at the same time. One that fails does not stop the others, and fails the flow."""
-    training = load_dataset_settings(paths.config, paths.dataset_id).training
+    settings = load_dataset_settings(paths.config, paths.dataset_id)
     threads = threads_per_worker(cluster)
     futures = {
-        fold: train_fold.submit(paths.dataset_id, iteration, fold, training, threads) for fold in folds
+        fold: train_fold.submit(paths.dataset_id, iteration, fold, settings, threads) for fold in folds
     }
     outcomes: dict[int, Any] = {
         fold: future.result(raise_on_failure=False)

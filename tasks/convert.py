@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,15 @@ def convert_cases(
         except OSError:
             raise  # the disk, not the case
         except Exception as error:  # a case that breaks the converter must not stop the others
-            get_run_logger().exception("case %s broke the converter", case.case_id)
+            # Its message may quote a patient's name, and the log goes to Prefect's database.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            get_run_logger().error(
+                "case %s broke the converter: %s in %s:%s",
+                case.case_id,
+                type(error).__name__,
+                place.name,
+                place.lineno,
+            )
             outcome.update(state="rejected", reason=Reason.UNEXPECTED.value, detail=type(error).__name__)
         outcomes.append(outcome)
     return outcomes

@@ -105,8 +105,10 @@ def describe(files: list[Path], root: Path, paths: DatasetPaths) -> list[FileRow
 
 def _describe_file(path: Path, root: Path, hash_patient: Callable[[str], str]) -> FileRow:
     relative = path.relative_to(root).as_posix()
-    size_bytes = path.stat().st_size
-    digest = sha256_of_file(path)
+    try:
+        size_bytes, digest = path.stat().st_size, sha256_of_file(path)
+    except OSError as error:
+        return FileRow(relative, "rejected", Reason.UNREADABLE.value, str(error.strerror), "", 0, None)
     try:
         header = read_header(path, hash_patient)
     except CaseRejected as error:
@@ -149,7 +151,11 @@ def _copy(row: FileRow, source: Path, folder: Path) -> FileRow:
     series = f"{row.header['kind']}_{case_id_of(row.header['series_instance_uid'])}"
     target = folder / series / f"{row.header['sop_instance_uid']}.dcm"
     target.parent.mkdir(exist_ok=True)
-    shutil.copyfile(source / row.path, target)
+    try:
+        shutil.copyfile(source / row.path, target)
+    except OSError as error:
+        # Its own message names the source, which may be called after a patient.
+        raise OSError(error.errno, error.strerror) from None
     if sha256_of_file(target) != row.sha256:
         raise UserDataError("a source file changed while it was read; wait until the transfer is complete")
     return replace(row, path=target.relative_to(folder).as_posix())

@@ -31,14 +31,16 @@ ALGORITHM = "IterSeg nnU-Net"
 
 def images_in(folder: Path, settings: DatasetSettings) -> list[Case]:
     """Every image series in a folder, whatever else lies there; all are to be predicted."""
-    files = []
+    found: dict[tuple[str, str], DicomFile] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         try:
             header = read_header(path, hash_patient=lambda _: "")
         except CaseRejected:
             continue
-        files.append(DicomFile(path, sha256_of_file(path), header, 0))
-    cases = assemble(files, settings.image_modality, []).images
+        file = DicomFile(path, sha256_of_file(path), header, 0)
+        # Copies of a file are one slice, not two at one place.
+        found.setdefault((header.sop_instance_uid, file.sha256), file)
+    cases = assemble(list(found.values()), settings.image_modality, []).images
     if not cases:
         raise UserDataError("the input folder holds no CT or MR series")
     return cases

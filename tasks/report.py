@@ -39,13 +39,13 @@ def write_report(dataset_id: str) -> Path:
         account={"labelled": len(labelled), "unlabelled": len(unlabelled), "rejected": len(aside)},
         set_aside=[{"case_id": case.case_id, "reason": case.reason, "detail": case.detail} for case in aside],
         models=[asdict(record) for record in load_models(paths)],
-        predictions=_predictions(paths, model, {case.case_id for case in unlabelled}),
+        predictions=_predictions(paths, model, {case.case_id for case in labelled}),
     )
     write_text(paths.report, render(content))
     return paths.report
 
 
-def _predictions(paths: DatasetPaths, model: ModelRecord | None, unlabelled: set[str]) -> list[PredictedCase]:
+def _predictions(paths: DatasetPaths, model: ModelRecord | None, labelled: set[str]) -> list[PredictedCase]:
     """What the model in use predicted and nobody has corrected yet."""
     if model is None or not paths.predictions(model.model_id).is_dir():
         return []
@@ -54,7 +54,7 @@ def _predictions(paths: DatasetPaths, model: ModelRecord | None, unlabelled: set
         record = read_json(record_file)
         image = Store(paths.store).image(record["image_key"])
         label = record_file.with_suffix(".nii.gz")
-        if record["case_id"] in unlabelled and image.is_file() and label.is_file():
+        if record["case_id"] not in labelled and image.is_file() and label.is_file():
             found.append(
                 PredictedCase(
                     record["case_id"],

@@ -30,7 +30,7 @@ from tasks.nnunet.predict import predict_batch
 from tasks.nnunet.program import Message
 from tasks.retries import RETRIED
 from tasks.review.scores import dice_of_files, mean_dice
-from tasks.settings import DatasetSettings, TrainingSettings
+from tasks.settings import DatasetSettings
 
 
 def model_id_of(iteration: Iteration, dataset_id: str) -> str:
@@ -46,7 +46,7 @@ def model_of(paths: DatasetPaths, iteration: Iteration) -> ModelRecord | None:
     return next((record for record in load_models(paths) if record.model_id == wanted), None)
 
 
-def fold_job(paths: DatasetPaths, iteration: Iteration, fold: int, training: TrainingSettings) -> FoldJob:
+def fold_job(paths: DatasetPaths, iteration: Iteration, fold: int, settings: DatasetSettings) -> FoldJob:
     """Everything that decides a fold's training.
 
     Raises
@@ -54,6 +54,7 @@ def fold_job(paths: DatasetPaths, iteration: Iteration, fold: int, training: Tra
     UserDataError
         Where the parent's weights have seen a patient that would now validate them.
     """
+    training = settings.training
     parent = load_model(paths, iteration.parent) if iteration.parent else None
     warm_start = None
     if parent is not None:
@@ -79,6 +80,7 @@ def fold_job(paths: DatasetPaths, iteration: Iteration, fold: int, training: Tra
             "optimizer": training.optimizer,
             "learning_rate": (training.learning_rate_fine_tune if parent else training.learning_rate_first),
             "checkpoint_every_s": training.checkpoint_every_s,
+            "mirroring": settings.prediction.mirroring,
         },
         data=digest_of([iteration.digest, iteration.preparation]),
         warm_start=warm_start,
@@ -87,7 +89,7 @@ def fold_job(paths: DatasetPaths, iteration: Iteration, fold: int, training: Tra
 
 @task(task_run_name="fold-{fold}", **RETRIED)
 def train_fold(
-    dataset_id: str, iteration: Iteration, fold: int, training: TrainingSettings, threads: int
+    dataset_id: str, iteration: Iteration, fold: int, settings: DatasetSettings, threads: int
 ) -> dict[str, Any]:
     """Train one fold; its progress is an artifact that moves with every epoch."""
     paths = DatasetPaths.of(dataset_id)
@@ -99,7 +101,7 @@ def train_fold(
             done = 100.0 * message["epoch"] / message["of"]
             update_progress_artifact(artifact, progress=done, description=_epoch_line(message))
 
-    augmentation = training.augmentation_workers
+    augmentation = settings.training.augmentation_workers
     environment = {
         **at.environment(),
         "OMP_NUM_THREADS": str(threads),
@@ -107,7 +109,7 @@ def train_fold(
         "nnUNet_n_proc_DA": str(max(1, threads - 1) if augmentation is None else augmentation),
     }
     result = run_fold(
-        fold_job(paths, iteration, fold, training),
+        fold_job(paths, iteration, fold, settings),
         environment,
         trained_model_folder(at.results, iteration.plans_name, iteration.configuration),
         paths.logs / f"{iteration.name}.fold-{fold}.log",

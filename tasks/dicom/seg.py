@@ -52,7 +52,7 @@ class SegObject:
             ]
         except Exception as error:  # damaged objects fail anywhere inside highdicom and pydicom
             raise CaseRejected(
-                Reason.UNREADABLE_SEGMENTATION, f"the SEG cannot be read ({type(error).__name__}: {error})"
+                Reason.UNREADABLE_SEGMENTATION, f"the SEG cannot be read ({type(error).__name__})"
             ) from None
 
     def mask(self, segment: Segment, grid: Grid) -> NDArray[np.bool_]:
@@ -75,7 +75,8 @@ class SegObject:
             )
         except Exception as error:  # see __init__
             raise CaseRejected(
-                Reason.UNREADABLE_SEGMENTATION, f"segment {segment.name!r}: {type(error).__name__}: {error}"
+                Reason.UNREADABLE_SEGMENTATION,
+                f"segment {segment.name!r} cannot be read ({type(error).__name__})",
             ) from None
         values = np.asarray(volume.array)[..., 0]
         if not np.all((values == 0) | (values == 1)):

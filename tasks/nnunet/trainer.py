@@ -40,6 +40,8 @@ class TrainingChoices:
     optimizer: str
     learning_rate: float
     checkpoint_every_s: float
+    mirroring: bool
+    """Whether the final validation averages over mirrored images, as predictions do."""
 
 
 class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
@@ -47,6 +49,7 @@ class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
 
     checkpoint_every_s = 300.0
     optimizer_name = "sgd"
+    mirroring = True
     _saved_at = 0.0
 
     def choose(self, choices: TrainingChoices) -> None:
@@ -57,6 +60,7 @@ class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
         self.initial_lr = choices.learning_rate
         self.optimizer_name = choices.optimizer
         self.checkpoint_every_s = choices.checkpoint_every_s
+        self.mirroring = choices.mirroring
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
         """SGD as nnU-Net has it, or AdamW, which learns from few iterations."""

@@ -74,7 +74,7 @@ def _predictor(trainer: IterSegTrainer) -> nnUNetPredictor:
     trainer.set_deep_supervision_enabled(False)
     trainer.network.eval()
     predictor = nnUNetPredictor(
-        use_mirroring=True,
+        use_mirroring=trainer.mirroring,
         perform_everything_on_device=trainer.device.type == "cuda",
         device=trainer.device,
         verbose=False,

@@ -19,7 +19,8 @@ h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid var(-
 .muted { color: var(--muted); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid var(--line); }
+td:first-child, td:nth-child(2) { white-space: nowrap; }
+th, td { text-align: left; vertical-align: bottom; padding: .35rem .6rem; border-bottom: 1px solid var(--line); }
 figure { margin: 1.2rem 0; } figure img, svg { width: 100%; height: auto; }
 figcaption code { font-size: .9em; }
 """

@@ -23,6 +23,7 @@ from tests_support import Answer, PrefectServer, iterseg
 from tasks.dicom.headers import read_header
 from tasks.dicom.image import read_series
 from tasks.dicom.seg import SegObject
+from tasks.ledger.files import replace_symlink
 
 SARCOMA = Path(__file__).parents[1] / "data" / "sarcoma"
 SETTINGS = """
@@ -95,7 +96,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, prefect_server: PrefectServer)
         deliver(work, patient, "image", "mask")
     deliver(work, "STS_025", "image")
     commands = {
-        "ingest 1": ["ingest", "STS", "--from", str(work), "--date", "2026-11-22", "--json"],
+        "ingest 1": ["ingest", "STS", "--from", str(work / PLANTED_NAME), "--date", "2026-11-22", "--json"],
         "run 1": ["run", "STS", "--json"],
         "run again": ["run", "STS", "--json"],
     }
@@ -110,6 +111,15 @@ def lab(tmp_path_factory: pytest.TempPathFactory, prefect_server: PrefectServer)
         lab.said[name] = lab.run(*command)
         assert lab.said[name].returncode == 0, lab.said[name].stderr
     yield lab
+
+
+@pytest.fixture(scope="module")
+def predicted_folder(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Answer:
+    """A folder that is called after a patient, with a copy of a slice and a file that is none."""
+    folder = deliver(tmp_path_factory.mktemp("new"), "STS_025", "image")
+    shutil.copy(sorted((folder / "image").iterdir())[0], folder / "a copy")
+    (folder / "notes.txt").write_text("no DICOM")
+    return lab.run("predict", "STS", "--input", str(folder), "--json")
 
 
 def stages(answer: Answer) -> dict[str, dict[str, Any]]:
@@ -237,7 +247,16 @@ def _train(names: dict[str, str]) -> str:
     return next(name for name in names if name.startswith("train STS"))
 
 
-def test_no_identity_leaves_the_raw_data(lab: Lab) -> None:
+def test_a_folder_is_predicted_with_the_model_in_use(lab: Lab, predicted_folder: Answer) -> None:
+    assert predicted_folder.returncode == 0, predicted_folder.stderr
+    assert predicted_folder.report["model"] == "2026-11-23"
+    (row,) = predicted_folder.report["cases"]
+    assert row["state"] == "done"
+    assert "predictions/2026-11-23/" in row["label"]
+    assert SegObject(Path(row["label"])).segments[0].name == "GTV"
+
+
+def test_no_identity_leaves_the_raw_data(lab: Lab, predicted_folder: Answer) -> None:
     """But for the DICOM SEG itself, which carries the patient as every DICOM object must."""
     needles = [PLANTED_ID.encode(), PLANTED_NAME.encode(), b"Xyzzyson", b"STS_002", b"STS_019"]
     places = [lab.data / "procdata", lab.data / "results", lab.server.home]
@@ -247,7 +266,7 @@ def test_no_identity_leaves_the_raw_data(lab: Lab) -> None:
             continue
         content = file.read_bytes()
         assert not any(needle in content for needle in needles), file
-    for answer in lab.said.values():
+    for answer in [*lab.said.values(), predicted_folder]:
         assert not any(needle.decode() in answer.stdout + answer.stderr for needle in needles)
 
 
@@ -273,6 +292,16 @@ def test_a_fold_that_fails_fails_the_flow_and_latest_stays(lab: Lab) -> None:
     runs = lab.server.post("/flow_runs/filter", {"limit": 200})
     failed = {run["name"].split()[0] for run in runs if run["state_type"] == "FAILED"}
     assert {"train", "iterate"} <= failed
+
+
+def test_a_promotion_that_was_cut_off_is_finished(lab: Lab) -> None:
+    """Killed between the model's record and the move of latest."""
+    latest = lab.data / "results" / "STS" / "latest"
+    replace_symlink(latest, lab.home / lab.models()["2026-11-22"]["folder"])
+    answer = lab.run("train", "STS", "--json")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.report["state"] == "nothing new"
+    assert latest.resolve() == lab.home / lab.models()["2026-11-23"]["folder"]
 
 
 def test_a_folder_that_was_begun_is_not_taken_for_done(lab: Lab) -> None:
