@@ -79,7 +79,7 @@ def assemble(files: Sequence[DicomFile], image_kind: str, segmentation_kinds: Se
     for file in files:
         series[file.header.series_instance_uid].append(file)
     assembly = Assembly()
-    usable: dict[str, Case] = {}
+    cases: dict[str, Case] = {}
     segmentations: list[DicomFile] = []
     for uid, members in sorted(series.items()):
         # An OHIF RTSTRUCT reuses a SEG's series: segmentations are told apart file by file.
@@ -88,11 +88,10 @@ def assemble(files: Sequence[DicomFile], image_kind: str, segmentation_kinds: Se
         if images:
             case = _image_case(uid, images, image_kind)
             assembly.images.append(case)
-            if case.reason == Reason.UNLABELLED:
-                usable[uid] = case
-    claims = _resolve(segmentations, usable, segmentation_kinds, assembly)
+            cases[uid] = case
+    claims = _resolve(segmentations, cases, segmentation_kinds, assembly)
     for uid, claimants in claims.items():
-        _choose(usable[uid], claimants, assembly)
+        _choose(cases[uid], claimants, assembly)
     return assembly
 
 
@@ -113,6 +112,7 @@ def _resolve(
     kinds: Sequence[str],
     assembly: Assembly,
 ) -> dict[str, list[DicomFile]]:
+    """Find the image of each segmentation among all images, and keep those that can be used."""
     series_of_instance = {f.header.sop_instance_uid: uid for uid, case in images.items() for f in case.files}
     frames: dict[str, set[str]] = defaultdict(set)
     for uid, case in images.items():
@@ -121,22 +121,37 @@ def _resolve(
     claims: dict[str, list[DicomFile]] = defaultdict(list)
     for file in segmentations:
         candidates = _candidates(file.header, images, series_of_instance, frames)
-        if file.header.kind not in kinds:
-            _set_aside(assembly, file, "ignored", Reason.OTHER_MODALITY, f"it is {file.header.kind}")
-        elif not candidates:
-            referred = ", ".join(file.header.referenced_series) or "nothing"
-            _set_aside(assembly, file, "rejected", Reason.REFERENCE_ABSENT, f"it refers to {referred}")
-        elif len(candidates) > 1:
-            listed = ", ".join(sorted(candidates))
-            _set_aside(assembly, file, "rejected", Reason.REFERENCE_AMBIGUOUS, f"it refers to {listed}")
+        usable = {uid for uid in candidates if images[uid].reason == Reason.UNLABELLED}
+        fate = _misfit(file, candidates, usable, images, kinds)
+        if fate is None:
+            claims[usable.pop()].append(file)
         else:
-            (uid,) = candidates
-            if images[uid].patient != file.header.patient:
-                detail = f"its image is series {uid}"
-                _set_aside(assembly, file, "rejected", Reason.PATIENT_MISMATCH, detail)
-            else:
-                claims[uid].append(file)
+            _set_aside(assembly, file, *fate)
     return claims
+
+
+def _misfit(
+    file: DicomFile,
+    candidates: set[str],
+    usable: set[str],
+    images: Mapping[str, Case],
+    kinds: Sequence[str],
+) -> tuple[str, Reason, str] | None:
+    """Why a segmentation cannot be a label; None where it belongs to exactly one usable image."""
+    if file.header.kind not in kinds:
+        return "ignored", Reason.OTHER_MODALITY, f"it is {file.header.kind}"
+    if not candidates:
+        referred = ", ".join(file.header.referenced_series) or "nothing"
+        return "rejected", Reason.REFERENCE_ABSENT, f"it refers to {referred}"
+    if not usable:
+        target = images[min(candidates)]
+        return target.state, Reason(target.reason or Reason.UNEXPECTED), f"its image: {target.detail}"
+    if len(usable) > 1:
+        return "rejected", Reason.REFERENCE_AMBIGUOUS, f"it refers to {', '.join(sorted(usable))}"
+    (uid,) = usable
+    if images[uid].patient != file.header.patient:
+        return "rejected", Reason.PATIENT_MISMATCH, f"its image is series {uid}"
+    return None
 
 
 def _candidates(

@@ -11,7 +11,6 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from tasks.dicom import rtstruct, seg
-from tasks.dicom.geometry import Grid
 from tasks.dicom.image import SeriesVolume, place
 from tasks.dicom.reasons import Reason
 from tasks.dicom.rois import SeveralRois, match_rois
@@ -54,7 +53,7 @@ def label_map(
     CaseRejected
         With the code of what is wrong.
     """
-    masks = structure_masks(volume.grid, segmentation, kind, patterns, several_rois)
+    masks = structure_masks(volume, segmentation, kind, patterns, several_rois)
     labels = np.zeros(volume.grid.shape, dtype=np.uint8)
     for value, (structure, mask) in enumerate(masks.items(), start=1):
         taken = mask & (labels > 0)
@@ -70,14 +69,15 @@ def label_map(
 
 
 def structure_masks(
-    grid: Grid,
+    volume: SeriesVolume,
     segmentation: Path,
     kind: str,
     patterns: Mapping[str, Sequence[str]],
     several_rois: SeveralRois = "error",
 ) -> dict[str, NDArray[np.bool_]]:
     """The mask of each structure, before any voxel has to choose: (slices, rows, columns)."""
-    names, drawn = _drawn(grid, segmentation, kind)
+    grid = volume.grid
+    names, drawn = _drawn(volume, segmentation, kind)
     masks: dict[str, NDArray[np.bool_]] = {}
     for structure, positions in match_rois(names, patterns, several_rois).items():
         mask = np.zeros(grid.shape, dtype=bool)
@@ -89,12 +89,29 @@ def structure_masks(
     return masks
 
 
-def _drawn(grid: Grid, segmentation: Path, kind: str) -> tuple[list[str], Callable[[int], NDArray[np.bool_]]]:
+def _drawn(
+    volume: SeriesVolume, segmentation: Path, kind: str
+) -> tuple[list[str], Callable[[int], NDArray[np.bool_]]]:
     """The names of what was drawn, and a function that gives the mask at a position."""
+    grid = volume.grid
     if kind == "SEG":
         read = seg.SegObject(segmentation)
+        _same_frame(read.frame_of_reference_uid, volume, "the SEG")
         names = [segment.name for segment in read.segments]
         return names, lambda position: read.mask(read.segments[position], grid)
     # A ROI that was named but never drawn is no candidate: "nobody drew it" is the message.
     rois = [roi for roi in rtstruct.read_rois(segmentation) if roi.contours]
-    return [roi.name for roi in rois], lambda position: rtstruct.rasterise(rois[position], grid)
+
+    def mask(position: int) -> NDArray[np.bool_]:
+        roi = rois[position]
+        _same_frame(roi.frame_of_reference_uid, volume, f"ROI {roi.name!r}")
+        return rtstruct.rasterise(roi, grid)
+
+    return [roi.name for roi in rois], mask
+
+
+def _same_frame(frame_of_reference_uid: str, volume: SeriesVolume, what: str) -> None:
+    """Coordinates of one frame mean nothing in another, however well they seem to fit."""
+    named = frame_of_reference_uid and volume.frame_of_reference_uid
+    if named and frame_of_reference_uid != volume.frame_of_reference_uid:
+        raise CaseRejected(Reason.OTHER_FRAME, f"{what} lies in {frame_of_reference_uid}")

@@ -98,7 +98,7 @@ def read_header(path: Path, hash_patient: Callable[[str], str]) -> Header:
             "sop_instance_uid": _uid(dataset, "SOPInstanceUID"),
             "series_instance_uid": _uid(dataset, "SeriesInstanceUID"),
             "study_instance_uid": _uid(dataset, "StudyInstanceUID"),
-            "frame_of_reference_uid": str(dataset.get("FrameOfReferenceUID") or ""),
+            "frame_of_reference_uid": _frame_of_reference(dataset),
         }
         series, instances = _references(dataset, kind)
         patient = hash_patient(_identity(dataset))
@@ -153,6 +153,16 @@ def _uid(dataset: Dataset, keyword: str) -> str:
     return value
 
 
+def _frame_of_reference(dataset: Dataset) -> str:
+    """An RTSTRUCT names its frame in a sequence, and at the top only by accident."""
+    frames = {str(item.get("FrameOfReferenceUID") or "") for item in _rtstruct_frames(dataset)} - {""}
+    return frames.pop() if len(frames) == 1 else str(dataset.get("FrameOfReferenceUID") or "")
+
+
+def _rtstruct_frames(dataset: Dataset) -> list[Dataset]:
+    return list(dataset.get("ReferencedFrameOfReferenceSequence") or [])
+
+
 def _identity(dataset: Dataset) -> str:
     """What tells patients apart: PatientID; without one, the study stands for the patient."""
     patient_id = str(dataset.get("PatientID") or "").strip()
@@ -178,7 +188,7 @@ def _rtstruct_series(dataset: Dataset) -> Iterator[str]:
 
 
 def _rtstruct_series_items(dataset: Dataset) -> Iterator[Dataset]:
-    for frame in dataset.get("ReferencedFrameOfReferenceSequence") or []:
+    for frame in _rtstruct_frames(dataset):
         for study in frame.get("RTReferencedStudySequence") or []:
             yield from study.get("RTReferencedSeriesSequence") or []
 

@@ -26,6 +26,8 @@ GEOMETRY_TAGS = [
     "Rows",
     "Columns",
     "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "FrameOfReferenceUID",
     "NumberOfFrames",
     "RescaleSlope",
     "RescaleIntercept",
@@ -44,11 +46,14 @@ class SeriesVolume:
         The same grid, for rasterising contours.
     files
         The files in the order of the slices.
+    frame_of_reference_uid
+        The frame of its patient coordinates; empty where the files name none.
     """
 
     image: sitk.Image
     grid: Grid
     files: list[Path]
+    frame_of_reference_uid: str = ""
 
 
 def read_series(files: Sequence[Path]) -> SeriesVolume:
@@ -67,7 +72,10 @@ def read_series(files: Sequence[Path]) -> SeriesVolume:
     if image.GetSize() != (columns, rows, slices):
         raise CaseRejected(Reason.UNREADABLE_PIXELS, f"pixels have the size {image.GetSize()}")
     place(image, grid)
-    return SeriesVolume(image, grid, ordered)
+    frames = {str(header.get("FrameOfReferenceUID") or "") for header in headers}
+    if len(frames) > 1:
+        raise CaseRejected(Reason.MIXED_GEOMETRY, "slices lie in different frames of reference")
+    return SeriesVolume(image, grid, ordered, frames.pop())
 
 
 def read_single_series(folder: str | os.PathLike[str]) -> sitk.Image:
@@ -78,16 +86,20 @@ def read_single_series(folder: str | os.PathLike[str]) -> sitk.Image:
     UserDataError
         Where the folder holds no CT or MR series, or several: none is picked at random.
     """
-    series: dict[str, list[Path]] = {}
+    series: dict[str, dict[str, Path]] = {}
     root = Path(folder)
     for path in image_files(root):
         header = read_header(path, hash_patient=lambda _: "")
-        series.setdefault(header.series_instance_uid, []).append(path)
+        slices = series.setdefault(header.series_instance_uid, {})
+        known = slices.setdefault(header.sop_instance_uid, path)
+        # A copy of a file is no second slice; another content is, and two at one place are refused.
+        if known.read_bytes() != path.read_bytes():
+            slices[str(path)] = path
     if len(series) != 1:
         found = ", ".join(sorted(series)) or "none"
         raise UserDataError(f"{root} must hold one CT or MR series; found {found}")
-    (files,) = series.values()
-    return read_series(files).image
+    (slices,) = series.values()
+    return read_series(list(slices.values())).image
 
 
 def image_files(root: Path) -> Iterable[Path]:
@@ -116,8 +128,10 @@ def _slice_header(path: Path) -> Dataset:
         raise CaseRejected(Reason.UNREADABLE, f"a slice cannot be read ({type(error).__name__})") from None
     if str(header.get("SOPClassUID")) not in KIND_OF_SOP_CLASS:
         raise CaseRejected(Reason.UNREADABLE, "a slice names no known SOP class")
-    if samples != 1 or frames != 1:
-        raise CaseRejected(Reason.NOT_GRAYSCALE, f"{samples} samples a pixel, {frames} frames")
+    photometric = str(header.get("PhotometricInterpretation") or "none")
+    if samples != 1 or frames != 1 or photometric != "MONOCHROME2":
+        # GDCM inverts MONOCHROME1 and maps palettes: the values would not be those of the file.
+        raise CaseRejected(Reason.NOT_GRAYSCALE, f"{photometric}, {samples} samples a pixel, {frames} frames")
     return header
 
 

@@ -32,6 +32,7 @@ class Reason(StrEnum):
     UNEVEN_SLICES = "uneven-slices"
     GANTRY_TILT = "gantry-tilt"
     NOT_GRAYSCALE = "not-grayscale"
+    CHANGED = "changed-after-sealing"
     UNREADABLE_PIXELS = "unreadable-pixels"
     # segmentations
     UNREADABLE_SEGMENTATION = "unreadable-segmentation"
@@ -43,6 +44,9 @@ class Reason(StrEnum):
     CONTOUR_TYPE = "contour-type"
     CONTOUR_OFF_SLICE = "contour-off-slice"
     CONTOUR_OUTSIDE = "contour-outside"
+    CONTOUR_DEGENERATE = "contour-degenerate"
+    CONTOURS_OVERLAP = "contours-overlap"
+    OTHER_FRAME = "other-frame-of-reference"
     OTHER_GRID = "other-grid"
     NOT_BINARY = "not-binary"
     # anything
@@ -70,7 +74,8 @@ WHAT_TO_DO: dict[Reason, str] = {
     Reason.DUPLICATE_POSITION: "Two slices lie at one place, as with two phases; split the series.",
     Reason.UNEVEN_SLICES: "A slice is missing or distances differ; send the missing slices.",
     Reason.GANTRY_TILT: "The slices are sheared by a gantry tilt; correct the tilt at the scanner.",
-    Reason.NOT_GRAYSCALE: "The pixels are colours or the file has several frames.",
+    Reason.NOT_GRAYSCALE: "The pixels are not MONOCHROME2, or the file has several frames.",
+    Reason.CHANGED: "A file was changed after its snapshot was sealed; put the new one into a new folder.",
     Reason.UNREADABLE_PIXELS: "The pixel data are cut short or damaged; send the file again.",
     Reason.UNREADABLE_SEGMENTATION: "The segmentation object is damaged; save it again.",
     Reason.MISSING_ROI: "Draw the structure, or mend its pattern in the ROI file.",
@@ -81,6 +86,9 @@ WHAT_TO_DO: dict[Reason, str] = {
     Reason.CONTOUR_TYPE: "Only closed planar contours have an inside; redraw the ROI.",
     Reason.CONTOUR_OFF_SLICE: "A contour lies between two slices; redraw it on the slices.",
     Reason.CONTOUR_OUTSIDE: "A contour leaves the image; check that it belongs to this image.",
+    Reason.CONTOUR_DEGENERATE: "A contour encloses no area; remove or redraw it.",
+    Reason.CONTOURS_OVERLAP: "Two contours of a ROI overlap on a slice, and neither lies in the other; redraw.",
+    Reason.OTHER_FRAME: "It was drawn in another frame of reference than its image; export both together.",
     Reason.OTHER_GRID: "The SEG lies on another voxel grid than the image; save it on the image.",
     Reason.NOT_BINARY: "The SEG holds probabilities between 0 and 1; save it as binary.",
     Reason.UNEXPECTED: "A fault that IterSeg does not know; please report it with the log.",

@@ -30,6 +30,10 @@ OUTSIDE_VOXELS = 1.0
 and half for drawing tools that close a contour just outside the image."""
 
 
+LEAST_AREA_VOXELS = 1e-3
+"""A contour around less is a point or a line: the outline of one voxel encloses 0.1 pixels."""
+
+
 @dataclass(frozen=True)
 class Roi:
     """A region of interest: contours (n, 3) in patient coordinates, mm."""
@@ -38,6 +42,7 @@ class Roi:
     name: str
     contours: tuple[NDArray[np.float64], ...]
     types: tuple[str, ...]
+    frame_of_reference_uid: str = ""
 
 
 def read_rois(path: Path) -> list[Roi]:
@@ -50,11 +55,8 @@ def read_rois(path: Path) -> list[Roi]:
     """
     try:
         dataset = pydicom.dcmread(path, force=True)
-        names = {
-            int(item.ROINumber): str(item.get("ROIName") or "").strip()
-            for item in dataset.get("StructureSetROISequence") or []
-        }
-        if len(names) != len(dataset.get("StructureSetROISequence") or []):
+        items = {int(item.ROINumber): item for item in dataset.get("StructureSetROISequence") or []}
+        if len(items) != len(dataset.get("StructureSetROISequence") or []):
             raise CaseRejected(Reason.UNREADABLE_SEGMENTATION, "two ROIs have one ROI number")
         contours = _contours_by_number(dataset)
     except CaseRejected:
@@ -63,15 +65,20 @@ def read_rois(path: Path) -> list[Roi]:
         raise CaseRejected(
             Reason.UNREADABLE_SEGMENTATION, f"the RTSTRUCT cannot be read ({type(error).__name__})"
         ) from None
-    strangers = sorted(set(contours) - set(names))
+    strangers = sorted(set(contours) - set(items))
     if strangers:
         raise CaseRejected(Reason.UNREADABLE_SEGMENTATION, f"contours of unknown ROIs {strangers}")
-    return [
-        Roi(number, name, *map(tuple, zip(*contours[number], strict=True)))
-        if contours.get(number)
-        else Roi(number, name, (), ())
-        for number, name in names.items()
-    ]
+    return [_roi(number, item, contours.get(number, [])) for number, item in items.items()]
+
+
+def _roi(number: int, item: Dataset, contours: list[tuple[NDArray[np.float64], str]]) -> Roi:
+    return Roi(
+        number,
+        str(item.get("ROIName") or "").strip(),
+        tuple(points for points, _ in contours),
+        tuple(geometric_type for _, geometric_type in contours),
+        str(item.get("ReferencedFrameOfReferenceUID") or ""),
+    )
 
 
 def _contours_by_number(dataset: Dataset) -> dict[int, list[tuple[NDArray[np.float64], str]]]:
@@ -98,18 +105,47 @@ def rasterise(roi: Roi, grid: Grid) -> NDArray[np.bool_]:
     Raises
     ------
     CaseRejected
-        ``CONTOUR_TYPE``, ``CONTOUR_OFF_SLICE`` or ``CONTOUR_OUTSIDE``, with the ROI's name.
+        ``CONTOUR_TYPE``, ``CONTOUR_OFF_SLICE``, ``CONTOUR_OUTSIDE``, ``CONTOUR_DEGENERATE`` or
+        ``CONTOURS_OVERLAP``, with the ROI's name.
     """
     mask = np.zeros(grid.shape, dtype=bool)
-    plane = grid.shape[1:]
+    drawn: dict[int, list[NDArray[np.bool_]]] = {}
     for points_mm, geometric_type in zip(roi.contours, roi.types, strict=True):
         if geometric_type not in CLOSED_TYPES:
             raise CaseRejected(Reason.CONTOUR_TYPE, f"ROI {roi.name!r} has {geometric_type} contours")
         index = grid.to_index(points_mm)
         k = _slice_of(roi, index, grid)
-        rows, columns = polygon(index[:, 1], index[:, 0], plane)
-        mask[k, rows, columns] ^= True
+        if _area(index) < LEAST_AREA_VOXELS:
+            raise CaseRejected(
+                Reason.CONTOUR_DEGENERATE,
+                f"ROI {roi.name!r} has a contour of {len(index)} points without area, slice {k + 1}",
+            )
+        inside = np.zeros(grid.shape[1:], dtype=bool)
+        inside[polygon(index[:, 1], index[:, 0], inside.shape)] = True
+        if geometric_type == "CLOSED_PLANAR":
+            _nested_or_apart(roi, inside, drawn.setdefault(k, []), k)
+        mask[k] ^= inside
     return mask
+
+
+def _area(index: NDArray[np.float64]) -> float:
+    """The area that a contour encloses, in pixels (the shoelace formula)."""
+    x, y = index[:, 0], index[:, 1]
+    return abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
+
+
+def _nested_or_apart(roi: Roi, inside: NDArray[np.bool_], others: list[NDArray[np.bool_]], k: int) -> None:
+    """Exclusive or is right for a hole; of contours that cross or repeat it would delete what was drawn."""
+    for other in others:
+        common = inside & other
+        if common.any() and (
+            np.array_equal(inside, other)
+            or not (np.array_equal(common, inside) or np.array_equal(common, other))
+        ):
+            raise CaseRejected(
+                Reason.CONTOURS_OVERLAP, f"ROI {roi.name!r} has contours that overlap, slice {k + 1}"
+            )
+    others.append(inside)
 
 
 def _slice_of(roi: Roi, index: NDArray[np.float64], grid: Grid) -> int:

@@ -14,14 +14,28 @@ from highdicom.content import AlgorithmIdentificationSequence
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from highdicom.sr.coding import Code
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from tasks.dicom.geometry import Grid
+from tasks.dicom.geometry import Grid, grid_of
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
 
 MANUFACTURER = "IterSeg"
+TYPE_2_ATTRIBUTES = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "Modality",
+)
+"""Of patient and study (PS3.3 C.7.1.1, C.7.2.1): may be empty, and exporters leave them out."""
 SAME_GRID_VOXELS = 0.01
 """How far a SEG's voxel centres may lie from the image's, in voxels: rounding of DS values."""
 
@@ -46,6 +60,7 @@ class SegObject:
     def __init__(self, path: Path) -> None:
         try:
             self._seg = hd.seg.segread(path)
+            self.frame_of_reference_uid = str(self._seg.get("FrameOfReferenceUID") or "")
             self.segments = [
                 Segment(n, str(self._seg.get_segment_description(n).segment_label).strip())
                 for n in self._seg.segment_numbers
@@ -143,7 +158,11 @@ def write_seg(
     identity
         UIDs and description.
     """
-    sources = [pydicom.dcmread(file, stop_before_pixels=True) for file in image_files]
+    sources = [_source(file) for file in image_files]
+    grid, _ = grid_of(sources)
+    for source in sources:
+        # highdicom writes it into the SEG; an absent or empty one could not be read back.
+        source.SliceThickness = source.get("SliceThickness") or grid.spacing_mm[2]
     masks = np.stack([label_map == n + 1 for n in range(len(structures))], axis=-1)
     with warnings.catch_warnings():
         # highdicom's warnings quote the patient's name.
@@ -163,10 +182,21 @@ def write_seg(
             device_serial_number=identity.version,
             series_description=identity.description,
             transfer_syntax_uid=ExplicitVRLittleEndian,
-            # An all-empty SEG would store every frame once more for nothing; highdicom keeps one.
+            # Where nothing was found at all, highdicom stores every frame, empty.
             omit_empty_frames=True,
         )
     segmentation.save_as(path)
+
+
+def _source(file: Path) -> Dataset:
+    """An image's header as highdicom wants it: type 2 attributes there, if empty, text as UTF-8."""
+    source = pydicom.dcmread(file, stop_before_pixels=True)
+    source.decode()
+    source.SpecificCharacterSet = "ISO_IR 192"
+    for keyword in TYPE_2_ATTRIBUTES:
+        if keyword not in source:
+            setattr(source, keyword, "")
+    return source
 
 
 def _describe(number: int, name: str, identity: SegIdentity) -> SegmentDescription:
