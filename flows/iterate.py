@@ -25,16 +25,13 @@ class IterateParameters(ComputeParameters):
 def iterate(parameters: IterateParameters) -> dict[str, Any]:
     """The four stages in sequence; each does only what is new."""
     dataset_id, cluster, day = parameters.dataset_id, parameters.cluster, parameters.date
-    stages = [
-        ingest(IngestParameters(dataset_id=dataset_id)),
-        prepare(PrepareParameters(dataset_id=dataset_id, cluster=cluster, date=day)),
-        train(TrainParameters(dataset_id=dataset_id, cluster=cluster)),
-        predict(PredictParameters(dataset_id=dataset_id, cluster=cluster)),
-    ]
-    prepared, predicted = stages[1], stages[3]
+    ingested = ingest(IngestParameters(dataset_id=dataset_id))
+    prepared = prepare(PrepareParameters(dataset_id=dataset_id, cluster=cluster, date=day))
+    trained = train(TrainParameters(dataset_id=dataset_id, cluster=cluster, iteration=prepared["iteration"]))
+    predicted = predict(PredictParameters(dataset_id=dataset_id, cluster=cluster))
     return {
         "stage": "iterate",
-        "stages": stages,
+        "stages": [ingested, prepared, trained, predicted],
         "report": predicted["report"],
         "cases": prepared["cases"],
         "totals": prepared["totals"],

@@ -58,5 +58,6 @@ def run_name(stage: str) -> Callable[[], str]:
 def show_table(stage: str, dataset_id: str, rows: list[dict[str, Any]], summary: str) -> None:
     """End a flow with a table in the UI. Keys of artifacts are lower case, digits and dashes."""
     key = f"{stage}-{dataset_id}".lower().replace("_", "-")
-    table = [{k: "" if v is None else str(v) for k, v in row.items()} for row in rows]
+    hidden = ("image", "label")  # paths are for scripts, not for the UI
+    table = [{k: "" if v is None else str(v) for k, v in row.items() if k not in hidden} for row in rows]
     create_table_artifact(table=table or [{"": "nothing"}], key=key, description=summary)

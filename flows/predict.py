@@ -13,7 +13,7 @@ from prefect import flow
 from pydantic import Field, SecretStr
 
 from flows.parameters import ComputeParameters, run_name, show_table
-from tasks.cluster import chunks, task_runner, threads_per_worker, worker_count
+from tasks.cluster import chunks, result_of, task_runner, threads_per_worker, worker_count
 from tasks.convert import to_convert
 from tasks.dicom.cases import Case
 from tasks.dicom.reasons import Reason
@@ -48,7 +48,7 @@ def predict(parameters: PredictParameters) -> dict[str, Any]:
     require_dataset(paths)
     model = load_model(paths, parameters.model)
     with dataset_lock(paths.procdata):
-        cases = _images(paths, settings, parameters)
+        cases, damaged = _images(paths, settings, parameters)
         wanted = [case for case in cases if case.reason == Reason.UNLABELLED]
         jobs = [to_convert(case, settings, rois) for case in wanted]
         threads = threads_per_worker(cluster)
@@ -56,8 +56,9 @@ def predict(parameters: PredictParameters) -> dict[str, Any]:
             predict_cases.submit(paths.dataset_id, number, piece, model, settings, threads)
             for number, piece in enumerate(chunks(jobs, worker_count(cluster)), start=1)
         ]
-        rows = [row for future in progress(futures, "predict") for row in future.result()]
+        rows = [row for future in progress(futures, "predict") for row in result_of(future)]
         rows += [case_row(case) for case in cases if case.reason != Reason.UNLABELLED]
+        rows += damaged
         write_report(paths.dataset_id)
     show_table("predict", paths.dataset_id, rows, f"model {model.model_id}, cases {totals(rows)}")
     if wanted and not any(row["state"] == "done" for row in rows):
@@ -73,9 +74,11 @@ def predict(parameters: PredictParameters) -> dict[str, Any]:
     }
 
 
-def _images(paths: DatasetPaths, settings: DatasetSettings, parameters: PredictParameters) -> list[Case]:
+def _images(
+    paths: DatasetPaths, settings: DatasetSettings, parameters: PredictParameters
+) -> tuple[list[Case], list[dict[str, Any]]]:
     if parameters.input is not None:
         return images_in(Path(parameters.input.get_secret_value()), settings)
     seal_by_hand(paths.dataset_id)
     assembly, _ = state_at(paths, settings, parameters.date)
-    return [case for case in assembly.images if case.reason == Reason.UNLABELLED]
+    return [case for case in assembly.images if case.reason == Reason.UNLABELLED], []

@@ -13,7 +13,7 @@ from prefect import flow
 from pydantic import Field
 
 from flows.parameters import ComputeParameters, run_name, show_table
-from tasks.cluster import chunks, task_runner, worker_count
+from tasks.cluster import chunks, result_of, task_runner, worker_count
 from tasks.convert import CaseToConvert, convert_cases, to_convert
 from tasks.dicom.cases import Assembly
 from tasks.errors import UserDataError
@@ -77,7 +77,7 @@ def prepare(parameters: PrepareParameters) -> dict[str, Any]:
                 for number, piece in enumerate(pieces, start=1)
             ]
             for future in progress(futures, "preprocess"):
-                future.result()
+                result_of(future)
             close_iteration(paths.dataset_id, iteration)
     return {**report, "iteration": iteration.name, "reused": known}
 
@@ -103,7 +103,7 @@ def _convert(
         convert_cases.submit(paths.dataset_id, number, piece, settings, rois)
         for number, piece in enumerate(chunks(missing, workers), start=1)
     ]
-    outcomes = [row for future in progress(futures, "convert") for row in future.result()]
+    outcomes = [row for future in progress(futures, "convert") for row in result_of(future)]
     rejected = {row["case_id"]: row for row in outcomes if row["state"] != "done"}
     for case in pending:
         row = rejected.get(case.case_id)

@@ -12,7 +12,7 @@ from prefect import flow
 from pydantic import Field
 
 from flows.parameters import ComputeParameters, run_name, show_table
-from tasks.cluster import task_runner, threads_per_worker, worker_count
+from tasks.cluster import outcome_of, task_runner, threads_per_worker, worker_count
 from tasks.errors import ConfigError, IterSegError
 from tasks.ledger.iterations import Iteration, newest_iteration
 from tasks.ledger.lock import dataset_lock
@@ -35,6 +35,7 @@ class TrainParameters(ComputeParameters):
     """What to train."""
 
     folds: list[int] | None = Field(default=None, description="Some folds only; all if left out.")
+    iteration: str | None = Field(default=None, description="A prepared iteration; the newest if left out.")
 
 
 @flow(name="train", flow_run_name=run_name("train"), task_runner=task_runner())
@@ -46,10 +47,12 @@ def train(parameters: TrainParameters) -> dict[str, Any]:
     require_dataset(paths)
     with dataset_lock(paths.procdata):
         day = str(parameters.date) if parameters.date else None
-        iteration = newest_iteration(paths, day)
+        iteration = newest_iteration(paths, day, parameters.iteration)
         known = model_of(paths, iteration)
         if known is not None:
-            _finish_promotion(paths, known)
+            if not known.promoted:
+                # The run before was killed between the model's record and its promotion.
+                promote_model(paths.dataset_id, known)
             return _report(paths, iteration, known, "nothing new")
         folds = _folds(iteration, parameters.folds)
         results = _train_folds(paths, iteration, folds, cluster)
@@ -71,13 +74,6 @@ def train(parameters: TrainParameters) -> dict[str, Any]:
     return _report(paths, iteration, record, "trained")
 
 
-def _finish_promotion(paths: DatasetPaths, record: ModelRecord) -> None:
-    """Killed between a model's record and its promotion, the run before left `latest` at the parent."""
-    current = latest_model(paths)
-    if (current.model_id if current else None) == record.parent:
-        promote_model(paths.dataset_id, record)
-
-
 def _folds(iteration: Iteration, chosen: list[int] | None) -> list[int]:
     wrong = sorted(set(chosen or []) - set(range(iteration.folds)))
     if wrong:
@@ -95,8 +91,7 @@ def _train_folds(
         fold: train_fold.submit(paths.dataset_id, iteration, fold, settings, threads) for fold in folds
     }
     outcomes: dict[int, Any] = {
-        fold: future.result(raise_on_failure=False)
-        for fold, future in progress(futures.items(), "train", len(futures))
+        fold: outcome_of(future) for fold, future in progress(futures.items(), "train", len(futures))
     }
     failed = {fold: error for fold, error in outcomes.items() if isinstance(error, Exception)}
     if failed:

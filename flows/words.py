@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from tasks.dicom.reasons import WHAT_TO_DO, Reason
+
 SHOWN_CASES = 10
 
 
@@ -88,6 +90,8 @@ def _cases(report: dict[str, Any]) -> list[str]:
         lines.append(f"  rejected {row['case_id']}: {row['reason']}: {row['detail']}")
     if len(rejected) > SHOWN_CASES:
         lines.append(f"  and {len(rejected) - SHOWN_CASES} more; --json lists them all")
+    reasons = dict.fromkeys(str(row["reason"]) for row in rejected)
+    lines += [f"  {reason}: {WHAT_TO_DO[Reason(reason)]}" for reason in reasons if reason in set(Reason)]
     return lines
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from distributed import KilledWorker
+from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 from prefect_dask import DaskTaskRunner
 
-from tasks.errors import ConfigError
+from tasks.errors import ConfigError, IterSegError
 from tasks.ledger.paths import home
+from tasks.placement import cores, gpus
 from tasks.settings import ClusterSettings, load_cluster
 
 Item = TypeVar("Item")
@@ -28,25 +30,9 @@ def task_runner() -> DaskTaskRunner:
     return DaskTaskRunner(cluster_class=_cluster_of_this_flow)
 
 
-def cores() -> int:
-    """The CPU cores this process may use, which on a cluster is the allocation, not the node."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def gpu_count() -> int:
-    """GPUs of this machine, without importing torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([part for part in visible.split(",") if part.strip() not in ("", "-1")])
-    try:
-        return len(os.listdir("/proc/driver/nvidia/gpus"))
-    except OSError:
-        return 0
-
-
 def worker_count(settings: ClusterSettings) -> int:
     """How many tasks run at a time."""
-    return settings.workers if settings.workers != "auto" else gpu_count() or cores()
+    return settings.workers if settings.workers != "auto" else len(gpus()) or cores()
 
 
 def threads_per_worker(settings: ClusterSettings) -> int:
@@ -62,6 +48,22 @@ def chunks(items: Sequence[Item], workers: int) -> list[list[Item]]:
     if len(items) <= MIN_CHUNK_CASES * workers:
         size = -(-len(items) // workers)
     return [list(items[start : start + size]) for start in range(0, len(items), size)]
+
+
+def outcome_of(future: PrefectFuture[Any]) -> Any:
+    """The result of a task, or the exception that ended it; a lost worker is one of them."""
+    try:
+        return future.result(raise_on_failure=False)
+    except KilledWorker:
+        return IterSegError("its worker was lost")
+
+
+def result_of(future: PrefectFuture[Any]) -> Any:
+    """The result of a task; raises what ended it."""
+    outcome = outcome_of(future)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def _cluster_of_this_flow(**kwargs: Any) -> Any:

@@ -18,7 +18,7 @@ from tasks.dicom.convert import CONVERTER_VERSION, label_map
 from tasks.dicom.image import SeriesVolume, read_series
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
-from tasks.ledger.files import whole_file
+from tasks.ledger.files import sha256_of_file, whole_file
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store, image_key, label_key
 from tasks.retries import RETRIED
@@ -34,6 +34,7 @@ class CaseToConvert:
     image_key: str
     segmentation: str | None = None
     segmentation_kind: str | None = None
+    segmentation_sha256: str | None = None
     label_key: str | None = None
 
 
@@ -54,6 +55,7 @@ def to_convert(case: Case, settings: DatasetSettings, rois: RoiPatterns) -> Case
         key,
         str(case.segmentation.path),
         case.segmentation.header.kind,
+        case.segmentation.sha256,
         label_key(key, case.segmentation.sha256, choices),
     )
 
@@ -110,7 +112,9 @@ def convert_case(case: CaseToConvert, store: Store, settings: DatasetSettings, r
     label = store.label(case.label_key)
     if label.is_file() and store.image(case.image_key).is_file():
         return
-    volume = read_series([Path(file) for file in case.files])
+    volume = _read(case)
+    if sha256_of_file(Path(case.segmentation)) != case.segmentation_sha256:
+        raise CaseRejected(Reason.CHANGED, f"the {case.segmentation_kind} is not what was ingested")
     labels = label_map(
         volume,
         Path(case.segmentation),
@@ -126,7 +130,15 @@ def convert_case(case: CaseToConvert, store: Store, settings: DatasetSettings, r
 def convert_image(case: CaseToConvert, store: Store) -> None:
     """Convert the image of one case, or nothing where the store has it; raises as above."""
     if not store.image(case.image_key).is_file():
-        _store_image(read_series([Path(file) for file in case.files]), case, store)
+        _store_image(_read(case), case, store)
+
+
+def _read(case: CaseToConvert) -> SeriesVolume:
+    """Read an image whose content is still what its key says."""
+    files = [Path(file) for file in case.files]
+    if image_key([sha256_of_file(file) for file in files], CONVERTER_VERSION) != case.image_key:
+        raise CaseRejected(Reason.CHANGED, "the image's files are not what was ingested")
+    return read_series(files)
 
 
 def _store_image(volume: SeriesVolume, case: CaseToConvert, store: Store) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -92,7 +94,9 @@ class _Server:
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)
         words = "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])
-        raise ExternalToolError("the Prefect server", process.poll() or 0, self.log, words)
+        kept = Path(tempfile.gettempdir()) / "iterseg-prefect-server.log"
+        shutil.copyfile(self.log, kept)  # this run's own folder goes with it
+        raise ExternalToolError("the Prefect server", process.poll() or 0, kept, words)
 
 
 def _free_port() -> int:

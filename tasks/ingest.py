@@ -12,16 +12,17 @@ from typing import Any
 
 from prefect import task
 
+from tasks.delivery import files_below
 from tasks.dicom.cases import case_id_of
 from tasks.dicom.headers import read_header
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected, UserDataError
-from tasks.ledger.files import sha256_of_file, whole_folder
-from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.files import read_json, sha256_of_file, whole_folder
+from tasks.ledger.paths import DatasetPaths, DatedName
 from tasks.ledger.snapshots import (
-    MANIFEST,
     FileRow,
     PatientHash,
+    Snapshot,
     count_reasons,
     count_states,
     known_instances,
@@ -46,15 +47,20 @@ def take_delivery(dataset_id: str, source: Path, day: date) -> dict[str, Any]:
     -------
     ``snapshot`` (a name, or None), ``files`` (counts by fate) and ``reasons`` (counts by code).
     """
-    paths = DatasetPaths.of(dataset_id)
-    files = files_below(source)
+    return _take(DatasetPaths.of(dataset_id), files_below(source), source, day)
+
+
+def _take(paths: DatasetPaths, files: list[Path], source: Path, day: date) -> dict[str, Any]:
     rows = describe(files, source, paths)
-    taken = [row for row in rows if row.state == "taken"]
     name = None
-    if taken:
+    if any(row.state == "taken" for row in rows):
         name = next_snapshot_name(paths, day)
         with whole_folder(paths.rawdata / str(name)) as folder:
-            seal(folder, [_copy(row, source, folder) for row in progress(rows, "copy")])
+            seal(folder, [_copy(row, source, folder) for row in progress(rows, "copy")], "copied")
+    return _report(name, rows)
+
+
+def _report(name: DatedName | None, rows: list[FileRow]) -> dict[str, Any]:
     return {
         "snapshot": str(name) if name else None,
         "files": count_states(rows),
@@ -64,14 +70,34 @@ def take_delivery(dataset_id: str, source: Path, day: date) -> dict[str, Any]:
 
 @task(task_run_name="seal-folders-filled-by-hand", **RETRIED)
 def seal_by_hand(dataset_id: str) -> list[dict[str, Any]]:
-    """Take dated folders that a user filled as they are: their manifest is written, nothing moves."""
+    """Take dated folders that a user filled as they are: their manifest is written, nothing moves.
+
+    An empty folder is left open. What was put into a folder after it was sealed, such as a corrected
+    segmentation, is taken as a delivery of its own, since a sealed snapshot never changes.
+    """
     paths = DatasetPaths.of(dataset_id)
     reports = []
     for name, folder in unsealed_folders(paths).items():
-        rows = describe(files_below(folder), folder, paths)
-        seal(folder, rows)
-        reports.append({"snapshot": str(name), "files": count_states(rows), "reasons": count_reasons(rows)})
+        files = files_below(folder)
+        if files:
+            rows = describe(files, folder, paths)
+            seal(folder, rows, "by hand")
+            reports.append(_report(name, rows))
+    for snapshot in load_snapshots(paths):
+        later = _added_later(snapshot)
+        if later:
+            newest = load_snapshots(paths)[-1].name.day
+            report = _take(paths, later, snapshot.folder, newest)
+            reports += [report] if report["snapshot"] else []
     return reports
+
+
+def _added_later(snapshot: Snapshot) -> list[Path]:
+    if snapshot.origin != "by hand":
+        return []
+    known = {row.path for row in snapshot.files}
+    files = files_below(snapshot.folder)
+    return [file for file in files if file.relative_to(snapshot.folder).as_posix() not in known]
 
 
 @task(task_run_name="account", **RETRIED)
@@ -80,27 +106,25 @@ def account_of_series(dataset_id: str) -> list[dict[str, Any]]:
     paths = DatasetPaths.of(dataset_id)
     settings = load_dataset_settings(paths.config, dataset_id)
     assembly, _ = state_at(paths, settings)
-    rows = []
     for case in assembly.images:
-        label = case.segmentation.path if case.segmentation else None
         if case.state == "pending":
             case.settle("done", None)
-        rows.append(case_row(case, case.files[0].path.parent, label))
-    return rows + [case_row(case, None, case.files[0].path) for case in assembly.segmentations]
-
-
-def files_below(folder: Path) -> list[Path]:
-    """All files, in a stable order; a manifest is no delivery."""
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path in found if path.name != MANIFEST)
+    # Without paths: in a folder that was filled by hand they may be made from patients' names.
+    return [case_row(case) for case in [*assembly.images, *assembly.segmentations]]
 
 
 def describe(files: list[Path], root: Path, paths: DatasetPaths) -> list[FileRow]:
     """The fate of each file, before anything is copied."""
-    hash_patient = PatientHash(paths.patient_key)
-    known = known_instances(load_snapshots(paths))
+    snapshots = load_snapshots(paths)
+    hash_patient = PatientHash(paths.patient_key, first=not snapshots)
     rows = [_describe_file(path, root, hash_patient) for path in progress(files, "read")]
-    return list(_settle(rows, known, lambda uid: (paths.sent / f"{uid}.json").is_file()))
+    return list(_settle(rows, known_instances(snapshots), lambda uid: _sent(paths, uid)))
+
+
+def _sent(paths: DatasetPaths, sop_instance_uid: str) -> str | None:
+    """The sha256 of the prediction that was written under a UID, None where none was."""
+    file = paths.sent / f"{sop_instance_uid}.json"
+    return str(read_json(file)["sha256"]) if file.is_file() else None
 
 
 def _describe_file(path: Path, root: Path, hash_patient: Callable[[str], str]) -> FileRow:
@@ -119,20 +143,21 @@ def _describe_file(path: Path, root: Path, hash_patient: Callable[[str], str]) -
 
 
 def _settle(
-    rows: list[FileRow], known: Mapping[str, str], was_sent: Callable[[str], bool]
+    rows: list[FileRow], known: Mapping[str, str], sent: Callable[[str], str | None]
 ) -> Iterator[FileRow]:
     """Tell copies from conflicts: one SOP instance UID with two contents names no instance."""
     contents: dict[str, set[str]] = {uid: {digest} for uid, digest in known.items()}
     for row in rows:
         if row.header is not None:
-            contents.setdefault(row.header["sop_instance_uid"], set()).add(row.sha256)
+            uid = row.header["sop_instance_uid"]
+            contents.setdefault(uid, {own} if (own := sent(uid)) else set()).add(row.sha256)
     seen: Counter[str] = Counter(known.keys())
     for row in rows:
         if row.header is None:
             yield row
             continue
         uid = row.header["sop_instance_uid"]
-        if was_sent(uid):
+        if sent(uid) == row.sha256:
             yield replace(row, state="ignored", reason=Reason.OWN_PREDICTION.value)
         elif known.get(uid) == row.sha256 or (len(contents[uid]) == 1 and seen[uid]):
             yield replace(row, state="duplicate")

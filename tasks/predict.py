@@ -11,6 +11,7 @@ from prefect import task
 from pydicom.uid import generate_uid
 
 from tasks.convert import CaseToConvert, convert_image
+from tasks.delivery import files_below
 from tasks.dicom.cases import Case, DicomFile, assemble
 from tasks.dicom.headers import read_header
 from tasks.dicom.image import read_series
@@ -22,6 +23,7 @@ from tasks.ledger.models import ModelRecord
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
 from tasks.nnunet.predict import predict_batch
+from tasks.placement import gpu_of_this_worker
 from tasks.retries import RETRIED
 from tasks.settings import DatasetSettings
 
@@ -29,13 +31,20 @@ SERIES_NUMBER = 900
 ALGORITHM = "IterSeg nnU-Net"
 
 
-def images_in(folder: Path, settings: DatasetSettings) -> list[Case]:
-    """Every image series in a folder, whatever else lies there; all are to be predicted."""
+def images_in(folder: Path, settings: DatasetSettings) -> tuple[list[Case], list[dict[str, Any]]]:
+    """Every image series in a folder, all to be predicted, and a row for each damaged file.
+
+    Files that are no images are passed over; a damaged one may be a slice that is missing elsewhere.
+    """
     found: dict[tuple[str, str], DicomFile] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    damaged: list[dict[str, Any]] = []
+    for path in files_below(folder):
         try:
             header = read_header(path, hash_patient=lambda _: "")
-        except CaseRejected:
+        except CaseRejected as error:
+            if error.reason not in (Reason.NO_DICOM, Reason.OTHER_KIND):
+                row = {"case_id": f"file{len(damaged) + 1}", "kind": "file"}
+                damaged.append({**row, **_rejected(error.reason, error.detail)})
             continue
         file = DicomFile(path, sha256_of_file(path), header, 0)
         # Copies of a file are one slice, not two at one place.
@@ -43,7 +52,7 @@ def images_in(folder: Path, settings: DatasetSettings) -> list[Case]:
     cases = assemble(list(found.values()), settings.image_modality, []).images
     if not cases:
         raise UserDataError("the input folder holds no CT or MR series")
-    return cases
+    return cases, damaged
 
 
 @task(task_run_name="predict-{chunk}", **RETRIED)
@@ -90,13 +99,20 @@ def predict_cases(
         mirroring=settings.prediction.mirroring,
         log=paths.logs / f"predict-{model.model_id}-{chunk}.log",
         threads=threads,
+        placement=gpu_of_this_worker(),
     )
     for case in waiting:
         if case.case_id in failures:
             detail = failures[case.case_id]
             outcomes[case.case_id].update(_rejected(Reason.UNEXPECTED.value, detail))
-        else:
+            continue
+        try:
             write_prediction(paths, case, model)
+        except OSError:
+            raise  # the disk, not the case
+        except Exception as error:  # an image whose header makes no SEG must not stop the others
+            detail = f"no SEG can be made of its headers ({type(error).__name__})"
+            outcomes[case.case_id].update(_rejected(Reason.UNEXPECTED.value, detail))
     return list(outcomes.values())
 
 

@@ -30,6 +30,11 @@ from tasks.nnunet.preprocess import preprocess_cases
 from tasks.retries import RETRIED
 from tasks.settings import DatasetSettings, RoiPatterns
 
+WITHOUT_EFFECT_ON_WHAT_IS_LEARNED: Any = {
+    "prediction": True,
+    "training": {"device", "checkpoint_every_s", "augmentation_workers"},
+}
+
 
 @task(task_run_name="open-iteration", **RETRIED)
 def open_iteration(
@@ -62,7 +67,7 @@ def open_iteration(
         {
             "cases": cases,
             "structures": rois.structures,
-            "settings": settings.model_dump(mode="json", exclude={"prediction"}),
+            "settings": settings.model_dump(mode="json", exclude=WITHOUT_EFFECT_ON_WHAT_IS_LEARNED),
         }
     )
     for folder in dated_folders(paths.procdata, dataset_id).values():

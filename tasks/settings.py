@@ -55,7 +55,9 @@ class RoiPatterns(RootModel[dict[str, Patterns]]):
         if not root:
             raise ValueError("name at least one structure, such as `GTV: GTV.*`")
         for structure, patterns in root.items():
-            if not structure.strip() or structure.lower() in RESERVED_STRUCTURES:
+            # A segment's label is a DICOM LO: 64 characters, and a backslash would part it in two.
+            fits = 0 < len(structure.strip()) <= 64 and "\\" not in structure
+            if not fits or structure.lower() in RESERVED_STRUCTURES:
                 raise ValueError(f"{structure!r} cannot be the name of a structure")
             for pattern in patterns:
                 try:
@@ -187,6 +189,8 @@ def load_dataset_settings(config_dir: Path, dataset_id: str) -> DatasetSettings:
 
 def load_cluster(config_dir: Path, name: str) -> ClusterSettings:
     """Read ``clusters/<name>.yaml``; ``local`` has defaults and needs no file."""
+    if not DATASET_ID.fullmatch(name):
+        raise ConfigError(f"{name!r} cannot be the name of a cluster: letters, digits, - and _ only")
     path = config_dir / "clusters" / f"{name}.yaml"
     if path.is_file():
         return _load(path, ClusterSettings)
@@ -244,6 +248,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int | float | bool | None):
+                raise yaml.YAMLError(f"a key must be a word{key_node.start_mark}")
             if key in seen:
                 raise yaml.YAMLError(f"the key {key!r} stands twice{key_node.start_mark}")
             seen.add(key)

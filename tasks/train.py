@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.logging import get_run_logger
 
 from tasks.errors import UserDataError
 from tasks.ledger.files import digest_of
@@ -28,6 +30,7 @@ from tasks.nnunet.fold import FoldJob, trained_model_folder
 from tasks.nnunet.fold import train_fold as run_fold
 from tasks.nnunet.predict import predict_batch
 from tasks.nnunet.program import Message
+from tasks.placement import gpu_of_this_worker
 from tasks.retries import RETRIED
 from tasks.review.scores import dice_of_files, mean_dice
 from tasks.settings import DatasetSettings
@@ -58,11 +61,12 @@ def fold_job(paths: DatasetPaths, iteration: Iteration, fold: int, settings: Dat
     parent = load_model(paths, iteration.parent) if iteration.parent else None
     warm_start = None
     if parent is not None:
-        validation = {fold: [case["patient"] for case in iteration.fold_of_cases(fold)]}
+        judges = [*iteration.fold_of_cases(fold), *iteration.test_cases()]
+        validation = {fold: [case["patient"] for case in judges]}
         leaked = leaked_patients(parent, validation)
         if leaked:
             raise UserDataError(
-                f"fold {fold} would be validated on {len(leaked[fold])} patients that model "
+                f"fold {fold} would be judged by {len(leaked[fold])} patients that model "
                 f"{parent.model_id} or its ancestors were trained on in this fold; the warm start is "
                 f"refused. Was {paths.patients} changed or lost? Restore it from the backup"
             )
@@ -84,6 +88,7 @@ def fold_job(paths: DatasetPaths, iteration: Iteration, fold: int, settings: Dat
         },
         data=digest_of([iteration.digest, iteration.preparation]),
         warm_start=warm_start,
+        warm_start_sha256=parent.checkpoints[str(fold)] if parent else None,
     )
 
 
@@ -94,16 +99,12 @@ def train_fold(
     """Train one fold; its progress is an artifact that moves with every epoch."""
     paths = DatasetPaths.of(dataset_id)
     at = IterationPaths(paths.procdata / iteration.name)
-    artifact = _progress_artifact(dataset_id, fold)
-
-    def show(message: Message) -> None:
-        if "epoch" in message:
-            done = 100.0 * message["epoch"] / message["of"]
-            update_progress_artifact(artifact, progress=done, description=_epoch_line(message))
+    show = _shown_progress(dataset_id, fold)
 
     augmentation = settings.training.augmentation_workers
     environment = {
         **at.environment(),
+        **gpu_of_this_worker(),
         "OMP_NUM_THREADS": str(threads),
         "nnUNet_def_n_proc": str(threads),
         "nnUNet_n_proc_DA": str(max(1, threads - 1) if augmentation is None else augmentation),
@@ -115,15 +116,28 @@ def train_fold(
         paths.logs / f"{iteration.name}.fold-{fold}.log",
         show,
     )
-    update_progress_artifact(artifact, progress=100.0)
     return {"fold": fold, **{key: value for key, value in result.items() if key != "job"}}
 
 
-def _progress_artifact(dataset_id: str, fold: int) -> UUID:
+def _shown_progress(dataset_id: str, fold: int) -> Callable[[Message], None]:
+    """Show each epoch in the UI. A server that is away for a while does not end a training."""
     key = f"fold-{fold}-{dataset_id}".lower().replace("_", "-")
-    artifact = create_progress_artifact(progress=0.0, key=key, description=f"fold {fold} starts")
-    assert isinstance(artifact, UUID)
-    return artifact
+    artifacts: list[UUID] = []
+
+    def show(message: Message) -> None:
+        if "epoch" not in message:
+            return
+        done = 100.0 * message["epoch"] / message["of"]
+        try:
+            if artifacts:
+                update_progress_artifact(artifacts[0], progress=done, description=_epoch_line(message))
+            else:
+                made = create_progress_artifact(done, key=key, description=_epoch_line(message))
+                artifacts.append(cast(UUID, made))
+        except Exception as error:  # whatever the client raises, the fold goes on
+            get_run_logger().warning("progress could not be shown: %s", type(error).__name__)
+
+    return show
 
 
 def _epoch_line(message: Message) -> str:
@@ -220,4 +234,5 @@ def promote_model(dataset_id: str, record: ModelRecord) -> Path:
     """Point ``latest`` at the model, in one atomic step."""
     paths = DatasetPaths.of(dataset_id)
     promote(paths, record)
+    save_model(paths, replace(record, promoted=True))
     return paths.latest

@@ -30,10 +30,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.tmp{''.join(path.suffixes)}")
     try:
         yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
+        _sync(temporary)
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -50,12 +49,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        for file in (found for found in temporary.rglob("*") if found.is_file()):
+            _sync(file)
         try:
             os.rename(temporary, path)
         except OSError:
             if not path.is_dir():
                 raise
-        _sync_folder(path.parent)
+        _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -82,7 +83,7 @@ def replace_symlink(link: Path, target: Path) -> None:
     temporary = temporary_beside(link)
     temporary.symlink_to(os.path.relpath(target, link.parent))
     os.replace(temporary, link)
-    _sync_folder(link.parent)
+    _sync(link.parent)
 
 
 def sha256_of_file(path: Path) -> str:
@@ -100,8 +101,8 @@ def digest_of(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -52,8 +52,8 @@ def load_iteration(at: IterationPaths) -> Iteration | None:
     return Iteration(**content)
 
 
-def newest_iteration(paths: DatasetPaths, day: str | None = None) -> Iteration:
-    """The newest prepared iteration, or the newest of a day.
+def newest_iteration(paths: DatasetPaths, day: str | None = None, name: str | None = None) -> Iteration:
+    """The newest prepared iteration, the newest of a day, or the one of a name.
 
     Raises
     ------
@@ -62,13 +62,13 @@ def newest_iteration(paths: DatasetPaths, day: str | None = None) -> Iteration:
     """
     found = [
         iteration
-        for name, folder in dated_folders(paths.procdata, paths.dataset_id).items()
-        if day is None or str(name.day) == day
+        for dated, folder in dated_folders(paths.procdata, paths.dataset_id).items()
+        if (day is None or str(dated.day) == day) and (name is None or str(dated) == name)
         if (iteration := load_iteration(IterationPaths(folder))) is not None
     ]
     if not found:
+        wanted = f" {name}" if name else f" of {day}" if day else ""
         raise UserDataError(
-            f"{paths.dataset_id} has no prepared iteration{f' of {day}' if day else ''}. "
-            f"Run `iterseg prepare {paths.dataset_id}`"
+            f"{paths.dataset_id} has no prepared iteration{wanted}. Run `iterseg prepare {paths.dataset_id}`"
         )
     return found[-1]

@@ -6,21 +6,21 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from tasks.errors import UserDataError
-from tasks.ledger.files import read_json
+from tasks.ledger.files import read_json, temporary_beside
 
 
 @contextmanager
 def dataset_lock(folder: Path) -> Iterator[None]:
     """Hold the lock of a dataset while its files are changed; the same process may enter again.
 
-    The lock is a file made with ``O_EXCL``, which NFS (version 3 on) and Lustre make atomically. One
-    left by a process of this host that is gone is taken over.
+    The lock is a file made by a hard link, which is atomic on NFS and Lustre too (link(2)). One left by
+    a process of this host that is gone is taken over.
 
     Raises
     ------
@@ -41,7 +41,9 @@ def dataset_lock(folder: Path) -> Iterator[None]:
                 f"{holder.get('host')}, since {holder.get('since')}. Wait for it; if that host is "
                 f"down for good, remove {lock}"
             )
-        lock.unlink(missing_ok=True)
+        # Of several that find the dead one's lock, only one renames it away.
+        with suppress(FileNotFoundError):
+            os.rename(lock, temporary_beside(lock))
         if not _take(lock, mine):
             raise UserDataError("another run has just begun to work on this dataset; wait for it")
     try:
@@ -51,12 +53,15 @@ def dataset_lock(folder: Path) -> Iterator[None]:
 
 
 def _take(lock: Path, mine: dict[str, Any]) -> bool:
+    """Make the lock with its content in one step: a link to a file that is already filled."""
+    filled = temporary_beside(lock)
+    filled.write_text(json.dumps({**mine, "since": datetime.now().isoformat(timespec="seconds")}))
     try:
-        handle = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        os.link(filled, lock)
     except FileExistsError:
         return False
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        json.dump({**mine, "since": datetime.now().isoformat(timespec="seconds")}, stream)
+    finally:
+        filled.unlink()
     return True
 
 
@@ -65,8 +70,8 @@ def _holder(lock: Path) -> dict[str, Any] | None:
         content: dict[str, Any] = read_json(lock)
     except FileNotFoundError:
         return None
-    except json.JSONDecodeError:  # it was killed between making and filling the file
-        return {"host": socket.gethostname(), "pid": -1}
+    except json.JSONDecodeError:
+        return {"host": "a damaged lock", "pid": "unknown"}
     return content
 
 

@@ -32,6 +32,8 @@ class ModelRecord:
         Fold → structure → mean Dice on the fold's own validation cases, from final checkpoints.
     test_dice
         Structure → mean Dice of the ensemble on the test set; empty without a test set.
+    promoted
+        Whether ``latest`` has ever been moved to it.
     """
 
     model_id: str
@@ -46,6 +48,7 @@ class ModelRecord:
     validation_dice: dict[str, dict[str, float | None]]
     test_dice: dict[str, float | None]
     test_cases: list[dict[str, Any]] = field(default_factory=list)
+    promoted: bool = False
 
 
 def save_model(paths: DatasetPaths, record: ModelRecord) -> None:
@@ -84,16 +87,28 @@ def load_models(paths: DatasetPaths) -> list[ModelRecord]:
 
 
 def latest_model(paths: DatasetPaths) -> ModelRecord | None:
-    """The model that ``latest`` points at, None where there is none."""
-    if not paths.latest.is_symlink():
+    """The model that ``latest`` points at; None where no model has been promoted yet.
+
+    Raises
+    ------
+    UserDataError
+        Where ``latest`` is gone, is no link, or leads to no recorded model: training from scratch
+        because of a lost link would throw a lineage away.
+    """
+    records = load_models(paths)
+    if not paths.latest.is_symlink() and not any(record.promoted for record in records):
+        if paths.latest.exists():
+            raise UserDataError(f"{paths.latest} is no link; move it out of the way")
         return None
     target = paths.latest.resolve()
-    for record in load_models(paths):
-        if (paths.home / record.folder).resolve() == target:
+    for record in records:
+        folder = (paths.home / record.folder).resolve()
+        if paths.latest.is_symlink() and folder == target and folder.is_dir():
             return record
+    known = ", ".join(record.folder for record in records if record.promoted) or "none"
     raise UserDataError(
-        f"{paths.latest} points at {target}, which no record in {paths.models} names. Point it at "
-        "the folder of a recorded model, or remove it to begin anew"
+        f"{paths.latest} is no link to the folder of a recorded model. Point it at the one that is "
+        f"to be used: {known}"
     )
 
 

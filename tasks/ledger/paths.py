@@ -183,11 +183,6 @@ class IterationPaths:
         return self.root / "iteration.json"
 
     @property
-    def conversion(self) -> Path:
-        """What became of each case when it was converted."""
-        return self.root / "conversion.json"
-
-    @property
     def raw(self) -> Path:
         """nnU-Net's raw dataset."""
         return self.root / "nnUNet_raw" / self.nnunet_dataset

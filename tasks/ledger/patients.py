@@ -24,11 +24,6 @@ class PatientTable:
     folds: int
     place: dict[str, str | int]
 
-    def fold_of(self, patient: str) -> int | None:
-        """The fold of a patient, None for one of the test set."""
-        place = self.place[patient]
-        return place if isinstance(place, int) else None
-
 
 def load_patients(path: Path) -> PatientTable | None:
     """Read the table; None where no patient has been seen."""

@@ -19,7 +19,9 @@ from tasks.ledger.paths import DatasetPaths, DatedName, dated_folders
 
 MANIFEST = "manifest.json"
 PATIENT_HASH_DIGITS = 16
+KEY_BYTES = 32
 
+Origin = Literal["copied", "by hand"]
 FileState = Literal["taken", "duplicate", "rejected", "ignored"]
 
 
@@ -47,6 +49,7 @@ class Snapshot:
     name: DatedName
     folder: Path
     files: tuple[FileRow, ...]
+    origin: Origin = "copied"
 
     @property
     def taken(self) -> list[FileRow]:
@@ -65,9 +68,10 @@ def count_reasons(rows: Iterable[FileRow]) -> dict[str, int]:
     return dict(sorted(Counter(row.reason for row in rows if row.reason).items()))
 
 
-def seal(folder: Path, rows: Iterable[FileRow]) -> None:
+def seal(folder: Path, rows: Iterable[FileRow], origin: Origin) -> None:
     """Write the manifest of a folder; from then on it is a snapshot."""
-    write_json(folder / MANIFEST, {"version": 1, "files": [asdict(row) for row in rows]})
+    files = [asdict(row) for row in rows]
+    write_json(folder / MANIFEST, {"version": 1, "origin": origin, "files": files})
 
 
 def is_sealed(folder: Path) -> bool:
@@ -87,7 +91,8 @@ def load_snapshots(paths: DatasetPaths, until: date | None = None) -> list[Snaps
     for name, folder in dated_folders(paths.rawdata, paths.dataset_id).items():
         if is_sealed(folder) and (until is None or name.day <= until):
             content = read_json(folder / MANIFEST)
-            found.append(Snapshot(name, folder, tuple(FileRow(**row) for row in content["files"])))
+            rows = tuple(FileRow(**row) for row in content["files"])
+            found.append(Snapshot(name, folder, rows, content["origin"]))
     return found
 
 
@@ -122,10 +127,26 @@ def next_snapshot_name(paths: DatasetPaths, day: date) -> DatedName:
 
 
 class PatientHash:
-    """Turns an identity into a keyed hash; the key is made once and stays in the raw data."""
+    """Turns an identity into a keyed hash; the key is made once and stays in the raw data.
 
-    def __init__(self, key_file: Path) -> None:
-        self._key = _key(key_file)
+    Parameters
+    ----------
+    key_file
+        Where the key lies.
+    first
+        Whether the dataset has no snapshot yet. Only then is a key made: under a new one every
+        patient would be a stranger, and could change from one fold to another.
+
+    Raises
+    ------
+    UserDataError
+        Where the key is lost or damaged.
+    """
+
+    def __init__(self, key_file: Path, *, first: bool) -> None:
+        if first and not key_file.exists():
+            _make_key(key_file)
+        self._key = _read_key(key_file)
 
     def __call__(self, identity: str) -> str:
         """The hash of an identity, the same for ever under one key."""
@@ -133,17 +154,23 @@ class PatientHash:
         return digest[:PATIENT_HASH_DIGITS]
 
 
-def _key(path: Path) -> bytes:
+def _make_key(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
-        if len(key) != 32:
-            raise UserDataError(f"{path} is damaged; restore it from the backup") from None
-        return key
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w", encoding="ascii") as stream:
-        stream.write(secrets.token_hex(32) + "\n")
+        stream.write(secrets.token_hex(KEY_BYTES) + "\n")
         stream.flush()
         os.fsync(stream.fileno())
-    return _key(path)
+
+
+def _read_key(path: Path) -> bytes:
+    try:
+        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except (OSError, ValueError):
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise UserDataError(
+            f"{path} is lost or damaged; restore it from the backup: without it patients cannot be "
+            "told apart as before, and would change folds"
+        )
+    return key

@@ -53,6 +53,8 @@ def preprocessed_key(image: str, label: str, preparation: str) -> str:
 def link(link_path: Path, target: Path) -> None:
     """A relative symlink, so that the data folder can be moved as a whole."""
     link_path.parent.mkdir(parents=True, exist_ok=True)
+    # A retried step finds the links of its first try.
+    link_path.unlink(missing_ok=True)
     link_path.symlink_to(os.path.relpath(target, link_path.parent))
 
 

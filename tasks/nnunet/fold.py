@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.errors import UserDataError
 from tasks.ledger.files import read_json, sha256_of_file, write_json
 from tasks.nnunet.program import Message, run_program, serve, tell
 
@@ -17,7 +18,7 @@ RESULT = "fold.json"
 class FoldJob:
     """Everything that decides a fold's training.
 
-    ``warm_start`` is the parent's checkpoint, None for a training from scratch. ``choices`` are
+    ``warm_start`` is the parent's checkpoint with its hash, None for a training from scratch. ``choices`` are
     those of :class:`tasks.nnunet.trainer.TrainingChoices`. ``data`` is the digest of what it learns
     from, so that a finished fold is recognised.
     """
@@ -30,6 +31,7 @@ class FoldJob:
     choices: dict[str, Any]
     data: str
     warm_start: str | None = None
+    warm_start_sha256: str | None = None
     seed: int = 12345
 
 
@@ -69,15 +71,26 @@ def read_result(file: Path, job: FoldJob) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     content: dict[str, Any] = read_json(file)
-    return content if content["job"] == asdict(job) else None
+    return content if _same(content["job"], asdict(job)) else None
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two jobs learn the same; where they run and how often they save does not count."""
+
+    def kept(job: dict[str, Any]) -> dict[str, Any]:
+        choices = {k: v for k, v in job["choices"].items() if k not in ("checkpoint_every_s", "mirroring")}
+        return {k: v for k, v in job.items() if k not in ("device", "warm_start")} | {"choices": choices}
+
+    return kept(one) == kept(other)
 
 
 def _work(content: dict[str, Any]) -> None:
     import torch
     from nnunetv2.paths import nnUNet_preprocessed
 
+    from tasks.nnunet.checkpoints import resumable
     from tasks.nnunet.devices import torch_device
-    from tasks.nnunet.trainer import IterSegTrainer, TrainingChoices, resumable, seeded
+    from tasks.nnunet.trainer import IterSegTrainer, TrainingChoices, seeded
     from tasks.nnunet.validation import validate_fold
 
     job = FoldJob(**content)
@@ -103,7 +116,7 @@ def _work(content: dict[str, Any]) -> None:
             trainer.load_checkpoint(str(latest))
             tell(resumed_at=trainer.current_epoch)
         elif job.warm_start is not None:
-            trainer.warm_start(Path(job.warm_start))
+            trainer.warm_start(_checked(Path(job.warm_start), job.warm_start_sha256))
         trainer.run_training()
     scores = validate_fold(trainer)
     write_json(
@@ -117,10 +130,18 @@ def _work(content: dict[str, Any]) -> None:
     )
 
 
+def _checked(checkpoint: Path, sha256: str | None) -> Path:
+    if not checkpoint.is_file() or sha256_of_file(checkpoint) != sha256:
+        raise UserDataError(
+            f"{checkpoint} is not the checkpoint that was recorded; restore the parent model from the backup"
+        )
+    return checkpoint
+
+
 def _same_job_or_anew(folder: Path, content: dict[str, Any]) -> None:
     """Checkpoints of another job (other data, other choices) are no place to resume from."""
     marker = folder / "job.json"
-    if not marker.is_file() or read_json(marker) != content:
+    if not marker.is_file() or not _same(read_json(marker), content):
         for checkpoint in folder.glob("checkpoint_*.pth"):
             checkpoint.unlink()
         (folder / RESULT).unlink(missing_ok=True)

@@ -77,7 +77,7 @@ def _work(job: dict[str, Any]) -> None:
     raw = Path(os.environ["nnUNet_raw"]) / dataset
     preprocessed = Path(os.environ["nnUNet_preprocessed"]) / dataset
     extractor = DatasetFingerprintExtractor(dataset, num_processes=1)
-    cases = len(read_json(raw / "dataset.json")["labels"]) and len(extractor.dataset)
+    cases = len(extractor.dataset)
     extractor.num_foreground_voxels_for_intensitystats = min(1e8, FINGERPRINT_VOXELS_PER_CASE * cases)
     extractor.run(overwrite_existing=True)
     plans_name = plan_experiments([1], job["planner"])

@@ -20,6 +20,7 @@ def predict_batch(
     mirroring: bool,
     log: Path,
     threads: int,
+    placement: Mapping[str, str] | None = None,
     on_message: Callable[[Message], None] = lambda _: None,
 ) -> dict[str, str]:
     """Predict images into label maps.
@@ -32,6 +33,8 @@ def predict_batch(
         See :class:`tasks.nnunet.predictor.Predictor`.
     threads
         CPU threads for torch.
+    placement
+        Environment that chooses the GPU.
 
     Returns
     -------
@@ -52,7 +55,7 @@ def predict_batch(
         "mirroring": mirroring,
     }
     # nnU-Net caps torch's threads at nnUNet_def_n_proc while it predicts.
-    environment = {"OMP_NUM_THREADS": str(threads), "nnUNet_def_n_proc": str(threads)}
+    environment = {**(placement or {}), "OMP_NUM_THREADS": str(threads), "nnUNet_def_n_proc": str(threads)}
     if cases:
         run_program(__name__, job, log, environment, listen)
     return failures

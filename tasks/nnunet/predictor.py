@@ -137,8 +137,12 @@ def _load(folder: Path, folds: Sequence[int], device: str, mirroring: bool) -> A
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+    from tasks.nnunet.checkpoints import read_checkpoint
     from tasks.nnunet.devices import torch_device
 
+    for fold in folds:
+        # nnU-Net unpickles whatever a checkpoint holds; what is more than weights is refused before.
+        read_checkpoint(folder / f"fold_{fold}" / CHECKPOINT)
     name = torch_device(device)
     predictor = nnUNetPredictor(
         use_mirroring=mirroring,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +15,11 @@ from torch._dynamo import OptimizedModule
 
 from tasks.errors import UserDataError
 from tasks.ledger.files import whole_file
+from tasks.nnunet.checkpoints import read_checkpoint
 from tasks.nnunet.program import tell
 
 PLAIN_TRAINER = "nnUNetTrainer"
 """The architecture is the plan's own, so plain nnU-Net can predict with our checkpoints."""
-
-NUMPY_IN_CHECKPOINTS = [
-    np.float64(0).__reduce__()[0],  # NumPy's constructor of scalars, which has no public name
-    np.dtype,
-    *(type(np.dtype(name)) for name in ("float32", "float64", "int64")),
-]
-"""What nnU-Net's checkpoints hold besides tensors and plain Python; anything else is refused."""
 
 
 @dataclass(frozen=True)
@@ -142,38 +134,7 @@ def _plain(network: torch.nn.Module) -> torch.nn.Module:
     return inner
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without executing anything in it.
-
-    Raises
-    ------
-    UserDataError
-        Where it is cut short, damaged, or holds more than a checkpoint of nnU-Net does.
-    """
-    try:
-        with torch.serialization.safe_globals(NUMPY_IN_CHECKPOINTS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = (str(error).strip() or "it ends too early").splitlines()[0]
-        raise UserDataError(f"the checkpoint {path} cannot be used: {reason}") from None
-    if not isinstance(content, dict) or "network_weights" not in content:
-        raise UserDataError(f"{path} is no checkpoint of nnU-Net")
-    return content
-
-
 def seeded(seed: int) -> None:
     """Fix the random numbers of this process; workers of the augmentation stay random."""
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
-
-
-def resumable(path: Path, on_damage: Callable[[str], None]) -> bool:
-    """Whether a checkpoint exists and can be read; a damaged one is said and passed over."""
-    if not path.is_file():
-        return False
-    try:
-        read_checkpoint(path)
-    except UserDataError as error:
-        on_damage(str(error))
-        return False
-    return True

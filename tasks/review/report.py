@@ -20,7 +20,8 @@ h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid var(-
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 td:first-child, td:nth-child(2) { white-space: nowrap; }
-th, td { text-align: left; vertical-align: bottom; padding: .35rem .6rem; border-bottom: 1px solid var(--line); }
+th, td { text-align: left; vertical-align: bottom; padding: .35rem .6rem; }
+th, td { border-bottom: 1px solid var(--line); }
 figure { margin: 1.2rem 0; } figure img, svg { width: 100%; height: auto; }
 figcaption code { font-size: .9em; }
 """
@@ -90,7 +91,7 @@ def _models(content: ReportContent) -> str:
 
 
 def _cross_validation(model: Mapping[str, Any], structure: str) -> float | None:
-    scores = [fold[structure] for fold in model["validation_dice"].values()]
+    scores = [fold.get(structure) for fold in model["validation_dice"].values()]
     defined = [score for score in scores if score is not None]
     return sum(defined) / len(defined) if defined else None
 

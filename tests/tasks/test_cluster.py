@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tasks.cluster import chunks, threads_per_worker, worker_count
+from tasks.placement import gpu_of_this_worker
 from tasks.settings import ClusterSettings
 
 
@@ -28,3 +29,28 @@ def test_workers_and_threads_do_not_exceed_the_machine(monkeypatch: pytest.Monke
     assert threads_per_worker(ClusterSettings(workers=3)) == 2
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
     assert worker_count(ClusterSettings()) == 2
+
+
+class Worker:
+    def __init__(self, name: object) -> None:
+        self.name = name
+
+
+@pytest.mark.parametrize(
+    ("visible", "name", "expected"),
+    [
+        ("0,3", 0, "0"),
+        ("0,3", 1, "3"),
+        ("0,3", 2, "0"),
+        ("GPU-a,GPU-b", "1", "GPU-b"),
+        ("5", 1, None),
+        ("", 0, None),
+    ],
+)
+def test_folds_are_spread_over_the_gpus(
+    monkeypatch: pytest.MonkeyPatch, visible: str, name: object, expected: str | None
+) -> None:
+    """The original fixed GPUs to 0 and 2; all workers of a LocalCluster see the same ones."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr("distributed.get_worker", lambda: Worker(name))
+    assert gpu_of_this_worker().get("CUDA_VISIBLE_DEVICES") == expected

@@ -7,13 +7,19 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 from dicom_factory import Series, ball, edit, write_rois, write_series
 
+from tasks.convert import convert_case, convert_image, to_convert
+from tasks.errors import CaseRejected
 from tasks.ingest import seal_by_hand, take_delivery
-from tasks.ledger.files import write_json
+from tasks.ledger.files import sha256_of_file, write_json
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots
+from tasks.ledger.store import Store
+from tasks.settings import DatasetSettings, RoiPatterns
+from tasks.state import state_at
 
 SHAPE = (6, 20, 24)
 DAY = date(2026, 11, 23)
@@ -86,13 +92,17 @@ def test_two_contents_of_one_uid_in_one_delivery_are_both_set_aside(home: Path, 
 
 
 def test_a_prediction_that_comes_back_is_no_persons_work(home: Path, delivery: Path) -> None:
-    paths = DatasetPaths.of("D")
-    import pydicom
-
     uid = pydicom.dcmread(delivery / "rt").SOPInstanceUID
-    write_json(paths.sent / f"{uid}.json", {})
-    report = take(delivery)
-    assert report["reasons"] == {"no-dicom": 1, "own-prediction": 1, "unreadable": 1}
+    sent = {"sha256": sha256_of_file(delivery / "rt")}
+    write_json(DatasetPaths.of("D").sent / f"{uid}.json", sent)
+    assert take(delivery)["reasons"] == {"no-dicom": 1, "own-prediction": 1, "unreadable": 1}
+
+
+def test_a_prediction_that_was_changed_under_its_uid_is_said(home: Path, delivery: Path) -> None:
+    """Silently dropped as our own, a correction would be lost."""
+    uid = pydicom.dcmread(delivery / "rt").SOPInstanceUID
+    write_json(DatasetPaths.of("D").sent / f"{uid}.json", {"sha256": "another"})
+    assert take(delivery)["reasons"] == {"no-dicom": 1, "uid-conflict": 1, "unreadable": 1}
 
 
 @pytest.mark.parametrize("patient", ["../../x", "a/b", "", "p-1", "P-1 "])
@@ -112,6 +122,55 @@ def test_a_folder_filled_by_hand_is_taken_as_it_is(home: Path) -> None:
     assert (report["snapshot"], report["files"]["taken"]) == ("2026-11-20__D", 6)
     assert {p: p.read_bytes() for p in series.files} == before
     assert seal_by_hand.fn("D") == []
+
+
+def test_an_empty_folder_is_left_open(home: Path) -> None:
+    folder = home / "data" / "rawdata" / "D" / "2026-11-20__D"
+    folder.mkdir(parents=True)
+    assert seal_by_hand.fn("D") == []
+    write_series(folder, SHAPE)
+    assert seal_by_hand.fn("D")[0]["files"]["taken"] == 6
+
+
+def test_what_is_put_into_a_sealed_folder_is_a_delivery_of_its_own(home: Path) -> None:
+    """A correction saved beside the image, on the same day, must not be lost."""
+    folder = home / "data" / "rawdata" / "D" / "2026-11-20__D"
+    series = write_series(folder / "ct", SHAPE)
+    seal_by_hand.fn("D")
+    manifest = (folder / "manifest.json").read_bytes()
+    write_rois(folder / "rt.dcm", series, {"GTV": ball(SHAPE, (3, 8, 8), 3)})
+    (report,) = seal_by_hand.fn("D")
+    assert (report["snapshot"], report["files"]["taken"]) == ("2026-11-20.2__D", 1)
+    assert (folder / "manifest.json").read_bytes() == manifest
+    assert seal_by_hand.fn("D") == []
+
+
+def test_a_file_that_was_changed_after_sealing_is_no_label(home: Path) -> None:
+    """Its old content is in the manifest, and may be in the store under the old content's key."""
+    folder = home / "data" / "rawdata" / "D" / "2026-11-20__D"
+    series = write_series(folder / "ct", SHAPE)
+    drawn = write_rois(folder / "rt.dcm", series, {"GTV": ball(SHAPE, (3, 8, 8), 3)})
+    seal_by_hand.fn("D")
+    paths, settings, rois = DatasetPaths.of("D"), DatasetSettings(), RoiPatterns({"GTV": ["GTV"]})
+    (case,) = state_at(paths, settings)[0].images
+    write_rois(drawn, series, {"GTV": ball(SHAPE, (3, 8, 8), 5)})
+    with pytest.raises(CaseRejected, match="changed-after-sealing"):
+        convert_case(to_convert(case, settings, rois), Store(paths.store), settings, rois)
+    edit(series.files[0], lambda ds: setattr(ds, "PixelData", b"\0" * len(ds.PixelData)))
+    with pytest.raises(CaseRejected, match="changed-after-sealing"):
+        convert_image(to_convert(case, settings, rois), Store(paths.store))
+
+
+def test_links_are_followed_and_end(home: Path, tmp_path: Path) -> None:
+    series = write_series(tmp_path / "elsewhere", SHAPE)
+    delivery = tmp_path / "in"
+    delivery.mkdir()
+    (delivery / "linked").symlink_to(series.folder)
+    (delivery / "loop").symlink_to(delivery)
+    (delivery / "nowhere").symlink_to(tmp_path / "absent")
+    report = take(delivery)
+    assert report["files"]["taken"] == 6
+    assert report["reasons"] == {"unreadable": 1}
 
 
 def test_a_failed_copy_leaves_no_snapshot(

@@ -90,6 +90,8 @@ def test_mistakes_in_a_dataset_file(config: Path, text: str, words: list[str]) -
         ("GTV: 5", ["GTV"]),
         ("GTV: []", ["GTV"]),
         ("GTV: a\nGTV: b", ["stands twice"]),
+        ("[a, b]: x", ["a key must be a word"]),
+        ("'a\\b': x", ["cannot be the name of a structure"]),
     ],
 )
 def test_mistakes_in_a_roi_file(config: Path, text: str | None, words: list[str]) -> None:
@@ -104,6 +106,11 @@ def test_mistakes_in_a_roi_file(config: Path, text: str | None, words: list[str]
 def test_an_unknown_cluster_is_said_with_those_that_exist() -> None:
     with pytest.raises(ConfigError, match="Clusters that do: local"):
         load_cluster(CHECKOUT / "config", "moon")
+
+
+def test_a_clusters_name_is_no_path() -> None:
+    with pytest.raises(ConfigError, match="cannot be the name of a cluster"):
+        load_cluster(CHECKOUT / "config", "../clusters/local")
 
 
 def test_the_files_of_the_checkout_are_valid() -> None:

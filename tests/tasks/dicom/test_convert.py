@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from dicom_factory import Series, ball, write_rois, write_segments, write_series
+from dicom_factory import Series, ball, edit, write_rois, write_segments, write_series
 
 from tasks.dicom.convert import label_map
 from tasks.dicom.image import SeriesVolume, read_series
@@ -84,3 +85,22 @@ def test_a_structure_that_nobody_drew_is_refused(
     file = write_rois(tmp_path / "rt.dcm", series, {"left": LEFT, "right": empty})
     with pytest.raises(CaseRejected, match="missing-roi: nothing matches 'Right'"):
         label_map(volume, file, "RTSTRUCT", PATTERNS)
+
+
+@pytest.mark.parametrize("kind", ["RTSTRUCT", "SEG"])
+def test_what_was_drawn_in_another_frame_of_reference_is_refused(
+    tmp_path: Path, series: Series, volume: SeriesVolume, kind: str
+) -> None:
+    """Coordinates of a CT burned into an MR give a mask that looks like one."""
+    if kind == "SEG":
+        file = write_segments(tmp_path / "s.dcm", series, LEFT.astype(int), ["left"])
+        edit(file, lambda ds: setattr(ds, "FrameOfReferenceUID", "1.2.3"))
+    else:
+        file = write_rois(tmp_path / "s.dcm", series, {"left": LEFT})
+
+        def move(ds: Any) -> None:
+            ds.StructureSetROISequence[0].ReferencedFrameOfReferenceUID = "1.2.3"
+
+        edit(file, move)
+    with pytest.raises(CaseRejected, match=r"other-frame-of-reference"):
+        label_map(volume, file, kind, {"Left": ["left"]})

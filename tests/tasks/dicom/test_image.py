@@ -73,6 +73,25 @@ def test_colours_are_refused(tmp_path: Path) -> None:
         read_series(series.files)
 
 
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "PALETTE COLOR", None])
+def test_pixels_that_the_decoder_would_change_are_refused(tmp_path: Path, photometric: str | None) -> None:
+    """GDCM inverts MONOCHROME1: v comes back as -1 - v."""
+
+    def change(_k: int, ds: Any) -> None:
+        del ds.PhotometricInterpretation
+        if photometric:
+            ds.PhotometricInterpretation = photometric
+
+    with pytest.raises(CaseRejected, match="not-grayscale"):
+        read_series(write_series(tmp_path / "s", change=change).files)
+
+
+def test_a_copy_of_a_slice_is_no_second_slice(tmp_path: Path) -> None:
+    series = write_series(tmp_path / "s")
+    (tmp_path / "s" / "copy").write_bytes(series.files[1].read_bytes())
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_single_series(tmp_path)), series.voxels)
+
+
 def test_a_folder_with_one_series_is_read_whatever_lies_beside_it(tmp_path: Path) -> None:
     series = write_series(tmp_path / "a" / "b")
     (tmp_path / "notes.txt").write_text("hello")

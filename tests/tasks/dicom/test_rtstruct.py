@@ -78,6 +78,32 @@ def test_a_roi_that_nobody_drew_has_no_contours(structure_set: Path) -> None:
     assert [len(roi.contours) > 0 for roi in read_rois(structure_set)] == [False, True]
 
 
+TRIANGLE = [(4.2, 4.2), (4.2, 9.2), (9.2, 4.2)]
+
+
+@pytest.mark.parametrize(
+    ("polygons", "reason"),
+    [
+        ([TRIANGLE, TRIANGLE], Reason.CONTOURS_OVERLAP),
+        ([TRIANGLE, [(r + 1, c + 1) for r, c in TRIANGLE]], Reason.CONTOURS_OVERLAP),
+        ([TRIANGLE, [(6.0, 6.0)]], Reason.CONTOUR_DEGENERATE),
+        ([TRIANGLE, [(5.0, 5.0), (6.0, 6.0)]], Reason.CONTOUR_DEGENERATE),
+        ([TRIANGLE, [(5.0, 5.0), (6.0, 6.0), (7.0, 7.0)]], Reason.CONTOUR_DEGENERATE),
+    ],
+)
+def test_contours_that_would_delete_each_other_are_refused(
+    structure_set: Path, series: Series, polygons: list[Any], reason: Reason
+) -> None:
+    """Exclusive or of a contour with its copy is nothing, and of a point it is a hole."""
+
+    def draw(ds: Any) -> None:
+        ds.ROIContourSequence[0].ContourSequence = [square(series, 2, corners) for corners in polygons]
+
+    with pytest.raises(CaseRejected) as caught:
+        rasterise(read_rois(edit(structure_set, draw))[0], series.grid)
+    assert caught.value.reason == reason
+
+
 def _first(ds: Any) -> Any:
     return ds.ROIContourSequence[0].ContourSequence[0]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -182,3 +183,31 @@ def test_probabilities_are_refused(tmp_path: Path, series: Series) -> None:
     with pytest.raises(CaseRejected) as caught:
         seg.mask(seg.segments[0], series.grid)
     assert caught.value.reason == Reason.NOT_BINARY
+
+
+def _missing(*keywords: str) -> Callable[[int, Any], None]:
+    def change(_k: int, ds: Any) -> None:
+        for keyword in keywords:
+            delattr(ds, keyword)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _missing("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+        _missing("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+        _missing("SliceThickness"),
+        lambda _k, ds: setattr(ds, "SliceThickness", None),
+        lambda _k, ds: setattr(ds, "SpecificCharacterSet", ""),
+        lambda _k, ds: setattr(ds, "SpecificCharacterSet", ["", "ISO 2022 IR 87"]),
+    ],
+)
+def test_headers_that_leave_things_out_still_make_a_seg(
+    tmp_path: Path, change: Callable[[int, Any], None]
+) -> None:
+    series = write_series(tmp_path / "ct", SHAPE, change=change)
+    mask = shapes(SHAPE)["donut"]
+    seg = SegObject(write_segments(tmp_path / "seg.dcm", series, mask.astype(int), ["donut"]))
+    np.testing.assert_array_equal(seg.mask(seg.segments[0], series.grid), mask)

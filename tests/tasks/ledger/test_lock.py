@@ -46,12 +46,16 @@ def test_a_lock_of_another_host_is_not_ours_to_judge(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("content", [None, ""])
-def test_what_a_dead_process_left_is_taken_over(tmp_path: Path, content: str | None) -> None:
+def test_what_a_dead_process_left_is_taken_over(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     hold(tmp_path, socket.gethostname(), gone.pid)
-    if content is not None:
-        (tmp_path / "lock.json").write_text(content)
     with dataset_lock(tmp_path):
         assert json.loads((tmp_path / "lock.json").read_text())["pid"] == os.getpid()
+    assert not (tmp_path / "lock.json").exists()
+
+
+def test_a_damaged_lock_is_left_to_a_person(tmp_path: Path) -> None:
+    (tmp_path / "lock.json").write_text("")
+    with pytest.raises(UserDataError, match=r"remove .*lock\.json"), dataset_lock(tmp_path):
+        pass

@@ -67,10 +67,26 @@ def test_a_missing_model_is_said_with_those_that_exist(paths: DatasetPaths) -> N
         load_model(paths, "2099-01-01")
 
 
-def test_a_latest_that_no_record_names_is_an_error(paths: DatasetPaths) -> None:
+def test_a_latest_that_is_lost_or_leads_nowhere_is_an_error(paths: DatasetPaths) -> None:
+    """Taken for "no model yet", it would throw the lineage away and train from scratch."""
+    model = replace(record("2026-11-23"), promoted=True)
+    save_model(paths, model)
+    with pytest.raises(UserDataError, match="Point it at the one"):
+        latest_model(paths)
+    promote(paths, model)
+    with pytest.raises(UserDataError, match="Point it at the one"):
+        latest_model(paths)
+    (paths.home / model.folder).mkdir(parents=True)
+    assert latest_model(paths) == model
     (paths.home / "elsewhere").mkdir()
-    promote(paths, replace(record("2026-11-23"), folder="elsewhere"))
-    with pytest.raises(UserDataError, match="which no record"):
+    promote(paths, replace(model, folder="elsewhere"))
+    with pytest.raises(UserDataError, match=model.folder):
+        latest_model(paths)
+
+
+def test_a_folder_in_the_place_of_latest_is_an_error(paths: DatasetPaths) -> None:
+    paths.latest.mkdir(parents=True)
+    with pytest.raises(UserDataError, match="is no link"):
         latest_model(paths)
 
 

@@ -29,7 +29,7 @@ def paths(home: Path) -> DatasetPaths:
 def folder(paths: DatasetPaths, name: str, *, sealed: bool) -> None:
     (paths.rawdata / name).mkdir(parents=True)
     if sealed:
-        seal(paths.rawdata / name, [FileRow("a", "taken", None, "", "sha", 1, None)])
+        seal(paths.rawdata / name, [FileRow("a", "taken", None, "", "sha", 1, None)], "copied")
 
 
 def test_the_state_at_a_date_is_all_that_is_sealed_up_to_it(paths: DatasetPaths) -> None:
@@ -60,14 +60,19 @@ def test_counts_add_up() -> None:
 
 
 def test_patients_are_hashed_with_a_key_that_only_the_owner_reads(tmp_path: Path) -> None:
-    first, again = PatientHash(tmp_path / "a.key"), PatientHash(tmp_path / "a.key")
-    other = PatientHash(tmp_path / "b.key")
+    first = PatientHash(tmp_path / "a.key", first=True)
+    again = PatientHash(tmp_path / "a.key", first=False)
+    other = PatientHash(tmp_path / "b.key", first=True)
     assert first("DOE^JOHN") == again("DOE^JOHN") != other("DOE^JOHN")
     assert first("DOE^JOHN") != first("DOE^JANE")
     assert stat.S_IMODE((tmp_path / "a.key").stat().st_mode) == 0o600
 
 
-def test_a_damaged_key_is_an_error_and_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("abcd")
+@pytest.mark.parametrize("content", [None, "abcd", "no key at all", ""])
+def test_a_lost_or_damaged_key_is_an_error_and_not_replaced(tmp_path: Path, content: str | None) -> None:
+    """Under a new key every patient is a stranger, and may change folds."""
+    if content is not None:
+        (tmp_path / "key").write_text(content)
     with pytest.raises(UserDataError, match="restore it from the backup"):
-        PatientHash(tmp_path / "key")
+        PatientHash(tmp_path / "key", first=False)
+    assert (tmp_path / "key").exists() == (content is not None)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tasks.errors import UserDataError
-from tasks.nnunet.trainer import read_checkpoint, resumable
+from tasks.nnunet.checkpoints import read_checkpoint, resumable
 
 
 class Evil:

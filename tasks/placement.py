@@ -1,0 +1,39 @@
+"""What this process may use of the machine: cores and GPUs."""
+
+from __future__ import annotations
+
+import os
+
+
+def cores() -> int:
+    """The CPU cores this process may use, which on a cluster is the allocation, not the node."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """The GPUs this process may use, by number or UUID, without importing torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [part.strip() for part in visible.split(",") if part.strip() not in ("", "-1")]
+    try:
+        return [str(number) for number, _ in enumerate(os.listdir("/proc/driver/nvidia/gpus"))]
+    except OSError:
+        return []
+
+
+def gpu_of_this_worker() -> dict[str, str]:
+    """The environment that gives a program the GPU of its Dask worker.
+
+    Workers of a ``LocalCluster`` are named 0, 1, … and see all GPUs of the machine; without this every
+    fold would train on the first. A worker with one GPU, as under Slurm, keeps what it was given.
+    """
+    from distributed import get_worker
+
+    available = gpus()
+    if len(available) < 2:
+        return {}
+    try:
+        number = int(get_worker().name)
+    except (ValueError, TypeError):  # not on a worker, or on one whose name is no number
+        return {}
+    return {"CUDA_VISIBLE_DEVICES": available[number % len(available)]}
