@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export DO_NOT_TRACK = 1
 
-.PHONY: help install demo test test-slow check format cov server lock clean
+.PHONY: help install demo test check format cov server lock clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -24,11 +24,8 @@ $(STAMP): requirements.lock requirements-dev.lock requirements-torch-cpu.lock re
 demo: install  ## Two iterations on real scans, and a report (under 10 minutes)
 	$(BIN)/python data/examples/demo.py
 
-test: install  ## Every test but the slow ones
-	$(PYTEST) -m "not slow"
-
-test-slow: install  ## The tests that take minutes
-	$(PYTEST) -m slow
+test: install  ## Every test (about 8 minutes)
+	$(PYTEST)
 
 check: install  ## ruff, format, types, and the rule of imports
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
@@ -37,7 +34,7 @@ format: install  ## Let ruff write the format
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 cov: install  ## The tests with coverage
-	$(PYTEST) -m "not slow" --cov --cov-report=term-missing:skip-covered
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered
 
 server: install  ## Prefect's server and UI on http://127.0.0.1:4200
 	$(BIN)/prefect server start --host 127.0.0.1

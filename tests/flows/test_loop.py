@@ -268,24 +268,6 @@ def test_the_report_shows_both_models(lab: Lab) -> None:
     assert "2026-11-23" in page
 
 
-def test_a_fold_that_fails_fails_the_flow_and_latest_stays(lab: Lab) -> None:
-    """The original ignores the exit codes of its folds and moves latest."""
-    settings = lab.home / "config" / "dataset_STS.yaml"
-    latest = (lab.data / "results" / "STS" / "latest").resolve()
-    settings.write_text(SETTINGS.replace("device: cpu\n  aug", "device: cuda\n  aug"))
-    try:
-        answer = lab.run("run", "STS")
-    finally:
-        settings.write_text(SETTINGS)
-    assert answer.returncode == 1
-    assert "2 of 2 folds failed, `latest` stays at 2026-11-23" in answer.stderr
-    assert "torch sees no GPU" in answer.stderr
-    assert (lab.data / "results" / "STS" / "latest").resolve() == latest
-    runs = lab.server.post("/flow_runs/filter", {"limit": 200})
-    failed = {run["name"].split()[0] for run in runs if run["state_type"] == "FAILED"}
-    assert {"train", "iterate"} <= failed
-
-
 def test_a_promotion_that_was_cut_off_is_finished(lab: Lab) -> None:
     """Killed between the model's record and the move of latest."""
     latest = lab.data / "results" / "STS" / "latest"
@@ -320,3 +302,23 @@ def test_a_folder_that_was_begun_is_not_taken_for_done(lab: Lab) -> None:
         assert "no prepared iteration of 2026-11-30" in answer.stderr
     finally:
         shutil.rmtree(begun.parent)
+
+
+def test_a_fold_that_fails_fails_the_flow_and_latest_stays(lab: Lab) -> None:
+    """The original ignores the exit codes of its folds and moves latest."""
+    settings = lab.home / "config" / "dataset_STS.yaml"
+    latest = (lab.data / "results" / "STS" / "latest").resolve()
+    # More epochs make another iteration; there is no GPU here to train it on.
+    longer = SETTINGS.replace("epochs_fine_tune: 1", "epochs_fine_tune: 2")
+    settings.write_text(longer.replace("device: cpu\n  aug", "device: cuda\n  aug"))
+    try:
+        answer = lab.run("run", "STS")
+    finally:
+        settings.write_text(SETTINGS)
+    assert answer.returncode == 1
+    assert "2 of 2 folds failed, `latest` stays at 2026-11-23" in answer.stderr
+    assert "torch sees no GPU" in answer.stderr
+    assert (lab.data / "results" / "STS" / "latest").resolve() == latest
+    runs = lab.server.post("/flow_runs/filter", {"limit": 200})
+    failed = {run["name"].split()[0] for run in runs if run["state_type"] == "FAILED"}
+    assert {"train", "iterate"} <= failed
