@@ -40,6 +40,16 @@ def test_masks_full_of_holes_come_back(seed: int, share: float) -> None:
     np.testing.assert_array_equal(filled(mask), mask)
 
 
+@pytest.mark.parametrize("name", shapes(SHAPE))
+def test_readers_that_round_vertices_see_the_mask_too(name: str) -> None:
+    """Every vertex is nearest to a voxel of the mask; at level 0.5 it would lie on the edge."""
+    for mask in shapes(SHAPE)[name]:
+        for ring in outlines(mask):
+            rows, columns = np.rint(ring).astype(int).T
+            assert mask[rows, columns].all()
+            assert (np.abs(ring - np.rint(ring)) < 0.4).all()
+
+
 def test_a_hole_is_keyholed_into_one_contour() -> None:
     mask = np.ones((9, 9), dtype=bool)
     mask[4, 4] = False
