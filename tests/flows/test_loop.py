@@ -7,9 +7,14 @@ test size: what is tested is that every part does what it says, not how well it 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -322,3 +327,42 @@ def test_a_fold_that_fails_fails_the_flow_and_latest_stays(lab: Lab) -> None:
     runs = lab.server.post("/flow_runs/filter", {"limit": 200})
     failed = {run["name"].split()[0] for run in runs if run["state_type"] == "FAILED"}
     assert {"train", "iterate"} <= failed
+
+
+def processes_of(home: Path) -> list[int]:
+    """Every process that works for a home: its environment says so."""
+    needle = f"ITERSEG_HOME={home}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and needle in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_a_killed_run_leaves_nothing_behind_and_goes_on_from_its_checkpoints(lab: Lab) -> None:
+    settings = lab.home / "config" / "dataset_STS.yaml"
+    longer = SETTINGS.replace("epochs_fine_tune: 1", "epochs_fine_tune: 12")
+    settings.write_text(longer.replace("training:", "training:\n  checkpoint_every_s: 0.001"))
+    env = {**os.environ, **lab.server.environment, "ITERSEG_HOME": str(lab.home)}
+    command = [sys.executable, "-m", "flows.cli", "run", "STS"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        models = lab.data / "procdata" / "STS"
+        wait_until(lambda: len(list(models.rglob("checkpoint_latest.pth"))) == 2, 180)
+        run.kill()
+    wait_until(lambda: not processes_of(lab.home), 30)
+    answer = lab.run("run", "STS", "--json")
+    assert answer.returncode == 0, answer.stderr
+    model = stages(answer)["train"]["model"]
+    assert lab.models()[model]["epochs"] == {"0": 12, "1": 12}
+    for fold in (0, 1):
+        log = lab.data / "procdata" / "STS" / "logs" / f"{model}__STS.fold-{fold}.log"
+        assert '"resumed_at"' in log.read_text()
+    settings.write_text(SETTINGS)
