@@ -11,7 +11,7 @@ from typing import Any
 from prefect import flow
 
 from flows.ingest import IngestParameters, ingest
-from flows.parameters import ComputeParameters, run_name
+from flows.parameters import ComputeParameters, run_name, show_table
 from flows.predict import PredictParameters, predict
 from flows.prepare import PrepareParameters, prepare
 from flows.train import TrainParameters, train
@@ -29,6 +29,13 @@ def iterate(parameters: IterateParameters) -> dict[str, Any]:
     prepared = prepare(PrepareParameters(dataset_id=dataset_id, cluster=cluster, date=day))
     trained = train(TrainParameters(dataset_id=dataset_id, cluster=cluster, iteration=prepared["iteration"]))
     predicted = predict(PredictParameters(dataset_id=dataset_id, cluster=cluster))
+    rows = [
+        {"stage": "ingest", "outcome": ", ".join(ingested["snapshots"]) or "nothing new"},
+        {"stage": "prepare", "outcome": prepared["iteration"]},
+        {"stage": "train", "outcome": f"model {trained['model']}, {trained['state']}"},
+        {"stage": "predict", "outcome": str(predicted["totals"])},
+    ]
+    show_table("iterate", dataset_id, rows, f"model {trained['model']}, test {trained['test_dice']}")
     return {
         "stage": "iterate",
         "stages": [ingested, prepared, trained, predicted],

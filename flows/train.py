@@ -57,6 +57,8 @@ def train(parameters: TrainParameters) -> dict[str, Any]:
         folds = _folds(iteration, parameters.folds)
         results = _train_folds(paths, iteration, folds, cluster)
         if len(folds) < iteration.folds:
+            done = [{"fold": result["fold"], "epochs": result["epochs"]} for result in results]
+            show_table("train", paths.dataset_id, done, f"folds {folds} of {iteration.name}")
             return {
                 "stage": "train",
                 "state": f"folds {folds} are done; `iterseg train {paths.dataset_id}` trains the others "
