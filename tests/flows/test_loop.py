@@ -7,116 +7,20 @@ test size: what is tested is that every part does what it says, not how well it 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_factory import edit
-from tests_support import Answer, PrefectServer, iterseg
+from sarcoma_lab import PLANTED_ID, PLANTED_NAME, SARCOMA, Lab, deliver, stages
+from tests_support import Answer
 
 from tasks.dicom.headers import read_header
 from tasks.dicom.image import read_series
 from tasks.dicom.seg import SegObject
-from tasks.ledger.files import replace_symlink
-
-SARCOMA = Path(__file__).parents[1] / "data" / "sarcoma"
-SETTINGS = """
-folds: 2
-test_share: 0
-plan_overrides:
-  patch_size: [16, 48, 48]
-  batch_size: 2
-  features_per_stage: [8, 16, 32]
-  convolutions_per_stage: 1
-training:
-  epochs_first: 2
-  epochs_fine_tune: 1
-  iterations_per_epoch: 10
-  validation_iterations: 1
-  optimizer: adamw
-  device: cpu
-  augmentation_workers: 0
-prediction: {mirroring: false, device: cpu}
-"""
-PLANTED_ID, PLANTED_NAME = "XYZZY-0815", "Plugh^Xyzzyson"
-
-
-@dataclass
-class Lab:
-    """The home after the loop has run, and what each command said."""
-
-    home: Path
-    server: PrefectServer
-    said: dict[str, Answer]
-
-    @property
-    def data(self) -> Path:
-        return self.home / "data"
-
-    def run(self, *arguments: str) -> Answer:
-        return iterseg(self.home, *arguments, **self.server.environment)
-
-    def iteration(self, name: str) -> Path:
-        return self.data / "procdata" / "STS" / f"{name}__STS"
-
-    def models(self) -> dict[str, Any]:
-        files = (self.data / "results" / "STS" / "ledger" / "models").glob("*.json")
-        return {file.stem: json.loads(file.read_text()) for file in files}
-
-
-def deliver(work: Path, patient: str, *parts: str) -> Path:
-    """Copies of a patient's files, under a made-up identity for one of them."""
-    folder = work / PLANTED_NAME / f"{patient}-{'-'.join(parts)}"
-    for part in parts:
-        shutil.copytree(SARCOMA / patient / "CT" / part, folder / part)
-    if patient == "STS_025":
-        for file in folder.rglob("*.dcm"):
-            edit(file, _plant)
-    return folder
-
-
-def _plant(ds: Any) -> None:
-    ds.PatientID, ds.PatientName = PLANTED_ID, PLANTED_NAME
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory, prefect_server: PrefectServer) -> Iterator[Lab]:
-    home, work = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("work")
-    (home / "config").mkdir()
-    (home / "config" / "roi_STS.yaml").write_text("GTV: GTV.*\n")
-    (home / "config" / "dataset_STS.yaml").write_text(SETTINGS)
-    lab = Lab(home, prefect_server, {})
-    for patient in ("STS_002", "STS_019"):
-        deliver(work, patient, "image", "mask")
-    deliver(work, "STS_025", "image")
-    commands = {
-        "ingest 1": ["ingest", "STS", "--from", str(work / PLANTED_NAME), "--date", "2026-11-22", "--json"],
-        "run 1": ["run", "STS", "--json"],
-        "run again": ["run", "STS", "--json"],
-    }
-    for name, command in commands.items():
-        lab.said[name] = lab.run(*command)
-        assert lab.said[name].returncode == 0, lab.said[name].stderr
-    second = deliver(tmp_path_factory.mktemp("second"), "STS_025", "mask").parent
-    for name, command in {
-        "ingest 2": ["ingest", "STS", "--from", str(second), "--date", "2026-11-23", "--json"],
-        "run 2": ["run", "STS", "--json"],
-    }.items():
-        lab.said[name] = lab.run(*command)
-        assert lab.said[name].returncode == 0, lab.said[name].stderr
-    yield lab
 
 
 @pytest.fixture(scope="module")
@@ -126,10 +30,6 @@ def predicted_folder(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Answ
     shutil.copy(sorted((folder / "image").iterdir())[0], folder / "a copy")
     (folder / "notes.txt").write_text("no DICOM")
     return lab.run("predict", "STS", "--input", str(folder), "--json")
-
-
-def stages(answer: Answer) -> dict[str, dict[str, Any]]:
-    return {stage["stage"]: stage for stage in answer.report["stages"]}
 
 
 def test_every_file_and_case_is_accounted_for(lab: Lab) -> None:
@@ -272,98 +172,3 @@ def test_the_report_shows_both_models(lab: Lab) -> None:
     page = (lab.data / "results" / "STS" / "report.html").read_text()
     assert "2026-11-22" in page
     assert "2026-11-23" in page
-
-
-def test_a_promotion_that_was_cut_off_is_finished(lab: Lab) -> None:
-    """Killed between the model's record and the move of latest."""
-    latest = lab.data / "results" / "STS" / "latest"
-    models = lab.models()
-    replace_symlink(latest, lab.home / models["2026-11-22"]["folder"])
-    record = lab.data / "results" / "STS" / "ledger" / "models" / "2026-11-23.json"
-    record.write_text(json.dumps({**models["2026-11-23"], "promoted": False}))
-    answer = lab.run("train", "STS", "--json")
-    assert answer.returncode == 0, answer.stderr
-    assert answer.report["state"] == "nothing new"
-    assert latest.resolve() == lab.home / models["2026-11-23"]["folder"]
-
-
-def test_going_back_to_a_former_model_is_not_undone(lab: Lab) -> None:
-    latest = lab.data / "results" / "STS" / "latest"
-    models = lab.models()
-    replace_symlink(latest, lab.home / models["2026-11-22"]["folder"])
-    try:
-        assert lab.run("train", "STS").returncode == 0
-        assert latest.resolve() == lab.home / models["2026-11-22"]["folder"]
-    finally:
-        replace_symlink(latest, lab.home / models["2026-11-23"]["folder"])
-
-
-def test_a_folder_that_was_begun_is_not_taken_for_done(lab: Lab) -> None:
-    """The original takes a folder that exists for finished, although it is made first."""
-    begun = lab.data / "procdata" / "STS" / "2026-11-30__STS" / "nnUNet_preprocessed"
-    begun.mkdir(parents=True)
-    try:
-        answer = lab.run("train", "STS", "--date", "2026-11-30")
-        assert answer.returncode == 1
-        assert "no prepared iteration of 2026-11-30" in answer.stderr
-    finally:
-        shutil.rmtree(begun.parent)
-
-
-def test_a_fold_that_fails_fails_the_flow_and_latest_stays(lab: Lab) -> None:
-    """The original ignores the exit codes of its folds and moves latest."""
-    settings = lab.home / "config" / "dataset_STS.yaml"
-    latest = (lab.data / "results" / "STS" / "latest").resolve()
-    # More epochs make another iteration; there is no GPU here to train it on.
-    longer = SETTINGS.replace("epochs_fine_tune: 1", "epochs_fine_tune: 2")
-    settings.write_text(longer.replace("device: cpu\n  aug", "device: cuda\n  aug"))
-    try:
-        answer = lab.run("run", "STS")
-    finally:
-        settings.write_text(SETTINGS)
-    assert answer.returncode == 1
-    assert "2 of 2 folds failed, `latest` stays at 2026-11-23" in answer.stderr
-    assert "torch sees no GPU" in answer.stderr
-    assert (lab.data / "results" / "STS" / "latest").resolve() == latest
-    runs = lab.server.post("/flow_runs/filter", {"limit": 200})
-    failed = {run["name"].split()[0] for run in runs if run["state_type"] == "FAILED"}
-    assert {"train", "iterate"} <= failed
-
-
-def processes_of(home: Path) -> list[int]:
-    """Every process that works for a home: its environment says so."""
-    needle = f"ITERSEG_HOME={home}".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        with suppress(OSError):
-            if entry.name.isdigit() and needle in (entry / "environ").read_bytes():
-                found.append(int(entry.name))
-    return found
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
-def test_a_killed_run_leaves_nothing_behind_and_goes_on_from_its_checkpoints(lab: Lab) -> None:
-    settings = lab.home / "config" / "dataset_STS.yaml"
-    longer = SETTINGS.replace("epochs_fine_tune: 1", "epochs_fine_tune: 12")
-    settings.write_text(longer.replace("training:", "training:\n  checkpoint_every_s: 0.001"))
-    env = {**os.environ, **lab.server.environment, "ITERSEG_HOME": str(lab.home)}
-    command = [sys.executable, "-m", "flows.cli", "run", "STS"]
-    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
-        models = lab.data / "procdata" / "STS"
-        wait_until(lambda: len(list(models.rglob("checkpoint_latest.pth"))) == 2, 180)
-        run.kill()
-    wait_until(lambda: not processes_of(lab.home), 30)
-    answer = lab.run("run", "STS", "--json")
-    assert answer.returncode == 0, answer.stderr
-    model = stages(answer)["train"]["model"]
-    assert lab.models()[model]["epochs"] == {"0": 12, "1": 12}
-    for fold in (0, 1):
-        log = lab.data / "procdata" / "STS" / "logs" / f"{model}__STS.fold-{fold}.log"
-        assert '"resumed_at"' in log.read_text()
-    settings.write_text(SETTINGS)

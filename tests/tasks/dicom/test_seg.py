@@ -56,15 +56,17 @@ def test_an_empty_structure_is_an_empty_mask(tmp_path: Path, series: Series) -> 
     assert not seg.mask(seg.segments[0], series.grid).any()
 
 
-def test_a_label_map_segmentation_is_read(tmp_path: Path, series: Series) -> None:
-    labels = np.random.default_rng(0).integers(0, 3, SHAPE).astype(np.uint8)
-    binary = pydicom.dcmread(write_segments(tmp_path / "b.dcm", series, labels, ["a", "b"]))
-    sources = [pydicom.dcmread(file) for file in series.files]
+def write_as(
+    kind: hd.seg.SegmentationTypeValues, file: Path, series: Series, pixels: NDArray[Any], names: list[str]
+) -> None:
+    """Write a SEG of a kind that IterSeg itself does not write."""
+    binary = write_segments(file.with_suffix(".binary"), series, np.ones(SHAPE, dtype=int), names)
+    described = pydicom.dcmread(binary).SegmentSequence
     hd.seg.Segmentation(
-        sources,
-        labels,
-        hd.seg.SegmentationTypeValues.LABELMAP,
-        [hd.seg.SegmentDescription.from_dataset(item) for item in binary.SegmentSequence],
+        [pydicom.dcmread(source) for source in series.files],
+        pixels,
+        kind,
+        [hd.seg.SegmentDescription.from_dataset(item) for item in described],
         hd.UID(),
         1,
         hd.UID(),
@@ -73,7 +75,13 @@ def test_a_label_map_segmentation_is_read(tmp_path: Path, series: Series) -> Non
         "model",
         "1",
         "1",
-    ).save_as(tmp_path / "l.dcm")
+    ).save_as(file)
+
+
+def test_a_label_map_segmentation_is_read(tmp_path: Path, series: Series) -> None:
+    labels = np.random.default_rng(0).integers(0, 3, SHAPE).astype(np.uint8)
+    kind = hd.seg.SegmentationTypeValues.LABELMAP
+    write_as(kind, tmp_path / "l.dcm", series, labels, ["a", "b"])
     seg = SegObject(tmp_path / "l.dcm")
     for segment in seg.segments:
         np.testing.assert_array_equal(seg.mask(segment, series.grid), labels == segment.number)
@@ -164,21 +172,8 @@ def test_a_damaged_seg_is_refused(tmp_path: Path, series: Series, keep: float) -
 
 
 def test_probabilities_are_refused(tmp_path: Path, series: Series) -> None:
-    binary = pydicom.dcmread(write_segments(tmp_path / "b.dcm", series, np.ones(SHAPE, int), ["a"]))
-    hd.seg.Segmentation(
-        [pydicom.dcmread(file) for file in series.files],
-        np.full(SHAPE, 0.4, dtype=np.float32),
-        hd.seg.SegmentationTypeValues.FRACTIONAL,
-        [hd.seg.SegmentDescription.from_dataset(item) for item in binary.SegmentSequence],
-        hd.UID(),
-        1,
-        hd.UID(),
-        1,
-        "maker",
-        "model",
-        "1",
-        "1",
-    ).save_as(tmp_path / "f.dcm")
+    kind = hd.seg.SegmentationTypeValues.FRACTIONAL
+    write_as(kind, tmp_path / "f.dcm", series, np.full(SHAPE, 0.4, dtype=np.float32), ["a"])
     seg = SegObject(tmp_path / "f.dcm")
     with pytest.raises(CaseRejected) as caught:
         seg.mask(seg.segments[0], series.grid)
