@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
@@ -36,6 +38,12 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's o
 def ingest(
     dataset: Dataset,
     source: Annotated[Path | None, typer.Option("--from", help="A folder of DICOM files.")] = None,
+    dicomweb: Annotated[str | None, typer.Option(help="The root of a DICOMweb server.")] = None,
+    study: Annotated[list[str] | None, typer.Option(help="A StudyInstanceUID there; may repeat.")] = None,
+    deidentify: Annotated[
+        bool | None,
+        typer.Option("--deidentify/--keep-identities", help="Default: DICOMweb yes, folders no."),
+    ] = None,
     day: Day = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -43,14 +51,73 @@ def ingest(
     """Sort a delivery of DICOM into a dated snapshot. Example: iterseg ingest PM_IASLC --from /incoming"""
     when = _checked(_day, day, as_json)
     place = _checked(_delivery, source, as_json)
+    if study and not dicomweb:
+        _fail(ConfigError("--study names a study of a server; give --dicomweb too"), as_json)
 
     def run() -> dict[str, Any]:
         from flows.ingest import IngestParameters
         from flows.ingest import ingest as flow
 
-        return flow(IngestParameters(dataset_id=dataset, date=when, source=place))
+        return flow(
+            IngestParameters(
+                dataset_id=dataset,
+                date=when,
+                source=place,
+                dicomweb=dicomweb,
+                studies=study or [],
+                deidentify=deidentify,
+            )
+        )
 
-    _run(dataset, run, as_json, verbose, needs_data=source is None)
+    _run(dataset, run, as_json, verbose, needs_data=source is None and dicomweb is None)
+
+
+@app.command()
+def receive(
+    dataset: Dataset,
+    allow: Annotated[list[str], typer.Option(help="An AE title that may send; may repeat.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 11112,
+    aet: Annotated[str, typer.Option(help="The AE title to be called by.")] = "ITERSEG",
+    host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 is every network.")] = "127.0.0.1",
+    quiet_s: Annotated[float, typer.Option(min=0, help="Ingest after so many quiet seconds.")] = 10.0,
+    ingest: Annotated[bool, typer.Option(help="Ingest what arrived, or leave it to the next run.")] = True,
+    keep_identities: Annotated[bool, typer.Option("--keep-identities", help="Do not de-identify.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Receive DICOM over the network until stopped. Example: iterseg receive PM_IASLC --allow PACS"""
+
+    def run() -> dict[str, Any]:
+        from flows.receive import Listening, receive
+        from tasks.dicom.receiver import Address
+
+        address = Address(host, port, aet, allow)
+        listening = Listening(dataset, address, not keep_identities, quiet_s, ingest)
+        receive(listening, typer.echo, _stop_on_signals())
+        return {"stage": "receive"}
+
+    _run(dataset, run, as_json=False, verbose=verbose, needs_data=False)
+
+
+@app.command()
+def withdraw(
+    dataset: Dataset,
+    patient: Annotated[str | None, typer.Option(help="A PatientID: all of their scans.")] = None,
+    case: Annotated[str | None, typer.Option(help="A case id: this scan only.")] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete their data too.")] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Take a patient or a case out, for ever. Example: iterseg withdraw PM_IASLC --patient 042 --delete"""
+    if (patient is None) == (case is None):
+        _fail(ConfigError("give --patient or --case, and not both"), as_json)
+
+    def run() -> dict[str, Any]:
+        from flows.withdraw import WithdrawParameters
+        from flows.withdraw import withdraw as flow
+
+        return flow(WithdrawParameters(dataset_id=dataset, patient=patient, case_id=case, delete=delete))
+
+    _run(dataset, run, as_json, verbose)
 
 
 @app.command()
@@ -181,7 +248,7 @@ def _run(
 def _check(dataset: str, cluster: str | None, needs_data: bool) -> None:
     """Say what is wrong in the configuration at once, before a server is started for it."""
     from tasks.ledger.paths import DatasetPaths
-    from tasks.settings import load_cluster, load_dataset_settings, load_rois
+    from tasks.settings import check_choices, load_cluster, load_dataset_settings
     from tasks.state import require_dataset
 
     paths = DatasetPaths.of(dataset)
@@ -189,8 +256,15 @@ def _check(dataset: str, cluster: str | None, needs_data: bool) -> None:
     if needs_data:
         require_dataset(paths)
     if cluster is not None:
-        load_rois(paths.config, dataset)
+        check_choices(paths.config, dataset)
         load_cluster(paths.config, cluster)
+
+
+def _stop_on_signals() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
 
 
 def _checked(check: Callable[[Any], Any], value: Any, as_json: bool) -> Any:

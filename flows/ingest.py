@@ -1,7 +1,7 @@
 """Ingest: a delivery of DICOM becomes a dated, sealed snapshot.
 
-Inputs: a folder (or folders that were filled by hand). Output: a snapshot and the fate of each file
-and series. Command: ``iterseg ingest DATASET --from FOLDER``.
+Inputs: a folder, a DICOMweb server, the inbox of the receiver, folders that were filled by hand.
+Output: a snapshot and the fate of each file and series. Command: ``iterseg ingest DATASET --from FOLDER``.
 """
 
 from __future__ import annotations
@@ -14,49 +14,97 @@ from prefect import flow
 from pydantic import Field, SecretStr
 
 from flows.parameters import DatasetParameters, run_name, show_table
-from tasks.ingest import account_of_series, seal_by_hand, take_delivery
+from tasks.errors import TransientError
+from tasks.ingest import account_of_series, seal_by_hand, take_delivery, take_inbox
+from tasks.ledger.inbox import Inbox
 from tasks.ledger.lock import dataset_lock
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.snapshots import MANIFEST, load_snapshots
+from tasks.retrieve import retrieve_series
 from tasks.state import totals
+
+MOST_FILES_SHOWN = 500
+"""Rows of the table of files in the UI; the manifest has them all."""
+ORDER_OF_FATES = ("rejected", "ignored", "duplicate", "taken", "withdrawn")
 
 
 class IngestParameters(DatasetParameters):
-    """What to ingest. The folder is kept out of Prefect's database: its name may be a patient's."""
+    """What to ingest.
+
+    Folders, addresses and studies are kept out of Prefect's database: their names may be a patient's.
+    """
 
     source: SecretStr | None = Field(
-        default=None, description="A folder of DICOM; left out: folders that were filled by hand."
+        default=None, description="A folder of DICOM; left out: what was put or sent to the dataset."
     )
+    deidentify: bool | None = Field(
+        default=None,
+        description="Remove identities on the way in; left out: for DICOMweb yes, for folders as configured.",
+    )
+    dicomweb: SecretStr | None = Field(default=None, description="The root of a DICOMweb server.")
+    studies: list[SecretStr] = Field(default=[], description="StudyInstanceUIDs; none: all of the server.")
 
 
 @flow(name="ingest", flow_run_name=run_name("ingest"))
 def ingest(parameters: IngestParameters) -> dict[str, Any]:
-    """Take a delivery, or what was put into rawdata by hand, and account for every file."""
+    """Take what came in, by whatever way, and account for every file."""
     dataset_id = parameters.dataset_id
-    with dataset_lock(DatasetPaths.of(dataset_id).procdata):
+    paths = DatasetPaths.of(dataset_id)
+    day = parameters.date or date.today()
+    retrieved: dict[str, Any] | None = None
+    with dataset_lock(paths.procdata):
         deliveries = seal_by_hand(dataset_id)
+        if parameters.dicomweb is not None:
+            retrieved = retrieve_series(
+                dataset_id,
+                parameters.dicomweb.get_secret_value(),
+                [study.get_secret_value() for study in parameters.studies],
+                deidentify=parameters.deidentify is not False,
+            )
+        received = take_inbox(dataset_id, day)
+        deliveries += [received] if received else []
         if parameters.source is not None:
             source = Path(parameters.source.get_secret_value())
-            day = parameters.date or date.today()
-            deliveries.append(take_delivery(dataset_id, source, day))
-        known = any(d["snapshot"] for d in deliveries) or parameters.source is None
-        rows = account_of_series(dataset_id) if known or _has_data(dataset_id) else []
-    files = _sum([delivery["files"] for delivery in deliveries])
-    reasons = _sum([delivery["reasons"] for delivery in deliveries])
-    show_table("ingest", dataset_id, rows, f"files {files}, reasons {reasons}")
+            deliveries.append(take_delivery(dataset_id, source, day, parameters.deidentify))
+        rows = account_of_series(dataset_id) if load_snapshots(paths) else []
+    report = _report(paths, deliveries, retrieved, rows)
+    _show(dataset_id, report)
+    if retrieved and retrieved["series"].get("failed"):
+        raise TransientError(
+            f"{retrieved['series']['failed']} series could not be fetched; the others are "
+            "ingested. Run it again"
+        )
+    return report
+
+
+def _report(
+    paths: DatasetPaths,
+    deliveries: list[dict[str, Any]],
+    retrieved: dict[str, Any] | None,
+    rows: list[dict[str, Any]],
+) -> dict[str, Any]:
     return {
         "stage": "ingest",
         "snapshots": [d["snapshot"] for d in deliveries if d["snapshot"]],
-        "files": files,
-        "reasons": reasons,
+        "manifests": [str(paths.rawdata / d["snapshot"] / MANIFEST) for d in deliveries if d["snapshot"]],
+        "files": _sum([delivery["files"] for delivery in deliveries]),
+        "reasons": _sum([delivery["reasons"] for delivery in deliveries]),
+        "rows": [row for delivery in deliveries for row in delivery["rows"]],
+        "retrieved": retrieved,
+        "held": Inbox(paths.inbox).held(),
         "cases": rows,
         "totals": totals(rows),
     }
 
 
-def _has_data(dataset_id: str) -> bool:
-    from tasks.ledger.snapshots import load_snapshots
-
-    return bool(load_snapshots(DatasetPaths.of(dataset_id)))
+def _show(dataset_id: str, report: dict[str, Any]) -> None:
+    """Two tables in the UI: the series, and the files with those that were set aside first."""
+    summary = f"files {report['files']}, reasons {report['reasons']}"
+    show_table("ingest", dataset_id, report["cases"], summary)
+    aside_first = sorted(report["rows"], key=lambda row: ORDER_OF_FATES.index(row["state"]))
+    shown = aside_first[:MOST_FILES_SHOWN]
+    more = f", the first {len(shown)} of {len(aside_first)}" if len(shown) < len(aside_first) else ""
+    show_table("ingest-files", dataset_id, shown, summary + more)
 
 
 def _sum(counts: list[dict[str, int]]) -> dict[str, int]:

@@ -32,9 +32,8 @@ from tasks.progress import progress
 from tasks.settings import (
     DatasetSettings,
     RoiPatterns,
+    check_choices,
     load_cluster,
-    load_dataset_settings,
-    load_rois,
 )
 from tasks.state import case_row, require_dataset, state_at, totals
 
@@ -49,8 +48,7 @@ class PrepareParameters(ComputeParameters):
 def prepare(parameters: PrepareParameters) -> dict[str, Any]:
     """Convert what is new, give every patient a fold, plan once, preprocess what is new."""
     paths = DatasetPaths.of(parameters.dataset_id)
-    rois = load_rois(paths.config, paths.dataset_id)
-    settings = load_dataset_settings(paths.config, paths.dataset_id)
+    rois, settings = check_choices(paths.config, paths.dataset_id)
     workers = worker_count(load_cluster(paths.config, parameters.cluster))
     require_dataset(paths)
     with dataset_lock(paths.procdata):
@@ -96,8 +94,8 @@ def _convert(
     missing = [
         job
         for job in jobs.values()
-        if not store.image(job.image_key).is_file()
-        or not (job.label_key and store.label(job.label_key).is_file())
+        if not store.image(job.case_id, job.image_key).is_file()
+        or not store.label(job.case_id, job.label_key or "").is_file()
     ]
     futures = [
         convert_cases.submit(paths.dataset_id, number, piece, settings, rois)
@@ -110,7 +108,7 @@ def _convert(
         if row is not None:
             case.settle(row["state"], row["reason"], row["detail"])
         else:
-            case.settle("done", None)
+            case.settle("done", None, case.detail)
     return {case_id: job for case_id, job in jobs.items() if case_id not in rejected}
 
 
@@ -124,7 +122,11 @@ def _rows(
         if job is None or job.label_key is None:
             rows.append(case_row(case))
         else:
-            rows.append(case_row(case, store.image(job.image_key), store.label(job.label_key)))
+            rows.append(
+                case_row(
+                    case, store.image(job.case_id, job.image_key), store.label(job.case_id, job.label_key)
+                )
+            )
     return rows + [case_row(case) for case in assembly.segmentations]
 
 

@@ -22,7 +22,7 @@ def status_of(dataset_id: str) -> dict[str, Any]:
         assembly, _ = state_at(paths, settings)
         for case in assembly.images:
             if case.state == "pending":
-                case.settle("done", None)
+                case.settle("done", None, case.detail)
         rows = [case_row(case) for case in [*assembly.images, *assembly.segmentations]]
     model = latest_model(paths)
     return {

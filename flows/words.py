@@ -25,6 +25,15 @@ def _ingest(report: dict[str, Any]) -> list[str]:
     counts = ", ".join(f"{count} {state}" for state, count in files.items() if count)
     lines = [f"ingest: {sum(files.values())} files{': ' + counts if counts else ''}"]
     lines += [f"  {reason}: {count}" for reason, count in report["reasons"].items()]
+    retrieved = report["retrieved"] or {"series": {}, "refused": {}}
+    lines += [f"  server, series {fate}: {count}" for fate, count in retrieved["series"].items()]
+    lines += [
+        f"  server, instances refused, {reason}: {count}" for reason, count in retrieved["refused"].items()
+    ]
+    lines += [
+        f"  held {series}: the transfer was cut off after {count} instances; send it again"
+        for series, count in report["held"].items()
+    ]
     made = ", ".join(report["snapshots"])
     return [*lines, f"  snapshot {made}" if made else "  nothing new"]
 
@@ -53,6 +62,20 @@ def _predict(report: dict[str, Any]) -> list[str]:
     return [f"predict: model {report['model']}, DICOM SEG in {report['predictions']}"]
 
 
+def _withdraw(report: dict[str, Any]) -> list[str]:
+    done = "withdrawn" if report["new"] else "already withdrawn"
+    lines = [f"withdraw: {len(report['cases'])} cases {done}: {', '.join(report['cases'])}"]
+    if report["deleted"] is not None:
+        lines += [f"  deleted from {place}: {count} files" for place, count in report["deleted"].items()]
+    if report["models"]:
+        in_use = ", the one in use among them" if report["in_use"] else ""
+        lines.append(
+            f"  models {', '.join(report['models'])} have learned from them{in_use}; their weights stay as "
+            "they are, and so does what later models inherit from them"
+        )
+    return lines
+
+
 def _status(report: dict[str, Any]) -> list[str]:
     lines = [f"{report['dataset']}: {len(report['snapshots'])} snapshots"]
     if report["not_ingested"]:
@@ -69,6 +92,8 @@ def _status(report: dict[str, Any]) -> list[str]:
 
 _HEADLINES = {
     "ingest": _ingest,
+    "receive": lambda _: ["receive: stopped"],
+    "withdraw": _withdraw,
     "prepare": _prepare,
     "train": _train,
     "predict": _predict,
@@ -77,7 +102,7 @@ _HEADLINES = {
 
 
 def _cases(report: dict[str, Any]) -> list[str]:
-    if report["stage"] == "train":
+    if report["stage"] == "train" or "totals" not in report:
         return []
     rows = report["cases"]
     lines = [

@@ -5,24 +5,28 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
 from prefect import task
 from prefect.logging import get_run_logger
 
 from tasks.dicom.cases import Case
-from tasks.dicom.convert import CONVERTER_VERSION, label_map
+from tasks.dicom.convert import CONVERTER_VERSION, LabelRules, label_map
 from tasks.dicom.image import SeriesVolume, read_series
+from tasks.dicom.imgtools_converter import convert_with_imgtools, imgtools_version
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
-from tasks.ledger.files import sha256_of_file, whole_file
+from tasks.ledger.files import sha256_of_file, whole_file, write_json
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store, image_key, label_key
 from tasks.retries import RETRIED
 from tasks.settings import DatasetSettings, RoiPatterns
+
+OWN_CONVERTER = f"iterseg-{CONVERTER_VERSION}"
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class CaseToConvert:
     """The files of a case and the keys of what they become."""
 
     case_id: str
+    kind: str
     files: list[str]
     image_key: str
     segmentation: str | None = None
@@ -40,23 +45,33 @@ class CaseToConvert:
 
 def to_convert(case: Case, settings: DatasetSettings, rois: RoiPatterns) -> CaseToConvert:
     """What a case's conversion depends on: its files, and what the user chose."""
-    key = image_key([file.sha256 for file in case.files], CONVERTER_VERSION)
+    labelled = case.segmentation is not None
+    by_imgtools = labelled and settings.converter == "imgtools"
+    converter = f"imgtools-{imgtools_version()}" if by_imgtools else OWN_CONVERTER
+    key = image_key([file.sha256 for file in case.files], converter)
     files = [str(file.path) for file in case.files]
     if case.segmentation is None:
-        return CaseToConvert(case.case_id, files, key)
-    choices = {
-        "patterns": rois.root,
-        "strategy": settings.mask_strategy,
-        "several_rois": settings.several_rois,
-    }
+        return CaseToConvert(case.case_id, case.kind, files, key)
+    rules = label_rules(settings, rois)
     return CaseToConvert(
         case.case_id,
+        case.kind,
         files,
         key,
         str(case.segmentation.path),
         case.segmentation.header.kind,
         case.segmentation.sha256,
-        label_key(key, case.segmentation.sha256, choices),
+        label_key(key, case.segmentation.sha256, asdict(rules)),
+    )
+
+
+def label_rules(settings: DatasetSettings, rois: RoiPatterns) -> LabelRules:
+    """What the user chose of how ROIs become labels."""
+    return LabelRules(
+        rois.root,
+        settings.mask_strategy,
+        settings.several_rois,
+        dict(sorted(settings.missing_structures.items())),
     )
 
 
@@ -109,41 +124,56 @@ def convert_case(case: CaseToConvert, store: Store, settings: DatasetSettings, r
         With the code of what is wrong with image or segmentation.
     """
     assert case.segmentation and case.segmentation_kind and case.label_key
-    label = store.label(case.label_key)
-    if label.is_file() and store.image(case.image_key).is_file():
+    image, label = store.image(case.case_id, case.image_key), store.label(case.case_id, case.label_key)
+    if label.is_file() and image.is_file():
         return
-    volume = _read(case)
     if sha256_of_file(Path(case.segmentation)) != case.segmentation_sha256:
         raise CaseRejected(Reason.CHANGED, f"the {case.segmentation_kind} is not what was ingested")
-    labels = label_map(
-        volume,
-        Path(case.segmentation),
-        case.segmentation_kind,
-        rois.root,
-        settings.mask_strategy,
-        settings.several_rois,
-    )
+    if settings.converter == "imgtools":
+        files = _unchanged(case, f"imgtools-{imgtools_version()}")
+        with whole_file(image) as image_file, whole_file(label) as label_file:
+            convert_with_imgtools(
+                files, Path(case.segmentation), label_rules(settings, rois), image_file, label_file
+            )
+            _count_voxels(sitk.ReadImage(str(label_file)), case, store)
+        return
+    volume = _read(case)
+    rules = label_rules(settings, rois)
+    labels = label_map(volume, Path(case.segmentation), case.segmentation_kind, rules)
+    _count_voxels(labels, case, store)
     _write_image(labels, label)
     _store_image(volume, case, store)
 
 
 def convert_image(case: CaseToConvert, store: Store) -> None:
     """Convert the image of one case, or nothing where the store has it; raises as above."""
-    if not store.image(case.image_key).is_file():
+    if not store.image(case.case_id, case.image_key).is_file():
         _store_image(_read(case), case, store)
 
 
-def _read(case: CaseToConvert) -> SeriesVolume:
-    """Read an image whose content is still what its key says."""
+def _unchanged(case: CaseToConvert, converter: str) -> list[Path]:
+    """The files of an image whose content is still what its key says."""
     files = [Path(file) for file in case.files]
-    if image_key([sha256_of_file(file) for file in files], CONVERTER_VERSION) != case.image_key:
+    if image_key([sha256_of_file(file) for file in files], converter) != case.image_key:
         raise CaseRejected(Reason.CHANGED, "the image's files are not what was ingested")
-    return read_series(files)
+    return files
+
+
+def _read(case: CaseToConvert) -> SeriesVolume:
+    return read_series(_unchanged(case, OWN_CONVERTER))
 
 
 def _store_image(volume: SeriesVolume, case: CaseToConvert, store: Store) -> None:
-    if not store.image(case.image_key).is_file():
-        _write_image(volume.image, store.image(case.image_key))
+    target = store.image(case.case_id, case.image_key)
+    if not target.is_file():
+        _write_image(volume.image, target)
+
+
+def _count_voxels(labels: sitk.Image, case: CaseToConvert, store: Store) -> None:
+    """Beside a label map: which integers it holds, so that nobody need read it to know."""
+    counts = np.bincount(sitk.GetArrayViewFromImage(labels).ravel())
+    content = {str(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    write_json(store.voxel_counts(case.case_id, case.label_key or ""), content)
 
 
 def _write_image(image: sitk.Image, path: Path) -> None:

@@ -1,12 +1,20 @@
-"""The files of a delivery."""
+"""The files of a delivery, and whether it has arrived."""
 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from tasks.errors import UserDataError
 from tasks.ledger.snapshots import MANIFEST
+
+ARRIVAL_TIMEOUT_S = 600.0
+"""How long a run waits for a folder that is still being filled before it gives up."""
+LOOK_EVERY_S = 0.5
+
+Signature = dict[str, tuple[int, int]]
+"""Path → (bytes, time of the last change in ns) of each file."""
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -30,3 +38,47 @@ def files_below(folder: Path) -> list[Path]:
         folders[:] = [name for name in folders if (here / name).resolve() not in visited]
         found += [here / name for name in names if name != MANIFEST]
     return sorted(found)
+
+
+def signature_of(files: list[Path]) -> Signature:
+    """What changes when one of the files does."""
+    signature: Signature = {}
+    for path in files:
+        try:
+            stat = path.stat()
+        except OSError:
+            continue  # a dangling link, or gone again: reading it tells
+        signature[str(path)] = (stat.st_size, max(stat.st_mtime_ns, stat.st_ctime_ns))
+    return signature
+
+
+def arrived(folder: Path, quiet_s: float) -> list[Path]:
+    """The files below a folder, once nothing there has changed for a while.
+
+    A copy in progress is waited for. The clock of this machine tells a folder that has long been quiet;
+    where a file server's clock runs ahead, the folder is watched instead.
+
+    Raises
+    ------
+    UserDataError
+        Where it is still being filled after :data:`ARRIVAL_TIMEOUT_S`.
+    """
+    began = watched_since = time.monotonic()
+    files = files_below(folder)
+    signature = signature_of(files)
+    while not _long_quiet(signature, quiet_s) and time.monotonic() - watched_since < quiet_s:
+        if time.monotonic() - began > ARRIVAL_TIMEOUT_S:
+            raise UserDataError(
+                f"the delivery is still arriving after {ARRIVAL_TIMEOUT_S / 60:.0f} minutes; run it again "
+                "when the transfer is complete"
+            )
+        time.sleep(min(LOOK_EVERY_S, quiet_s))
+        files = files_below(folder)
+        if (now := signature_of(files)) != signature:
+            signature, watched_since = now, time.monotonic()
+    return files
+
+
+def _long_quiet(signature: Signature, quiet_s: float) -> bool:
+    newest_ns = max((changed_ns for _, changed_ns in signature.values()), default=0)
+    return time.time() - newest_ns / 1e9 >= quiet_s

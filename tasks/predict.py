@@ -8,7 +8,6 @@ from typing import Any
 
 import SimpleITK as sitk
 from prefect import task
-from pydicom.uid import generate_uid
 
 from tasks.convert import CaseToConvert, convert_image
 from tasks.delivery import files_below
@@ -21,6 +20,7 @@ from tasks.errors import CaseRejected, UserDataError
 from tasks.ledger.files import digest_of, read_json, sha256_of_file, whole_file, write_json
 from tasks.ledger.models import ModelRecord
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.store import Store
 from tasks.nnunet.predict import predict_batch
 from tasks.placement import gpu_of_this_worker
@@ -45,6 +45,8 @@ def images_in(folder: Path, settings: DatasetSettings) -> tuple[list[Case], list
             if error.reason not in (Reason.NO_DICOM, Reason.OTHER_KIND):
                 row = {"case_id": f"file{len(damaged) + 1}", "kind": "file"}
                 damaged.append({**row, **_rejected(error.reason, error.detail)})
+            continue
+        if header.localizer:
             continue
         file = DicomFile(path, sha256_of_file(path), header, 0)
         # Copies of a file are one slice, not two at one place.
@@ -88,7 +90,7 @@ def predict_cases(
         [
             {
                 "case_id": case.case_id,
-                "image": str(store.image(case.image_key)),
+                "image": str(store.image(case.case_id, case.image_key)),
                 "output": str(_label_file(folder, case.case_id)),
             }
             for case in waiting
@@ -123,8 +125,11 @@ def write_prediction(paths: DatasetPaths, case: CaseToConvert, model: ModelRecor
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(_label_file(folder, case.case_id))))
     made_by = digest_of(model.checkpoints)
     # The same image and model give the same UIDs: writing again changes nothing for the PACS.
-    series_uid = generate_uid(entropy_srcs=[case.image_key, made_by, "series"])
-    sop_uid = generate_uid(entropy_srcs=[case.image_key, made_by, "instance"])
+    # Keyed: de-identification knows them for ours when they come back, and leaves them as they are.
+    pseudonyms = Pseudonyms(paths.patient_key, first=False)
+    series_uid, sop_uid = (
+        pseudonyms.uid(f"{case.image_key} {made_by} {part}") for part in ("series", "instance")
+    )
     identity = SegIdentity(
         series_instance_uid=series_uid,
         sop_instance_uid=sop_uid,
@@ -135,9 +140,9 @@ def write_prediction(paths: DatasetPaths, case: CaseToConvert, model: ModelRecor
     )
     target = seg_file(folder, case.case_id)
     with whole_file(target) as temporary:
-        write_seg(temporary, volume.files, labels, model.structures, identity)
+        write_seg(temporary, volume.files, dict(model.labels.masks(labels)), identity)
     sent = {
-        "sop_instance_uid": str(sop_uid),
+        "sop_instance_uid": sop_uid,
         "sha256": sha256_of_file(target),
         "case_id": case.case_id,
         "image_key": case.image_key,
@@ -175,7 +180,7 @@ def _outcome(case: CaseToConvert, store: Store, folder: Path) -> dict[str, Any]:
         "state": "done",
         "reason": None,
         "detail": "",
-        "image": str(store.image(case.image_key)),
+        "image": str(store.image(case.case_id, case.image_key)),
         "label": str(seg_file(folder, case.case_id)),
     }
 

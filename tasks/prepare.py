@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ from prefect import task
 
 from tasks.convert import CaseToConvert
 from tasks.errors import ConfigError, UserDataError
+from tasks.labels import Labels
 from tasks.ledger.files import digest_of, read_json, write_json
 from tasks.ledger.iterations import Iteration, load_iteration
 from tasks.ledger.models import ModelRecord, latest_model, load_model
 from tasks.ledger.paths import DatasetPaths, DatedName, IterationPaths, dated_folders
-from tasks.ledger.patients import PatientTable, extend_patients
+from tasks.ledger.patients import TEST, PatientTable, extend_patients
 from tasks.ledger.store import Store, preprocessed_key
+from tasks.ledger.withdrawals import load_withdrawals
 from tasks.nnunet.dataset import (
     TrainingCase,
     dataset_json,
@@ -59,10 +61,19 @@ def open_iteration(
     parent = latest_model(paths)
     _same_lineage(parent, settings, rois)
     patients = extend_patients(
-        paths.patients, [patient for _, patient in done], settings.folds, settings.test_share
+        paths.patients,
+        [patient for _, patient in done],
+        settings.folds,
+        settings.test_share,
+        load_withdrawals(paths.withdrawals).patients,
     )
     cases = _placed(done, patients)
     _every_fold_validates(cases, settings.folds)
+    partial = "unlabelled" in settings.missing_structures.values()
+    if partial:
+        _every_fold_knows_background(
+            Store(paths.store), cases, Labels(rois.structures, settings.mask_strategy)
+        )
     digest = digest_of(
         {
             "cases": cases,
@@ -85,6 +96,8 @@ def open_iteration(
         preparation="",
         folds=settings.folds,
         cases=cases,
+        mask_strategy=settings.mask_strategy,
+        partial=partial,
     )
     return iteration, False
 
@@ -114,8 +127,32 @@ def _every_fold_validates(cases: Sequence[dict[str, Any]], folds: int) -> None:
         )
 
 
+def _every_fold_knows_background(store: Store, cases: Sequence[dict[str, Any]], labels: Labels) -> None:
+    """Where a structure is unlabelled nothing is background; learnt from such cases alone it is nowhere."""
+    whole = {
+        case["place"]
+        for case in cases
+        if case["place"] != TEST and str(labels.ignore) not in _voxel_counts(store, case)
+    }
+    if len(whole) < 2:
+        raise UserDataError(
+            "`unlabelled` structures need cases of several patients where every structure is drawn, in two "
+            "folds or more: without them some fold would never see background"
+        )
+
+
+def _voxel_counts(store: Store, case: Mapping[str, Any]) -> dict[str, int]:
+    counts: dict[str, int] = read_json(store.voxel_counts(case["case_id"], case["label_key"]))
+    return counts
+
+
 def _same_lineage(parent: ModelRecord | None, settings: DatasetSettings, rois: RoiPatterns) -> None:
     """Labels are frozen within a lineage: the same integer means the same structure for ever."""
+    if parent is not None and parent.labels.overlapping != (settings.mask_strategy == "regions"):
+        raise ConfigError(
+            f"the model in use was trained with mask_strategy {parent.mask_strategy}; regions and exclusive "
+            "labels are different networks. Set it back, or begin a dataset of its own"
+        )
     if parent is not None and parent.structures != rois.structures:
         raise ConfigError(
             f"the model in use knows the structures {parent.structures}, the ROI file names "
@@ -143,7 +180,7 @@ def plan_iteration(dataset_id: str, iteration: Iteration, settings: DatasetSetti
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     cases = [_training_case(paths, case) for case in iteration.training_cases()]
-    description = dataset_json(iteration.modality, iteration.structures, len(cases))
+    description = _description(paths, iteration)
     write_raw(at.raw, cases, description)
     if iteration.parent is None:
         plan_dataset(
@@ -170,9 +207,27 @@ def plan_iteration(dataset_id: str, iteration: Iteration, settings: DatasetSetti
     return Iteration(**{**asdict(iteration), "preparation": preparation})
 
 
-def _training_case(paths: DatasetPaths, case: dict[str, Any]) -> TrainingCase:
+def _description(paths: DatasetPaths, iteration: Iteration) -> dict[str, Any]:
     store = Store(paths.store)
-    return TrainingCase(case["case_id"], store.image(case["image_key"]), store.label(case["label_key"]))
+    found = {int(value) for case in iteration.training_cases() for value in _voxel_counts(store, case)}
+    parent = None
+    if iteration.parent is not None:
+        parent = read_json(_iteration_of_model(paths, iteration.parent).preprocessed / "dataset.json")
+    return dataset_json(
+        iteration.modality,
+        iteration.labels,
+        len(iteration.training_cases()),
+        partial=iteration.partial,
+        found=sorted(found),
+        parent=parent,
+    )
+
+
+def _training_case(paths: DatasetPaths, case: dict[str, Any]) -> TrainingCase:
+    store, case_id = Store(paths.store), case["case_id"]
+    return TrainingCase(
+        case_id, store.image(case_id, case["image_key"]), store.label(case_id, case["label_key"])
+    )
 
 
 def _iteration_of_model(paths: DatasetPaths, model_id: str) -> IterationPaths:
@@ -206,7 +261,7 @@ def preprocess(dataset_id: str, chunk: int, iteration: Iteration, cases: Sequenc
 
 def _stored(paths: DatasetPaths, iteration: Iteration, case: dict[str, Any]) -> Path:
     key = preprocessed_key(case["image_key"], case["label_key"], iteration.preparation)
-    return Store(paths.store).preprocessed(key)
+    return Store(paths.store).preprocessed(case["case_id"], key)
 
 
 @task(task_run_name="close-iteration", **RETRIED)
@@ -249,8 +304,17 @@ def write_converted(
     shutil.rmtree(folder, ignore_errors=True)
     store = Store(paths.store)
     cases = [
-        TrainingCase(case.case_id, store.image(case.image_key), store.label(case.label_key or ""))
+        TrainingCase(
+            case.case_id,
+            store.image(case.case_id, case.image_key),
+            store.label(case.case_id, case.label_key or ""),
+        )
         for case in done
     ]
-    write_raw(folder, cases, dataset_json(settings.image_modality, rois.structures, len(cases)))
+    keys = [{"case_id": case.case_id, "label_key": case.label_key} for case in done]
+    found = sorted({int(value) for key in keys for value in _voxel_counts(store, key)})
+    labels = Labels(rois.structures, settings.mask_strategy)
+    partial = "unlabelled" in settings.missing_structures.values()
+    description = dataset_json(settings.image_modality, labels, len(cases), partial=partial, found=found)
+    write_raw(folder, cases, description)
     return folder

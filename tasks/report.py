@@ -9,6 +9,7 @@ from pathlib import Path
 import SimpleITK as sitk
 from prefect import task
 
+from tasks.labels import Labels
 from tasks.ledger.files import read_json, write_text
 from tasks.ledger.models import ModelRecord, latest_model, load_models
 from tasks.ledger.paths import DatasetPaths
@@ -52,22 +53,22 @@ def _predictions(paths: DatasetPaths, model: ModelRecord | None, labelled: set[s
     found = []
     for record_file in sorted(paths.predictions(model.model_id).glob("[!.]*.json")):
         record = read_json(record_file)
-        image = Store(paths.store).image(record["image_key"])
+        image = Store(paths.store).image(record["case_id"], record["image_key"])
         label = record_file.with_suffix(".nii.gz")
         if record["case_id"] not in labelled and image.is_file() and label.is_file():
             found.append(
                 PredictedCase(
                     record["case_id"],
                     str(record_file.with_suffix(".seg.dcm").relative_to(paths.home)),
-                    _volumes_ml(label, model.structures),
-                    montage(image, label),
+                    _volumes_ml(label, model.labels),
+                    montage(image, label, model.labels),
                 )
             )
     return found
 
 
-def _volumes_ml(label: Path, structures: list[str]) -> dict[str, float]:
+def _volumes_ml(label: Path, labels: Labels) -> dict[str, float]:
     image = sitk.ReadImage(str(label))
     x, y, z = image.GetSpacing()
     voxels = sitk.GetArrayViewFromImage(image)
-    return {name: float((voxels == n).sum()) * x * y * z / 1000 for n, name in enumerate(structures, start=1)}
+    return {name: float(mask.sum()) * x * y * z / 1000 for name, mask in labels.masks(voxels)}

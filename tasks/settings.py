@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -22,13 +22,15 @@ from pydantic import (
     RootModel,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from tasks.errors import ConfigError
+from tasks.labels import Labels, MaskStrategy
 
 DATASET_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 RESERVED_STRUCTURES = ("background", "ignore")
-MASK_STRATEGY_NAMES_OF_THE_SEED = {"sparse_mask": "priority"}
+MASK_STRATEGY_NAMES_OF_THE_SEED = {"sparse_mask": "priority", "region_mask": "regions"}
 
 
 class _Settings(BaseModel):
@@ -124,8 +126,13 @@ class DatasetSettings(_Settings):
     modalities: Annotated[list[Literal["CT", "MR", "RTSTRUCT", "SEG"]], BeforeValidator(_modality_list)] = (
         Field(default=["CT", "RTSTRUCT"])
     )
-    mask_strategy: Literal["label_image", "priority"] = "label_image"
+    converter: Literal["iterseg", "imgtools"] = "iterseg"
+    mask_strategy: MaskStrategy = "label_image"
     several_rois: Literal["error", "merge"] = "error"
+    missing_structures: dict[str, Literal["error", "absent", "unlabelled"]] = {}
+    segmentation_precedence: Patterns | None = None
+    deidentify_folders: bool = False
+    arrival_quiet_s: float = Field(default=10, ge=0)
     folds: int = Field(default=5, ge=2, le=20)
     test_share: float = Field(default=0.2, ge=0, le=0.5)
     configuration: Literal["3d_fullres"] = "3d_fullres"
@@ -150,6 +157,32 @@ class DatasetSettings(_Settings):
     def _accept_the_names_of_the_seed(cls, value: object) -> object:
         return MASK_STRATEGY_NAMES_OF_THE_SEED.get(value, value) if isinstance(value, str) else value
 
+    @field_validator("segmentation_precedence")
+    @classmethod
+    def _patterns(cls, patterns: list[str] | None) -> list[str] | None:
+        for pattern in patterns or []:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no pattern: {error}") from None
+        return patterns
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        unlabelled = [s for s, choice in self.missing_structures.items() if choice == "unlabelled"]
+        if unlabelled and self.mask_strategy == "regions":
+            raise ValueError(
+                f"{unlabelled[0]} cannot be `unlabelled` with mask_strategy `regions`: a structure that may "
+                "overlap all others could lie anywhere, and no voxel would be left to learn from. Use "
+                "`label_image` or `priority`, or leave the cases out with `error`"
+            )
+        if self.converter == "imgtools" and (self.missing_structures or self.mask_strategy == "label_image"):
+            raise ValueError(
+                "converter `imgtools` knows neither `missing_structures` nor a refusal of overlaps; set "
+                "mask_strategy `priority`, and leave `missing_structures` out"
+            )
+        return self
+
     @property
     def image_modality(self) -> str:
         """``CT`` or ``MR``."""
@@ -159,6 +192,14 @@ class DatasetSettings(_Settings):
     def segmentation_modalities(self) -> list[str]:
         """Those of ``RTSTRUCT`` and ``SEG`` that carry labels here."""
         return [m for m in self.modalities if m in ("RTSTRUCT", "SEG")]
+
+
+class DeidentificationRecipe(_Settings):
+    """``deidentification.yaml``: the DICOM keywords of what stays of a file; the rest is removed."""
+
+    keep: list[str] = Field(min_length=1)
+    empty: list[str] = []
+    replace: dict[str, str] = {}
 
 
 class ClusterSettings(_Settings):
@@ -185,6 +226,25 @@ def load_dataset_settings(config_dir: Path, dataset_id: str) -> DatasetSettings:
     """Read ``dataset_<dataset_id>.yaml``, or take the defaults where there is none."""
     path = config_dir / f"dataset_{dataset_id}.yaml"
     return _load(path, DatasetSettings) if path.is_file() else DatasetSettings()
+
+
+def check_choices(config_dir: Path, dataset_id: str) -> tuple[RoiPatterns, DatasetSettings]:
+    """Read both files of a dataset, and see that they fit together."""
+    rois, settings = load_rois(config_dir, dataset_id), load_dataset_settings(config_dir, dataset_id)
+    Labels(rois.structures, settings.mask_strategy)
+    strangers = sorted(set(settings.missing_structures) - set(rois.structures))
+    if strangers:
+        raise ConfigError(
+            f"{config_dir / f'dataset_{dataset_id}.yaml'}: missing_structures names {', '.join(strangers)}; "
+            f"the ROI file names {', '.join(rois.structures)}"
+        )
+    return rois, settings
+
+
+def load_deidentification(config_dir: Path) -> DeidentificationRecipe | None:
+    """Read ``deidentification.yaml``; None where there is none."""
+    path = config_dir / "deidentification.yaml"
+    return _load(path, DeidentificationRecipe) if path.is_file() else None
 
 
 def load_cluster(config_dir: Path, name: str) -> ClusterSettings:

@@ -11,6 +11,7 @@ from tasks.dicom.headers import Header
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.paths import DatasetPaths, dated_folders
 from tasks.ledger.snapshots import Snapshot, load_snapshots
+from tasks.ledger.withdrawals import load_withdrawals
 from tasks.settings import DatasetSettings
 
 
@@ -40,7 +41,13 @@ def state_at(
         for row in snapshot.taken
         if row.header is not None
     ]
-    assembly = assemble(files, settings.image_modality, settings.segmentation_modalities)
+    assembly = assemble(
+        files,
+        settings.image_modality,
+        settings.segmentation_modalities,
+        settings.segmentation_precedence or (),
+        load_withdrawals(paths.withdrawals).hold,
+    )
     return assembly, snapshots[-1]
 
 
@@ -61,6 +68,7 @@ def case_row(case: Case, image: Path | None = None, label: Path | None = None) -
     return {
         "case_id": case.case_id,
         "kind": case.kind,
+        "series_instance_uid": case.series_instance_uid,
         "state": case.state,
         "reason": case.reason,
         "detail": case.detail,

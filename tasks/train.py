@@ -29,8 +29,8 @@ from tasks.ledger.store import Store
 from tasks.nnunet.fold import FoldJob, trained_model_folder
 from tasks.nnunet.fold import train_fold as run_fold
 from tasks.nnunet.predict import predict_batch
-from tasks.nnunet.program import Message
 from tasks.placement import gpu_of_this_worker
+from tasks.program import Message
 from tasks.retries import RETRIED
 from tasks.review.scores import dice_of_files, mean_dice
 from tasks.settings import DatasetSettings
@@ -167,7 +167,7 @@ def score_test_set(
         [
             {
                 "case_id": case["case_id"],
-                "image": str(store.image(case["image_key"])),
+                "image": str(store.image(case["case_id"], case["image_key"])),
                 "output": str(outputs[case["case_id"]]),
             }
             for case in cases
@@ -181,11 +181,12 @@ def score_test_set(
     )
     if failures:
         raise UserDataError(f"the model cannot predict test cases: {failures}")
-    labels = {name: n for n, name in enumerate(iteration.structures, start=1)}
     return [
         {
             "case_id": case["case_id"],
-            "dice": dice_of_files(store.label(case["label_key"]), outputs[case["case_id"]], labels),
+            "dice": dice_of_files(
+                store.label(case["case_id"], case["label_key"]), outputs[case["case_id"]], iteration.labels
+            ),
         }
         for case in cases
     ]
@@ -209,6 +210,7 @@ def record_model(
         folder=str(folder.relative_to(paths.home)),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         structures=iteration.structures,
+        mask_strategy=iteration.mask_strategy,
         seen={str(fold): _seen(iteration, parent, fold) for fold in range(iteration.folds)},
         checkpoints={str(result["fold"]): result["checkpoint_sha256"] for result in folds},
         epochs={str(result["fold"]): result["epochs"] for result in folds},

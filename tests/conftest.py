@@ -18,6 +18,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "home"
     (root / "config" / "clusters").mkdir(parents=True)
     (root / "data").mkdir()
+    # Deliveries of tests are whole before they are ingested; nobody need wait for more.
+    (root / "config" / "dataset_D.yaml").write_text("arrival_quiet_s: 0\n")
     monkeypatch.setenv("ITERSEG_HOME", str(root))
     return root
 

@@ -143,7 +143,8 @@ def write_segments(
     """Write a label map as a SEG of a person."""
     file.parent.mkdir(parents=True, exist_ok=True)
     uids = [generate_uid(entropy_srcs=[name, part]) for part in ("series", "sop")]
-    write_seg(file, series.files, labels, names, SegIdentity(*uids, 2, "test", None, "1"))
+    masks = {name: labels == n for n, name in enumerate(names, start=1)}
+    write_seg(file, series.files, masks, SegIdentity(*uids, 2, "test", None, "1"))
     return file
 
 

@@ -13,6 +13,7 @@ from tests_support import Answer, PrefectServer, iterseg
 
 SARCOMA = Path(__file__).parent / "data" / "sarcoma"
 SETTINGS = """
+arrival_quiet_s: 0
 folds: 2
 test_share: 0
 plan_overrides:

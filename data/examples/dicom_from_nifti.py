@@ -54,14 +54,14 @@ def write_segmentation(
 ) -> None:
     """Write a label map as a person's SEG or RTSTRUCT that refers to a series."""
     labels = sitk.GetArrayFromImage(sitk.DICOMOrient(label, "LPS"))
+    masks = {name: labels == value for name, value in STRUCTURES.items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     uid = [str(image_files[0]), kind, person]
     series_uid, sop_uid = (generate_uid(entropy_srcs=[*uid, part]) for part in ("series", "sop"))
     if kind == "SEG":
         identity = SegIdentity(series_uid, sop_uid, 2, f"drawn by {person}", None, "1")
-        write_seg(file, image_files, labels, list(STRUCTURES), identity)
+        write_seg(file, image_files, masks, identity)
     else:
-        masks = {name: labels == value for name, value in STRUCTURES.items()}
         drawn = StructureSetIdentity(series_uid, sop_uid, person, datetime(2020, 1, 2), generation="MANUAL")
         write_rtstruct(file, image_files, masks, drawn)
 

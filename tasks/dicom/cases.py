@@ -1,14 +1,16 @@
 """Which files make a case: an image series and the segmentation that counts for it.
 
 The state of a dataset is the union of its snapshots. For each image the newest segmentation wins,
-by the snapshot it arrived in; two that arrived together are an error that names both.
+by the snapshot it arrived in; of two that arrived together the one whose author the user prefers, and
+without a preference they are an error that names both.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,7 +65,13 @@ def case_id_of(series_instance_uid: str) -> str:
     return f"case{digest.hexdigest()}"
 
 
-def assemble(files: Sequence[DicomFile], image_kind: str, segmentation_kinds: Sequence[str]) -> Assembly:
+def assemble(
+    files: Sequence[DicomFile],
+    image_kind: str,
+    segmentation_kinds: Sequence[str],
+    precedence: Sequence[str] = (),
+    withdrawn: Callable[[str, str], bool] = lambda _patient, _case_id: False,
+) -> Assembly:
     """Put files together to cases, every series accounted for.
 
     Parameters
@@ -74,6 +82,12 @@ def assemble(files: Sequence[DicomFile], image_kind: str, segmentation_kinds: Se
         ``CT`` or ``MR``: what the dataset learns on.
     segmentation_kinds
         Those of ``RTSTRUCT`` and ``SEG`` that count as labels.
+    precedence
+        Patterns of authors, the most preferred first: they decide between segmentations that arrived
+        together. A pattern must match the whole of what a segmentation says of its author, whatever
+        the case (:data:`tasks.dicom.headers.AUTHORSHIP`).
+    withdrawn
+        Whether a patient (keyed hash) or a case of theirs is out.
     """
     series: dict[str, list[DicomFile]] = defaultdict(list)
     for file in files:
@@ -87,11 +101,13 @@ def assemble(files: Sequence[DicomFile], image_kind: str, segmentation_kinds: Se
         segmentations += [m for m in members if m.header.kind not in IMAGE_KINDS]
         if images:
             case = _image_case(uid, images, image_kind)
+            if withdrawn(case.patient, case.case_id):
+                case.settle("ignored", Reason.WITHDRAWN)
             assembly.images.append(case)
             cases[uid] = case
     claims = _resolve(segmentations, cases, segmentation_kinds, assembly)
     for uid, claimants in claims.items():
-        _choose(cases[uid], claimants, assembly)
+        _choose(cases[uid], claimants, assembly, precedence)
     return assembly
 
 
@@ -160,30 +176,56 @@ def _candidates(
     series_of_instance: Mapping[str, str],
     frames: Mapping[str, set[str]],
 ) -> set[str]:
-    """Through the series, else the instances, else (only where neither is named) the frame."""
+    """The image that a segmentation means.
+
+    The series that it names, or that of the instances it names, or, only where it names neither, what
+    lies in its frame of reference.
+
+    Where instances lie in one of several series that are named, that one is meant; where they lie
+    elsewhere, the object contradicts itself and both are candidates.
+    """
     by_series = {uid for uid in header.referenced_series if uid in images}
-    if by_series:
-        return by_series
     by_instance = {
         series_of_instance[uid] for uid in header.referenced_instances if uid in series_of_instance
     }
-    if by_instance or header.referenced_series or header.referenced_instances:
-        return by_instance
+    if by_series and by_instance:
+        return by_instance if by_instance <= by_series else by_series | by_instance
+    if by_series or by_instance or header.referenced_series or header.referenced_instances:
+        return by_series | by_instance
     return set(frames.get(header.frame_of_reference_uid, ())) if header.frame_of_reference_uid else set()
 
 
-def _choose(case: Case, claimants: list[DicomFile], assembly: Assembly) -> None:
+def _choose(case: Case, claimants: list[DicomFile], assembly: Assembly, precedence: Sequence[str]) -> None:
     newest = max(file.arrival for file in claimants)
     current = [file for file in claimants if file.arrival == newest]
-    for file in claimants:
-        if file.arrival != newest:
-            _set_aside(assembly, file, "ignored", Reason.SUPERSEDED, f"of {case.case_id}")
-    if len(current) > 1:
-        named = " and ".join(sorted(f.header.sop_instance_uid for f in current))
-        case.settle("rejected", Reason.SEVERAL_SEGMENTATIONS, f"{named} are of one date")
+    preferred = _preferred(current, precedence)
+    if len(preferred) > 1:
+        named = " and ".join(sorted(f"{f.header.kind} {f.header.sop_instance_uid}" for f in preferred))
+        case.settle("rejected", Reason.SEVERAL_SEGMENTATIONS, f"{named} arrived together")
         return
-    case.segmentation = current[0]
-    case.settle("pending", None)
+    (case.segmentation,) = preferred
+    others = [file for file in claimants if file is not case.segmentation]
+    for file in others:
+        chosen = case.segmentation.header.sop_instance_uid
+        _set_aside(assembly, file, "ignored", Reason.SUPERSEDED, f"of {case.case_id}, which uses {chosen}")
+    said = f"the newest of {len(claimants)} segmentations" if others else ""
+    case.settle(
+        "pending", None, said if len(current) == 1 else f"the preferred of {len(claimants)} segmentations"
+    )
+
+
+def _preferred(files: list[DicomFile], precedence: Sequence[str]) -> list[DicomFile]:
+    """Of segmentations that arrived together those whose author stands first; all without a preference."""
+    if len(files) > 1:
+        for pattern in precedence:
+            matching = [file for file in files if _is_of(file, pattern)]
+            if matching:
+                return matching
+    return files
+
+
+def _is_of(file: DicomFile, pattern: str) -> bool:
+    return any(re.fullmatch(pattern, author, re.IGNORECASE) for author in file.header.authors)
 
 
 def _set_aside(assembly: Assembly, file: DicomFile, state: str, reason: Reason, detail: str) -> None:

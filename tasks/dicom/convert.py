@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
@@ -13,23 +13,40 @@ from numpy.typing import NDArray
 from tasks.dicom import rtstruct, seg
 from tasks.dicom.image import SeriesVolume, place
 from tasks.dicom.reasons import Reason
-from tasks.dicom.rois import SeveralRois, match_rois
+from tasks.dicom.rois import MissingStructure, SeveralRois, match_rois
 from tasks.errors import CaseRejected
+from tasks.labels import Labels, MaskStrategy
 
-CONVERTER_VERSION = 1
+CONVERTER_VERSION = 2
 """Raised whenever the same input would give other voxels: stored conversions are made anew."""
 
-MaskStrategy = Literal["label_image", "priority"]
+
+@dataclass(frozen=True)
+class LabelRules:
+    """What a user chose of how ROIs become labels.
+
+    Attributes
+    ----------
+    patterns
+        Structure → patterns; the order gives the labels.
+    strategy
+        ``label_image``: two structures on one voxel are an error. ``priority``: the structure that
+        stands later in the ROI file gets the voxel. ``regions``: every overlap is kept.
+    several_rois
+        Whether several ROIs of one structure are an error or are merged.
+    missing
+        What it means that a structure was not drawn. ``error``: the case is rejected. ``absent``: it
+        is not there. ``unlabelled``: it may be anywhere that belongs to no other structure, so what
+        would be background there gets the ignore label.
+    """
+
+    patterns: Mapping[str, Sequence[str]]
+    strategy: MaskStrategy = "label_image"
+    several_rois: SeveralRois = "error"
+    missing: Mapping[str, MissingStructure] = field(default_factory=dict)
 
 
-def label_map(
-    volume: SeriesVolume,
-    segmentation: Path,
-    kind: str,
-    patterns: Mapping[str, Sequence[str]],
-    strategy: MaskStrategy = "label_image",
-    several_rois: SeveralRois = "error",
-) -> sitk.Image:
+def label_map(volume: SeriesVolume, segmentation: Path, kind: str, rules: LabelRules) -> sitk.Image:
     """The label map of a segmentation on its image's grid.
 
     Parameters
@@ -38,55 +55,76 @@ def label_map(
         The image.
     segmentation, kind
         A file, and whether it is ``RTSTRUCT`` or ``SEG``.
-    patterns
-        Structure → patterns; the order gives the labels 1, 2, …
-    strategy
-        ``label_image``: two structures on one voxel are an error. ``priority``: the structure that
-        stands first in the ROI file keeps the voxel.
+    rules
+        Which ROI is which structure, and what to do about overlaps and gaps.
 
     Returns
     -------
-    SimpleITK image, uint8, 0 is background.
+    SimpleITK image with the integers of :class:`tasks.labels.Labels`, uint8 or, above 255, uint16.
 
     Raises
     ------
     CaseRejected
         With the code of what is wrong.
     """
-    masks = structure_masks(volume, segmentation, kind, patterns, several_rois)
-    labels = np.zeros(volume.grid.shape, dtype=np.uint8)
-    for value, (structure, mask) in enumerate(masks.items(), start=1):
-        taken = mask & (labels > 0)
-        if taken.any() and strategy == "label_image":
-            other = list(masks)[int(labels[taken][0]) - 1]
-            raise CaseRejected(Reason.OVERLAP, f"{structure!r} and {other!r} share {int(taken.sum())} voxels")
-        labels[mask & ~taken] = value
-        if not (labels == value).any():
+    encoding = Labels(list(rules.patterns), rules.strategy)
+    labels = np.zeros(volume.grid.shape, dtype=np.uint8 if encoding.ignore < 256 else np.uint16)
+    drawn: list[str] = []
+    for structure, mask in structure_masks(volume, segmentation, kind, rules):
+        _paint(labels, structure, mask, encoding, rules.strategy)
+        drawn.append(structure)
+    kept = np.bincount(labels.ravel(), minlength=encoding.ignore)
+    for structure in drawn:
+        if not kept[encoding.values[structure]].any():
             raise CaseRejected(Reason.EMPTY_MASK, f"{structure!r} covers no voxel of its own")
+    unknown = [s for s in rules.patterns if s not in drawn and rules.missing.get(s) == "unlabelled"]
+    if unknown and not drawn:
+        raise CaseRejected(Reason.MISSING_ROI, f"none of {', '.join(map(repr, unknown))} was drawn")
+    if unknown:
+        labels[labels == 0] = encoding.ignore
     image = sitk.GetImageFromArray(labels)
     place(image, volume.grid)
     return image
 
 
+def _paint(
+    labels: NDArray[np.integer],
+    structure: str,
+    mask: NDArray[np.bool_],
+    encoding: Labels,
+    strategy: MaskStrategy,
+) -> None:
+    """Write a structure into the label map, in place."""
+    position = encoding.structures.index(structure)
+    if strategy == "regions":
+        labels[mask] |= 1 << position
+        return
+    if strategy == "label_image":
+        taken = labels[mask]
+        shared = np.count_nonzero(taken)
+        if shared:
+            other = encoding.structures[int(taken[taken > 0][0]) - 1]
+            raise CaseRejected(Reason.OVERLAP, f"{structure!r} and {other!r} share {shared} voxels")
+    labels[mask] = position + 1
+
+
 def structure_masks(
-    volume: SeriesVolume,
-    segmentation: Path,
-    kind: str,
-    patterns: Mapping[str, Sequence[str]],
-    several_rois: SeveralRois = "error",
-) -> dict[str, NDArray[np.bool_]]:
-    """The mask of each structure, before any voxel has to choose: (slices, rows, columns)."""
-    grid = volume.grid
+    volume: SeriesVolume, segmentation: Path, kind: str, rules: LabelRules
+) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Each structure that was drawn with its mask, (slices, rows, columns), one at a time.
+
+    A voxel may lie in several. Raises :class:`CaseRejected` as :func:`label_map`.
+    """
     names, drawn = _drawn(volume, segmentation, kind)
-    masks: dict[str, NDArray[np.bool_]] = {}
-    for structure, positions in match_rois(names, patterns, several_rois).items():
-        mask = np.zeros(grid.shape, dtype=bool)
+    for structure, positions in match_rois(names, rules.patterns, rules.several_rois, rules.missing).items():
+        if not positions:
+            continue
+        mask = np.zeros(volume.grid.shape, dtype=bool)
         for position in positions:
             mask |= drawn(position)
         if not mask.any():
             raise CaseRejected(Reason.EMPTY_MASK, f"{structure!r} covers no voxel")
-        masks[structure] = mask
-    return masks
+        yield structure, mask
 
 
 def _drawn(

@@ -24,6 +24,10 @@ positions to 0.1 mm, at 0.625 mm up to 0.16 spacings; a missing slice is 0.33 or
 GANTRY_TILT_VOXELS = 0.1
 """Largest sideways drift over the whole stack, in pixels: below it no voxel centre changes voxel."""
 
+PHASES = ("AcquisitionNumber", "TemporalPositionIdentifier", "EchoTime", "TriggerTime", "AcquisitionTime")
+"""What differs between two volumes that share a series."""
+SHOWN_VALUES = 4
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -89,13 +93,13 @@ def grid_of(slices: Sequence[Dataset]) -> tuple[Grid, list[int]]:
         Where the slices do not make one even, rectangular grid (PS3.3 C.7.6.2).
     """
     if len(slices) < 2:
-        raise CaseRejected(Reason.SINGLE_SLICE, "the series has one slice")
+        raise CaseRejected(Reason.SINGLE_SLICE, f"the series has {len(slices)} slice")
     orientation, pixel_spacing_mm, (rows, columns) = _common_plane(slices)
     row_axis, column_axis, normal = _axes(orientation)
     positions = np.array([_vector(s, "ImagePositionPatient", 3) for s in slices])
     order = np.argsort(positions @ normal, kind="stable")
     positions = positions[order]
-    step = _even_step(positions, normal)
+    step = _even_step(positions, normal, [slices[k] for k in order])
     _no_tilt(positions, normal, pixel_spacing_mm)
     affine = np.eye(4)
     affine[:3, 0] = row_axis * pixel_spacing_mm[1]
@@ -110,25 +114,46 @@ def _common_plane(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[int, int]]:
     orientations = np.array([_vector(s, "ImageOrientationPatient", 6) for s in slices])
     spacings = np.array([_vector(s, "PixelSpacing", 2) for s in slices])
-    sizes = {(int(s.get("Rows") or 0), int(s.get("Columns") or 0)) for s in slices}
-    if np.any(spacings <= 0) or any(0 in size for size in sizes):
+    sizes = np.array([(int(s.get("Rows") or 0), int(s.get("Columns") or 0)) for s in slices])
+    if np.any(spacings <= 0) or np.any(sizes <= 0):
         raise CaseRejected(Reason.NO_GEOMETRY, "a pixel spacing or an image size is not positive")
-    if len(sizes) > 1:
-        raise CaseRejected(Reason.MIXED_GEOMETRY, f"slices have the sizes {sorted(sizes)}")
-    if np.any(np.abs(orientations - orientations[0]) > SAME_DIRECTION):
-        raise CaseRejected(Reason.MIXED_GEOMETRY, "slices have different orientations")
-    if np.any(np.abs(spacings / spacings[0] - 1) > SAME_PIXEL_SPACING):
-        raise CaseRejected(Reason.MIXED_GEOMETRY, "slices have different pixel spacings")
-    return orientations[0], spacings[0], sizes.pop()
+    _same(slices, sizes.astype(float), "sizes in pixels", 0.0)
+    _same(slices, orientations, "orientations", SAME_DIRECTION)
+    _same(slices, spacings / np.median(spacings, axis=0), "relative pixel spacings", SAME_PIXEL_SPACING)
+    return (
+        np.asarray(np.median(orientations, axis=0)),
+        np.asarray(np.median(spacings, axis=0)),
+        (int(sizes[0, 0]), int(sizes[0, 1])),
+    )
+
+
+def _same(slices: Sequence[Dataset], values: NDArray[np.float64], what: str, tolerance: float) -> None:
+    """Refuse slices that differ from most, and name the first of them."""
+    odd = np.flatnonzero(np.any(np.abs(values - np.median(values, axis=0)) > tolerance, axis=1))
+    if odd.size:
+        k = int(odd[0])
+        raise CaseRejected(
+            Reason.MIXED_GEOMETRY,
+            f"{odd.size} of {len(slices)} slices have other {what}, the first {_uid(slices[k])} with "
+            f"{np.round(values[k], 4).tolist()}, most with {np.round(np.median(values, axis=0), 4).tolist()}",
+        )
+
+
+def _uid(header: Dataset) -> str:
+    return str(header.get("SOPInstanceUID") or "?")
 
 
 def _vector(dataset: Dataset, keyword: str, length: int) -> NDArray[np.float64]:
     try:
         values = np.array([float(v) for v in dataset[keyword].value], dtype=np.float64)
     except (KeyError, TypeError, ValueError):
-        raise CaseRejected(Reason.NO_GEOMETRY, f"{keyword} is missing or no number") from None
+        raise CaseRejected(
+            Reason.NO_GEOMETRY, f"{keyword} of {_uid(dataset)} is missing or no number"
+        ) from None
     if values.shape != (length,) or not np.all(np.isfinite(values)):
-        raise CaseRejected(Reason.NO_GEOMETRY, f"{keyword} has {values.size} values, not {length}")
+        raise CaseRejected(
+            Reason.NO_GEOMETRY, f"{keyword} of {_uid(dataset)} has {values.size} values, not {length}"
+        )
     return values
 
 
@@ -148,25 +173,38 @@ def _axes(
     return x, y, np.cross(x, y)
 
 
-def _even_step(positions: NDArray[np.float64], normal: NDArray[np.float64]) -> NDArray[np.float64]:
+def _even_step(
+    positions: NDArray[np.float64], normal: NDArray[np.float64], slices: Sequence[Dataset]
+) -> NDArray[np.float64]:
     along = positions @ normal
     gaps = np.diff(along)
-    if np.any(gaps < DISTINCT_POSITIONS_MM):
-        k = int(np.argmin(gaps))
+    close = np.flatnonzero(gaps < DISTINCT_POSITIONS_MM)
+    if close.size:
+        k = int(close[0])
         raise CaseRejected(
             Reason.DUPLICATE_POSITION,
-            f"{int(np.sum(gaps < DISTINCT_POSITIONS_MM))} slices lie where another lies, "
-            f"the first at {along[k]:.2f} mm",
+            f"{close.size} slices lie where another lies, the first at {along[k]:.2f} mm: "
+            f"{_uid(slices[k])} and {_uid(slices[k + 1])}{_phases(slices)}",
         )
     spacing_mm = (along[-1] - along[0]) / (len(along) - 1)
     displaced = np.abs(along - along[0] - spacing_mm * np.arange(len(along)))
     if np.any(displaced > EVEN_SLICES * spacing_mm):
+        k = int(np.argmax(gaps))
         raise CaseRejected(
             Reason.UNEVEN_SLICES,
-            f"distances of slices run from {gaps.min():.3f} to {gaps.max():.3f} mm, "
-            f"the widest after {along[int(np.argmax(gaps))]:.2f} mm",
+            f"distances of slices run from {gaps.min():.3f} to {gaps.max():.3f} mm, the widest from "
+            f"{along[k]:.2f} mm ({_uid(slices[k])}) to {along[k + 1]:.2f} mm ({_uid(slices[k + 1])})",
         )
     return np.asarray((positions[-1] - positions[0]) / (len(positions) - 1))
+
+
+def _phases(slices: Sequence[Dataset]) -> str:
+    """What tells the volumes of a series apart that holds several."""
+    for keyword in PHASES:
+        values = {str(value) for s in slices if (value := s.get(keyword)) not in (None, "")}
+        if 1 < len(values) <= len(slices) // 2:
+            return f"; {keyword} has the values {', '.join(sorted(values)[:SHOWN_VALUES])}"
+    return ""
 
 
 def _no_tilt(

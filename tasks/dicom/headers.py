@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -24,6 +25,7 @@ from pydicom.uid import (
 )
 
 from tasks.dicom.reasons import Reason
+from tasks.dicom.structure import check_structure
 from tasks.errors import CaseRejected
 
 LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
@@ -34,27 +36,35 @@ Kind = Literal["CT", "MR", "RTSTRUCT", "SEG"]
 # SOPClassUID tells what an object is; Modality lies (OHIF writes "SEG" on an RTSTRUCT).
 KIND_OF_SOP_CLASS: dict[str, Kind] = {
     CTImageStorage: "CT",
+    EnhancedCTImageStorage: "CT",
+    LegacyConvertedEnhancedCTImageStorage: "CT",
     MRImageStorage: "MR",
+    EnhancedMRImageStorage: "MR",
+    LegacyConvertedEnhancedMRImageStorage: "MR",
     RTStructureSetStorage: "RTSTRUCT",
     SegmentationStorage: "SEG",
     LABEL_MAP_SEGMENTATION_STORAGE: "SEG",
 }
-ENHANCED_SOP_CLASSES = {
-    EnhancedCTImageStorage,
-    EnhancedMRImageStorage,
-    LegacyConvertedEnhancedCTImageStorage,
-    LegacyConvertedEnhancedMRImageStorage,
-}
 IMAGE_KINDS = ("CT", "MR")
 UID = re.compile(r"[0-9.]{1,64}")
-PREAMBLE_BYTES = 128
+AUTHORSHIP = (
+    "OperatorsName",
+    "ReviewerName",
+    "StructureSetLabel",
+    "StructureSetName",
+    "ContentCreatorName",
+    "ContentLabel",
+    "SeriesDescription",
+)
+"""What tells whose segmentation it is, for `segmentation_precedence`."""
 
 
 @dataclass(frozen=True)
 class Header:
     """The part of a file's header that decides where it belongs.
 
-    ``patient`` is a keyed hash, never the PatientID. ``referenced_*`` are empty for images.
+    ``patient`` is a keyed hash, never the PatientID. ``referenced_*`` and ``authors`` are empty for
+    images; ``authors`` may name a person, and therefore stays in the raw data.
     """
 
     kind: Kind
@@ -65,6 +75,8 @@ class Header:
     patient: str
     referenced_series: list[str] = field(default_factory=list)
     referenced_instances: list[str] = field(default_factory=list)
+    authors: list[str] = field(default_factory=list)
+    localizer: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Plain content for the manifest; empty fields are left out."""
@@ -89,9 +101,38 @@ def read_header(path: Path, hash_patient: Callable[[str], str]) -> Header:
     Raises
     ------
     CaseRejected
-        With ``NO_DICOM``, ``UNREADABLE``, ``OTHER_KIND``, ``UNSUPPORTED_KIND`` or ``BAD_UID``.
+        With ``NO_DICOM``, ``UNREADABLE``, ``OTHER_KIND`` or ``BAD_UID``.
     """
-    dataset = _read(path)
+    return header_of(path.read_bytes(), path.suffix, hash_patient)
+
+
+def header_of(content: bytes, suffix: str, hash_patient: Callable[[str], str]) -> Header:
+    """As :func:`read_header`, of a file that was read; ``suffix`` tells what it claims to be."""
+    dataset = parse(content, suffix)
+    return describe(dataset, hash_patient)
+
+
+def parse(content: bytes, suffix: str) -> Dataset:
+    """The elements of a file up to its pixels, of a kind that IterSeg uses, checked to be whole.
+
+    Raises
+    ------
+    CaseRejected
+        With ``NO_DICOM``, ``UNREADABLE`` or ``OTHER_KIND``.
+    """
+    dataset = _read(content, suffix)
+    try:
+        _kind_of(dataset)
+    except CaseRejected:
+        raise
+    except Exception as error:  # a damaged header fails anywhere inside pydicom
+        raise _damaged(error) from None
+    check_structure(content)
+    return dataset
+
+
+def describe(dataset: Dataset, hash_patient: Callable[[str], str]) -> Header:
+    """The header of what :func:`parse` gave; raises ``BAD_UID`` and ``UNREADABLE``."""
     kind = _kind_of(dataset)
     try:
         uids = {
@@ -101,35 +142,55 @@ def read_header(path: Path, hash_patient: Callable[[str], str]) -> Header:
             "frame_of_reference_uid": _frame_of_reference(dataset),
         }
         series, instances = _references(dataset, kind)
-        patient = hash_patient(_identity(dataset))
+        patient = hash_patient(identity_of(dataset))
+        authors = [] if kind in IMAGE_KINDS else _authors(dataset)
+        localizer = kind in IMAGE_KINDS and _is_localizer(dataset)
     except CaseRejected:
         raise
-    except Exception as error:  # a damaged header fails anywhere inside pydicom
-        raise CaseRejected(Reason.UNREADABLE, f"its header is damaged ({type(error).__name__})") from None
-    return Header(kind, patient=patient, referenced_series=series, referenced_instances=instances, **uids)
+    except Exception as error:  # see parse
+        raise _damaged(error) from None
+    return Header(
+        kind,
+        patient=patient,
+        referenced_series=series,
+        referenced_instances=instances,
+        authors=authors,
+        localizer=localizer,
+        **uids,
+    )
 
 
-def _read(path: Path) -> Dataset:
+def _damaged(error: Exception) -> CaseRejected:
+    return CaseRejected(Reason.UNREADABLE, f"its header is damaged ({type(error).__name__})")
+
+
+def _read(content: bytes, suffix: str) -> Dataset:
     try:
-        return pydicom.dcmread(path, stop_before_pixels=True)
+        return pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True)
     except InvalidDicomError:
-        return _read_without_preamble(path)
+        return _read_without_preamble(content, suffix)
     except Exception as error:  # pydicom raises many kinds on damaged input
         raise CaseRejected(Reason.UNREADABLE, f"it cannot be read ({type(error).__name__})") from None
 
 
-def _read_without_preamble(path: Path) -> Dataset:
+def _read_without_preamble(content: bytes, suffix: str) -> Dataset:
     """Old exports leave the preamble out; anything else that is no DICOM ends here too."""
-    looks_like_dicom = path.suffix.lower() in (".dcm", ".ima")
     try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        dataset = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True, force=True)
         if str(dataset.get("SOPClassUID", "")) in KIND_OF_SOP_CLASS:
             return dataset
     except Exception:  # noqa: S110 - forced parsing of arbitrary bytes may raise anything
         pass
-    if looks_like_dicom:
+    if suffix.lower() in (".dcm", ".ima"):
         raise CaseRejected(Reason.UNREADABLE, "it is named like DICOM but holds none")
     raise CaseRejected(Reason.NO_DICOM, "it is no DICOM file")
+
+
+def _is_localizer(dataset: Dataset) -> bool:
+    """The third value of ImageType says so (PS3.3 C.8.2.1.1.1, C.8.3.1.1.1)."""
+    value = dataset.get("ImageType")
+    values = [value] if isinstance(value, str) else list(value or [])
+    return any(str(part).strip().upper() in ("LOCALIZER", "SCOUT") for part in values[2:])
 
 
 def _kind_of(dataset: Dataset) -> Kind:
@@ -137,8 +198,6 @@ def _kind_of(dataset: Dataset) -> Kind:
     sop_class = str(dataset.get("SOPClassUID") or getattr(meta, "MediaStorageSOPClassUID", ""))
     if sop_class in KIND_OF_SOP_CLASS:
         return KIND_OF_SOP_CLASS[sop_class]
-    if sop_class in ENHANCED_SOP_CLASSES:
-        raise CaseRejected(Reason.UNSUPPORTED_KIND, "an enhanced multi-frame image")
     if sop_class == MediaStorageDirectoryStorage:
         raise CaseRejected(Reason.OTHER_KIND, "a DICOMDIR")
     if not sop_class:
@@ -163,10 +222,15 @@ def _rtstruct_frames(dataset: Dataset) -> list[Dataset]:
     return list(dataset.get("ReferencedFrameOfReferenceSequence") or [])
 
 
-def _identity(dataset: Dataset) -> str:
+def identity_of(dataset: Dataset) -> str:
     """What tells patients apart: PatientID; without one, the study stands for the patient."""
     patient_id = str(dataset.get("PatientID") or "").strip()
     return f"patient:{patient_id}" if patient_id else f"study:{dataset.get('StudyInstanceUID')}"
+
+
+def _authors(dataset: Dataset) -> list[str]:
+    values = (str(dataset.get(keyword) or "").strip() for keyword in AUTHORSHIP)
+    return list(dict.fromkeys(value for value in values if value))
 
 
 def _references(dataset: Dataset, kind: Kind) -> tuple[list[str], list[str]]:

@@ -8,30 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
+from pydicom.pixels.utils import iter_pixels
 
+from tasks.dicom.frames import Frame, frames_of, is_multi_frame
 from tasks.dicom.geometry import Grid, grid_of
-from tasks.dicom.headers import KIND_OF_SOP_CLASS, read_header
+from tasks.dicom.headers import read_header
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected, UserDataError
-
-GEOMETRY_TAGS = [
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "ImageOrientationPatient",
-    "ImagePositionPatient",
-    "PixelSpacing",
-    "Rows",
-    "Columns",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "FrameOfReferenceUID",
-    "NumberOfFrames",
-    "RescaleSlope",
-    "RescaleIntercept",
-]
 
 
 @dataclass(frozen=True)
@@ -45,7 +30,7 @@ class SeriesVolume:
     grid
         The same grid, for rasterising contours.
     files
-        The files in the order of the slices.
+        The files in the order of the slices; a multi-frame file stands once.
     frame_of_reference_uid
         The frame of its patient coordinates; empty where the files name none.
     """
@@ -64,18 +49,22 @@ def read_series(files: Sequence[Path]) -> SeriesVolume:
     CaseRejected
         Where the files do not make one even grid, or their pixels cannot be read.
     """
-    headers = [_slice_header(path) for path in files]
-    grid, order = grid_of(headers)
-    ordered = [files[position] for position in order]
-    image = _pixels(ordered, whole_numbers=all(_whole_rescale(h) for h in headers))
+    frames = frames_of(files)
+    grid, order = grid_of([frame.header for frame in frames])
+    ordered = [frames[position] for position in order]
+    whole_numbers = all(_whole_rescale(frame.header) for frame in frames)
+    read = _decoded if is_multi_frame(frames) else _pixels
+    image = read(ordered, whole_numbers=whole_numbers)
     slices, rows, columns = grid.shape
     if image.GetSize() != (columns, rows, slices):
         raise CaseRejected(Reason.UNREADABLE_PIXELS, f"pixels have the size {image.GetSize()}")
     place(image, grid)
-    frames = {str(header.get("FrameOfReferenceUID") or "") for header in headers}
-    if len(frames) > 1:
-        raise CaseRejected(Reason.MIXED_GEOMETRY, "slices lie in different frames of reference")
-    return SeriesVolume(image, grid, ordered, frames.pop())
+    references = {str(frame.header.get("FrameOfReferenceUID") or "") for frame in frames}
+    if len(references) > 1:
+        raise CaseRejected(
+            Reason.MIXED_GEOMETRY, f"slices lie in different frames of reference: {', '.join(references)}"
+        )
+    return SeriesVolume(image, grid, list(dict.fromkeys(f.path for f in ordered)), references.pop())
 
 
 def read_single_series(folder: str | os.PathLike[str]) -> sitk.Image:
@@ -106,10 +95,10 @@ def image_files(root: Path) -> Iterable[Path]:
     """The CT and MR files below a folder (or the file itself), others passed over."""
     for path in sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]:
         try:
-            kind = read_header(path, hash_patient=lambda _: "").kind
+            header = read_header(path, hash_patient=lambda _: "")
         except CaseRejected:
             continue
-        if kind in ("CT", "MR"):
+        if header.kind in ("CT", "MR") and not header.localizer:
             yield path
 
 
@@ -120,22 +109,7 @@ def place(image: sitk.Image, grid: Grid) -> None:
     image.SetDirection(grid.direction)
 
 
-def _slice_header(path: Path) -> Dataset:
-    try:
-        header = pydicom.dcmread(path, specific_tags=list(GEOMETRY_TAGS), force=True)
-        samples, frames = int(header.get("SamplesPerPixel") or 1), int(header.get("NumberOfFrames") or 1)
-    except Exception as error:  # pydicom raises many kinds on damaged input
-        raise CaseRejected(Reason.UNREADABLE, f"a slice cannot be read ({type(error).__name__})") from None
-    if str(header.get("SOPClassUID")) not in KIND_OF_SOP_CLASS:
-        raise CaseRejected(Reason.UNREADABLE, "a slice names no known SOP class")
-    photometric = str(header.get("PhotometricInterpretation") or "none")
-    if samples != 1 or frames != 1 or photometric != "MONOCHROME2":
-        # GDCM inverts MONOCHROME1 and maps palettes: the values would not be those of the file.
-        raise CaseRejected(Reason.NOT_GRAYSCALE, f"{photometric}, {samples} samples a pixel, {frames} frames")
-    return header
-
-
-def _whole_rescale(header: Dataset) -> bool:
+def _rescale(header: Dataset) -> tuple[float, float]:
     try:
         slope, intercept = (
             float(header.get("RescaleSlope", 1) or 0),
@@ -143,11 +117,20 @@ def _whole_rescale(header: Dataset) -> bool:
         )
     except (TypeError, ValueError):
         raise CaseRejected(Reason.UNREADABLE_PIXELS, "the rescale slope is no number") from None
+    if not (np.isfinite(slope) and np.isfinite(intercept)) or slope == 0:
+        uid = header.get("SOPInstanceUID")
+        raise CaseRejected(Reason.UNREADABLE_PIXELS, f"{uid} has the rescale slope {slope}")
+    return slope, intercept
+
+
+def _whole_rescale(header: Dataset) -> bool:
+    slope, intercept = _rescale(header)
     return slope.is_integer() and intercept.is_integer()
 
 
-def _pixels(files: Sequence[Path], *, whole_numbers: bool) -> sitk.Image:
+def _pixels(frames: Sequence[Frame], *, whole_numbers: bool) -> sitk.Image:
     """Every slice rescaled by its own header. GDCM (in SimpleITK) knows every transfer syntax."""
+    files = [frame.path for frame in frames]
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames([str(path) for path in files])
     # Without a type of our own the first slice decides, and cuts the values of the others.
@@ -157,12 +140,39 @@ def _pixels(files: Sequence[Path], *, whole_numbers: bool) -> sitk.Image:
     except RuntimeError as error:
         last = str(error).strip().splitlines()[-1]
         raise CaseRejected(Reason.UNREADABLE_PIXELS, _without_paths(last, files)) from None
-    values = sitk.GetArrayViewFromImage(image)
+    return _narrow(image) if whole_numbers else image
+
+
+def _decoded(frames: Sequence[Frame], *, whole_numbers: bool) -> sitk.Image:
+    """Frames of multi-frame files, by pydicom: GDCM rescales them all by the first frame's slope."""
+    header = frames[0].header
+    shape = (len(frames), int(header.Rows), int(header.Columns))
+    values = np.empty(shape, dtype=np.int32 if whole_numbers else np.float32)
+    for path in dict.fromkeys(frame.path for frame in frames):
+        here = [(k, frame) for k, frame in enumerate(frames) if frame.path == path]
+        numbers = [frame.number or 0 for _, frame in here]
+        try:
+            decoded = iter_pixels(path, indices=numbers)
+            for (k, frame), pixels in zip(here, decoded, strict=True):
+                slope, intercept = _rescale(frame.header)
+                values[k] = pixels * (int(slope) if whole_numbers else slope) + intercept
+        except CaseRejected:
+            raise
+        except Exception as error:  # decoders raise many kinds on damaged input
+            detail = f"the frames cannot be decoded ({type(error).__name__})"
+            raise CaseRejected(Reason.UNREADABLE_PIXELS, detail) from None
+    image = sitk.GetImageFromArray(values)
+    del values
+    return _narrow(image) if whole_numbers else image
+
+
+def _narrow(image: sitk.Image) -> sitk.Image:
+    """int16 where the values fit: half the memory, and a sixth of the time to compress."""
+    extrema = sitk.MinimumMaximumImageFilter()
+    extrema.Execute(image)
     limits = np.iinfo(np.int16)
-    if whole_numbers and limits.min <= values.min() and values.max() <= limits.max:
-        del values
-        return sitk.Cast(image, sitk.sitkInt16)
-    return image
+    fits = limits.min <= extrema.GetMinimum() and extrema.GetMaximum() <= limits.max
+    return sitk.Cast(image, sitk.sitkInt16) if fits else image
 
 
 def _without_paths(message: str, files: Sequence[Path]) -> str:

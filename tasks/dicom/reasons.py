@@ -13,9 +13,12 @@ class Reason(StrEnum):
     UNREADABLE = "unreadable"
     BAD_UID = "bad-uid"
     OTHER_KIND = "other-kind"
-    UNSUPPORTED_KIND = "unsupported-kind"
+    LOCALIZER = "localizer"
     UID_CONFLICT = "uid-conflict"
     OWN_PREDICTION = "own-prediction"
+    BURNED_IN = "burned-in-annotation"
+    IDENTITY_LEFT = "identity-left"
+    WITHDRAWN = "withdrawn"
     # series
     UNLABELLED = "unlabelled"
     OTHER_MODALITY = "other-modality"
@@ -32,6 +35,7 @@ class Reason(StrEnum):
     UNEVEN_SLICES = "uneven-slices"
     GANTRY_TILT = "gantry-tilt"
     NOT_GRAYSCALE = "not-grayscale"
+    SEVERAL_FILES = "several-multi-frame-files"
     CHANGED = "changed-after-sealing"
     UNREADABLE_PIXELS = "unreadable-pixels"
     # segmentations
@@ -49,6 +53,7 @@ class Reason(StrEnum):
     OTHER_FRAME = "other-frame-of-reference"
     OTHER_GRID = "other-grid"
     NOT_BINARY = "not-binary"
+    IMGTOOLS_FAILED = "imgtools-failed"
     # anything
     UNEXPECTED = "unexpected"
 
@@ -58,9 +63,12 @@ WHAT_TO_DO: dict[Reason, str] = {
     Reason.UNREADABLE: "The file is empty, cut short or damaged; send it again.",
     Reason.BAD_UID: "A UID is missing or malformed; export the series again.",
     Reason.OTHER_KIND: "IterSeg uses CT and MR images, RTSTRUCT and SEG; the rest is left alone.",
-    Reason.UNSUPPORTED_KIND: "Enhanced multi-frame images are not read; export as single frames.",
+    Reason.LOCALIZER: "A scout is no slice of the volume; nothing to do.",
     Reason.UID_CONFLICT: "Another file has this SOP instance UID; find out which of them is right.",
     Reason.OWN_PREDICTION: "A prediction of IterSeg came back unchanged; it is no person's work.",
+    Reason.BURNED_IN: "Its pixels may show a name, which de-identification cannot remove; deliver others.",
+    Reason.IDENTITY_LEFT: "A label quotes the patient's name or ID; rename it and send it again.",
+    Reason.WITHDRAWN: "The patient or the scan was withdrawn; `iterseg withdraw` did it.",
     Reason.UNLABELLED: "Nobody has segmented this image yet; `iterseg predict` predicts it.",
     Reason.OTHER_MODALITY: "`modalities` in the dataset's YAML asks for another modality.",
     Reason.SUPERSEDED: "A newer segmentation of the same image is used.",
@@ -75,6 +83,7 @@ WHAT_TO_DO: dict[Reason, str] = {
     Reason.UNEVEN_SLICES: "A slice is missing or distances differ; send the missing slices.",
     Reason.GANTRY_TILT: "The slices are sheared by a gantry tilt; correct the tilt at the scanner.",
     Reason.NOT_GRAYSCALE: "The pixels are not MONOCHROME2, or the file has several frames.",
+    Reason.SEVERAL_FILES: "A SEG refers to one multi-frame file; export the image as one, or as slices.",
     Reason.CHANGED: "A file was changed after its snapshot was sealed; deliver the new one anew.",
     Reason.UNREADABLE_PIXELS: "The pixel data are cut short or damaged; send the file again.",
     Reason.UNREADABLE_SEGMENTATION: "The segmentation object is damaged; save it again.",
@@ -91,5 +100,6 @@ WHAT_TO_DO: dict[Reason, str] = {
     Reason.OTHER_FRAME: "It was drawn in another frame of reference than its image; export both together.",
     Reason.OTHER_GRID: "The SEG lies on another voxel grid than the image; save it on the image.",
     Reason.NOT_BINARY: "The SEG holds probabilities between 0 and 1; save it as binary.",
+    Reason.IMGTOOLS_FAILED: "med-imagetools could not convert it; `converter: iterseg` says why.",
     Reason.UNEXPECTED: "A fault that IterSeg does not know; please report it with the log.",
 }

@@ -10,10 +10,14 @@ from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
 
 SeveralRois = Literal["error", "merge"]
+MissingStructure = Literal["error", "absent", "unlabelled"]
 
 
 def match_rois(
-    names: Sequence[str], patterns: Mapping[str, Sequence[str]], several: SeveralRois
+    names: Sequence[str],
+    patterns: Mapping[str, Sequence[str]],
+    several: SeveralRois,
+    missing: Mapping[str, MissingStructure] | None = None,
 ) -> dict[str, list[int]]:
     """Find the ROIs of each structure with med-imagetools' own ``ROIMatcher``.
 
@@ -27,10 +31,12 @@ def match_rois(
         Structure → patterns.
     several
         Whether several ROIs of one structure are an error or are merged.
+    missing
+        Structures that may be missing; those that are not named here may not.
 
     Returns
     -------
-    Structure → positions in ``names``; every structure is there.
+    Structure → positions in ``names``; a structure that may be missing and is has none.
 
     Raises
     ------
@@ -44,7 +50,7 @@ def match_rois(
     for structure in patterns:
         # A ROI that two patterns of one structure match is listed twice by the matcher.
         hits = list(dict.fromkeys(matched.get(structure, [])))
-        if not hits:
+        if not hits and (missing or {}).get(structure, "error") == "error":
             raise CaseRejected(
                 Reason.MISSING_ROI, f"nothing matches {structure!r}; the ROIs are {_listed(names)}"
             )

@@ -84,12 +84,21 @@ def _roi(number: int, item: Dataset, contours: list[tuple[NDArray[np.float64], s
 def _contours_by_number(dataset: Dataset) -> dict[int, list[tuple[NDArray[np.float64], str]]]:
     found: dict[int, list[tuple[NDArray[np.float64], str]]] = {}
     for item in dataset.get("ROIContourSequence") or []:
-        contours = found.setdefault(int(item.ReferencedROINumber), [])
+        number = int(item.ReferencedROINumber)
+        if number in found:
+            raise CaseRejected(Reason.UNREADABLE_SEGMENTATION, f"ROI {number} has its contours in two places")
+        contours = found.setdefault(number, [])
         for contour in item.get("ContourSequence") or []:
             values = np.array(contour.ContourData, dtype=np.float64)
             if values.size == 0 or values.size % 3 or not np.all(np.isfinite(values)):
                 raise CaseRejected(
                     Reason.UNREADABLE_SEGMENTATION, "a contour's points are no triples of numbers"
+                )
+            if int(contour.get("NumberOfContourPoints") or values.size // 3) != values.size // 3:
+                raise CaseRejected(
+                    Reason.UNREADABLE_SEGMENTATION,
+                    f"a contour of ROI {number} says {contour.NumberOfContourPoints} points "
+                    f"and has {values.size // 3}",
                 )
             contours.append((values.reshape(-1, 3), str(contour.get("ContourGeometricType") or "")))
     return found

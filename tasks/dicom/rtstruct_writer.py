@@ -16,6 +16,7 @@ from pydicom.uid import UID, ImplicitVRLittleEndian, RTStructureSetStorage
 from pydicom.valuerep import format_number_as_ds
 
 from tasks.dicom.contours import outlines
+from tasks.dicom.frames import Frame, frames_of
 from tasks.dicom.geometry import grid_of
 
 PATIENT_AND_STUDY = (
@@ -69,10 +70,11 @@ def write_rtstruct(
     identity
         UIDs and names; they must differ from those of any other object.
     """
-    sources = [pydicom.dcmread(file, stop_before_pixels=True) for file in image_files]
-    grid, order = grid_of(sources)
-    slices = [sources[position] for position in order]
-    dataset = _frame(path, slices, identity)
+    found = frames_of(image_files)
+    grid, order = grid_of([frame.header for frame in found])
+    slices = [found[position] for position in order]
+    source = pydicom.dcmread(slices[0].path, stop_before_pixels=True)
+    dataset = _frame(path, source, slices, identity)
     dataset.StructureSetROISequence = DicomSequence()
     dataset.ROIContourSequence = DicomSequence()
     dataset.RTROIObservationsSequence = DicomSequence()
@@ -96,8 +98,9 @@ def _index(ring: NDArray[np.float64], k: int) -> NDArray[np.float64]:
     return np.column_stack([ring[:, 1], ring[:, 0], np.full(len(ring), k)])
 
 
-def _frame(path: Path, slices: Sequence[Dataset], identity: StructureSetIdentity) -> FileDataset:
-    source = slices[0]
+def _frame(
+    path: Path, source: Dataset, slices: Sequence[Frame], identity: StructureSetIdentity
+) -> FileDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = RTStructureSetStorage
     meta.MediaStorageSOPInstanceUID = UID(identity.sop_instance_uid)
@@ -124,29 +127,31 @@ def _frame(path: Path, slices: Sequence[Dataset], identity: StructureSetIdentity
         dataset.StructureSetTime,
     )
     dataset.ApprovalStatus = "UNAPPROVED"
-    dataset.ReferencedFrameOfReferenceSequence = DicomSequence([_frame_of_reference(slices)])
+    dataset.ReferencedFrameOfReferenceSequence = DicomSequence([_frame_of_reference(source, slices)])
     return dataset
 
 
-def _frame_of_reference(slices: Sequence[Dataset]) -> Dataset:
+def _frame_of_reference(source: Dataset, slices: Sequence[Frame]) -> Dataset:
     series = Dataset()
-    series.SeriesInstanceUID = slices[0].SeriesInstanceUID
+    series.SeriesInstanceUID = source.SeriesInstanceUID
     series.ContourImageSequence = DicomSequence(_instance(item) for item in slices)
     study = Dataset()
     # (3006,0012) refers to the study by the retired study management class, as PS3.3 C.8.8.5 allows.
     study.ReferencedSOPClassUID = "1.2.840.10008.3.1.2.3.1"
-    study.ReferencedSOPInstanceUID = slices[0].StudyInstanceUID
+    study.ReferencedSOPInstanceUID = source.StudyInstanceUID
     study.RTReferencedSeriesSequence = DicomSequence([series])
     frame = Dataset()
-    frame.FrameOfReferenceUID = slices[0].FrameOfReferenceUID
+    frame.FrameOfReferenceUID = source.FrameOfReferenceUID
     frame.RTReferencedStudySequence = DicomSequence([study])
     return frame
 
 
-def _instance(source: Dataset) -> Dataset:
+def _instance(source: Frame) -> Dataset:
     item = Dataset()
-    item.ReferencedSOPClassUID = source.SOPClassUID
-    item.ReferencedSOPInstanceUID = source.SOPInstanceUID
+    item.ReferencedSOPClassUID = source.header.SOPClassUID
+    item.ReferencedSOPInstanceUID = source.header.SOPInstanceUID
+    if source.number is not None:
+        item.ReferencedFrameNumber = source.number + 1
     return item
 
 
@@ -165,7 +170,7 @@ def _add_roi(dataset: Dataset, number: int, name: str, identity: StructureSetIde
     dataset.RTROIObservationsSequence.append(observation)
 
 
-def _contour(points_mm: NDArray[np.float64], source: Dataset) -> Dataset:
+def _contour(points_mm: NDArray[np.float64], source: Frame) -> Dataset:
     item = Dataset()
     item.ContourImageSequence = DicomSequence([_instance(source)])
     item.ContourGeometricType = "CLOSED_PLANAR"

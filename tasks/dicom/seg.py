@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from tasks.dicom.frames import frames_of, is_multi_frame
 from tasks.dicom.geometry import Grid, grid_of
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
@@ -139,39 +140,49 @@ class SegIdentity:
 def write_seg(
     path: Path,
     image_files: Sequence[Path],
-    label_map: NDArray[np.integer],
-    structures: Sequence[str],
+    masks: Mapping[str, NDArray[np.bool_]],
     identity: SegIdentity,
 ) -> None:
-    """Write a BINARY SEG of a label map, referring to the image series.
+    """Write a BINARY SEG of masks, which may overlap, referring to the image series.
 
     Parameters
     ----------
     path
         The file to write; its folder exists.
     image_files
-        The files of the series in the order of the slices (as :class:`SeriesVolume` has them).
-    label_map
-        (slices, rows, columns); 0 is background, n is ``structures[n - 1]``.
-    structures
-        The names of the labels 1, 2, …
+        The files of the series, in any order; or its one multi-frame file.
+    masks
+        Structure → (slices, rows, columns) on the series' grid, slices along its normal.
     identity
         UIDs and description.
+
+    Raises
+    ------
+    CaseRejected
+        Where the series' files make no grid, or are several multi-frame files.
     """
-    sources = [_source(file) for file in image_files]
-    grid, _ = grid_of(sources)
-    for source in sources:
-        # highdicom writes it into the SEG; an absent or empty one could not be read back.
-        source.SliceThickness = source.get("SliceThickness") or grid.spacing_mm[2]
-    masks = np.stack([label_map == n + 1 for n in range(len(structures))], axis=-1)
+    frames = frames_of(image_files)
+    grid, order = grid_of([frame.header for frame in frames])
+    if is_multi_frame(frames):
+        if len(image_files) > 1:
+            raise CaseRejected(Reason.SEVERAL_FILES, f"the image has {len(image_files)} multi-frame files")
+        sources = [_source(image_files[0])]
+        in_source_order = np.argsort(order)
+    else:
+        sources = [_source(frames[position].path) for position in order]
+        in_source_order = np.arange(len(order))
+        for source in sources:
+            # highdicom writes it into the SEG; an absent or empty one could not be read back.
+            source.SliceThickness = source.get("SliceThickness") or grid.spacing_mm[2]
+    stacked = np.stack([mask[in_source_order].astype(np.uint8) for mask in masks.values()], axis=-1)
     with warnings.catch_warnings():
         # highdicom's warnings quote the patient's name.
         warnings.simplefilter("ignore")
         segmentation = Segmentation(
             source_images=sources,
-            pixel_array=masks.astype(np.uint8),
+            pixel_array=stacked,
             segmentation_type=SegmentationTypeValues.BINARY,
-            segment_descriptions=[_describe(n, name, identity) for n, name in enumerate(structures, start=1)],
+            segment_descriptions=[_describe(n, name, identity) for n, name in enumerate(masks, start=1)],
             series_instance_uid=identity.series_instance_uid,
             sop_instance_uid=identity.sop_instance_uid,
             series_number=identity.series_number,

@@ -38,27 +38,39 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """A temporary folder in ``parent``, gone at the end unless :func:`commit_folder` has named it."""
+    parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_beside(parent / "scratch")
+    temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def commit_folder(temporary: Path, path: Path) -> None:
+    """Make a filled folder durable and give it its name, in one step."""
+    for file in (found for found in temporary.rglob("*") if found.is_file()):
+        _sync(file)
+    os.rename(temporary, path)
+    _sync(path.parent)
+
+
+@contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder to fill; on success it becomes ``path``, on failure nothing stays.
 
     If ``path`` came into being meanwhile it stays as it is and the new folder is dropped: what is
     addressed by content is the same whoever wrote it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_beside(path)
-    temporary.mkdir()
-    try:
+    with scratch_folder(path.parent) as temporary:
         yield temporary
-        for file in (found for found in temporary.rglob("*") if found.is_file()):
-            _sync(file)
         try:
-            os.rename(temporary, path)
+            commit_folder(temporary, path)
         except OSError:
             if not path.is_dir():
                 raise
-        _sync(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.errors import UserDataError
+from tasks.labels import Labels, MaskStrategy
 from tasks.ledger.files import read_json
 from tasks.ledger.paths import DatasetPaths, IterationPaths, dated_folders
 from tasks.ledger.patients import TEST
@@ -17,6 +18,7 @@ class Iteration:
 
     ``cases`` have ``case_id``, ``patient`` (keyed hash), ``place`` (a fold or ``"test"``),
     ``image_key`` and ``label_key``. ``digest`` is of everything that decides what is learned.
+    ``partial``: label maps may hold the ignore label.
     """
 
     name: str
@@ -29,6 +31,13 @@ class Iteration:
     preparation: str
     folds: int
     cases: list[dict[str, Any]]
+    mask_strategy: MaskStrategy = "label_image"
+    partial: bool = False
+
+    @property
+    def labels(self) -> Labels:
+        """Which integers are which structure."""
+        return Labels(self.structures, self.mask_strategy)
 
     def fold_of_cases(self, fold: int) -> list[dict[str, Any]]:
         """The validation cases of a fold."""

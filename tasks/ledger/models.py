@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import UserDataError
+from tasks.labels import Labels, MaskStrategy
 from tasks.ledger.files import read_json, replace_symlink, write_json
 from tasks.ledger.paths import DatasetPaths
 
@@ -25,7 +26,7 @@ class ModelRecord:
     folder
         nnU-Net's trained model folder, relative to the home.
     structures
-        The names of the labels 1, 2, …
+        In the order of the ROI file; with ``mask_strategy`` they give the labels.
     seen
         Fold → every patient (keyed hash) that its weights or their ancestors were trained on.
     validation_dice
@@ -49,6 +50,12 @@ class ModelRecord:
     test_dice: dict[str, float | None]
     test_cases: list[dict[str, Any]] = field(default_factory=list)
     promoted: bool = False
+    mask_strategy: MaskStrategy = "label_image"
+
+    @property
+    def labels(self) -> Labels:
+        """Which integers are which structure."""
+        return Labels(self.structures, self.mask_strategy)
 
 
 def save_model(paths: DatasetPaths, record: ModelRecord) -> None:

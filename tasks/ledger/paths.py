@@ -128,6 +128,26 @@ class DatasetPaths:
         return self.rawdata / "patient.key"
 
     @property
+    def inbox(self) -> Path:
+        """What comes in over the network, until a snapshot takes it."""
+        return self.rawdata / "inbox"
+
+    @property
+    def set_aside(self) -> Path:
+        """Files whose SOP instance UID another file has."""
+        return self.rawdata / "set_aside"
+
+    @property
+    def deliveries(self) -> Path:
+        """The accounts of deliveries that brought nothing to take."""
+        return self.rawdata / "deliveries"
+
+    @property
+    def withdrawals(self) -> Path:
+        """Patients (keyed hash) and cases that are out."""
+        return self.ledger / "withdrawals.json"
+
+    @property
     def patients(self) -> Path:
         """Patient (keyed hash) → fold or test, append only."""
         return self.ledger / "patients.json"

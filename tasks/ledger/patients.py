@@ -7,7 +7,7 @@ model was never trained on by its ancestors.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,11 +33,18 @@ def load_patients(path: Path) -> PatientTable | None:
     return PatientTable(content["folds"], content["patients"])
 
 
-def extend_patients(path: Path, patients: Iterable[str], folds: int, test_share: float) -> PatientTable:
+def extend_patients(
+    path: Path,
+    patients: Iterable[str],
+    folds: int,
+    test_share: float,
+    withdrawn: Collection[str] = (),
+) -> PatientTable:
     """Give every patient that is new a place, and keep all others where they are.
 
     New patients are taken in the order of their keyed hash, which is random and cannot be steered.
-    The test set is filled to its share, rounded; the rest goes to the smallest fold.
+    The test set is filled to its share, rounded; the rest goes to the smallest fold. Patients that have
+    been withdrawn keep their place, which nobody else gets, and do not count for the balance.
 
     Raises
     ------
@@ -54,18 +61,18 @@ def extend_patients(path: Path, patients: Iterable[str], folds: int, test_share:
         )
     place = dict(known.place) if known else {}
     new = sorted(set(patients) - set(place))
+    present = {patient: p for patient, p in place.items() if patient not in withdrawn}
     for patient in new:
-        in_test = sum(p == TEST for p in place.values())
-        if in_test < round(test_share * (len(place) + 1)):
-            place[patient] = TEST
-        else:
-            sizes = Counter(p for p in place.values() if p != TEST)
-            place[patient] = min(range(folds), key=lambda fold: (sizes[fold], fold))
-    filled = {p for p in place.values() if p != TEST}
+        in_test = sum(p == TEST for p in present.values())
+        sizes = Counter(p for p in present.values() if p != TEST)
+        smallest = min(range(folds), key=lambda fold: (sizes[fold], fold))
+        to_test = in_test < round(test_share * (len(present) + 1))
+        place[patient] = present[patient] = TEST if to_test else smallest
+    filled = {p for p in present.values() if p != TEST}
     if len(filled) < folds:
         raise UserDataError(
             f"{folds} folds need a patient each beside the test set, and there are "
-            f"{len(place)} labelled patients, {sum(p == TEST for p in place.values())} of them in "
+            f"{len(present)} labelled patients, {sum(p == TEST for p in present.values())} of them in "
             "the test set. Label more patients, or set fewer `folds`"
         )
     if new:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import hmac
-import os
-import secrets
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,11 +14,10 @@ from tasks.ledger.files import read_json, write_json
 from tasks.ledger.paths import DatasetPaths, DatedName, dated_folders
 
 MANIFEST = "manifest.json"
-PATIENT_HASH_DIGITS = 16
-KEY_BYTES = 32
 
-Origin = Literal["copied", "by hand"]
-FileState = Literal["taken", "duplicate", "rejected", "ignored"]
+Origin = Literal["copied", "by hand", "received"]
+FileState = Literal["taken", "duplicate", "rejected", "ignored", "withdrawn"]
+READ_ONLY = 0o555
 
 
 @dataclass(frozen=True)
@@ -30,7 +25,8 @@ class FileRow:
     """What became of one file of a delivery.
 
     ``path`` is relative to the snapshot for files that lie in it, and the source's otherwise; it may
-    hold names and therefore stays in the raw data. ``header`` is :meth:`Header.as_json`.
+    hold names and therefore stays in the raw data. ``header`` is :meth:`Header.as_json`. Of a file that
+    was de-identified, ``sha256`` is what lies in the snapshot and ``source_sha256`` what came in.
     """
 
     path: str
@@ -40,6 +36,7 @@ class FileRow:
     sha256: str
     size_bytes: int
     header: dict[str, Any] | None
+    source_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +69,39 @@ def seal(folder: Path, rows: Iterable[FileRow], origin: Origin) -> None:
     """Write the manifest of a folder; from then on it is a snapshot."""
     files = [asdict(row) for row in rows]
     write_json(folder / MANIFEST, {"version": 1, "origin": origin, "files": files})
+
+
+def make_read_only(folder: Path) -> None:
+    """Nothing below a sealed snapshot may change."""
+    for path in [*folder.rglob("*"), folder]:
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & READ_ONLY)
+
+
+def make_writable(folder: Path) -> None:
+    """The reverse, for a withdrawal that deletes."""
+    for path in [folder, *folder.rglob("*")]:
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | 0o200)
+
+
+def record_delivery(paths: DatasetPaths, rows: Sequence[FileRow], day: date) -> None:
+    """Keep the account of a delivery that brought nothing to take; what is known is not told again."""
+    known = {row.sha256 for row in accounted(paths)}
+    if all(row.sha256 in known for row in rows):
+        return
+    name = DatedName(day, 1, paths.dataset_id)
+    while (file := paths.deliveries / f"{name}.json").exists():
+        name = name.next()
+    write_json(file, {"version": 1, "files": [asdict(row) for row in rows]})
+
+
+def accounted(paths: DatasetPaths) -> list[FileRow]:
+    """Every row of every account: sealed snapshots, and deliveries that brought nothing to take."""
+    rows = [row for snapshot in load_snapshots(paths) for row in snapshot.files]
+    for file in sorted(paths.deliveries.glob("[!.]*.json")):
+        rows += [FileRow(**row) for row in read_json(file)["files"]]
+    return rows
 
 
 def is_sealed(folder: Path) -> bool:
@@ -124,53 +154,3 @@ def next_snapshot_name(paths: DatasetPaths, day: date) -> DatedName:
     while name in names:
         name = name.next()
     return name
-
-
-class PatientHash:
-    """Turns an identity into a keyed hash; the key is made once and stays in the raw data.
-
-    Parameters
-    ----------
-    key_file
-        Where the key lies.
-    first
-        Whether the dataset has no snapshot yet. Only then is a key made: under a new one every
-        patient would be a stranger, and could change from one fold to another.
-
-    Raises
-    ------
-    UserDataError
-        Where the key is lost or damaged.
-    """
-
-    def __init__(self, key_file: Path, *, first: bool) -> None:
-        if first and not key_file.exists():
-            _make_key(key_file)
-        self._key = _read_key(key_file)
-
-    def __call__(self, identity: str) -> str:
-        """The hash of an identity, the same for ever under one key."""
-        digest = hmac.new(self._key, identity.encode(), sha256).hexdigest()
-        return digest[:PATIENT_HASH_DIGITS]
-
-
-def _make_key(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="ascii") as stream:
-        stream.write(secrets.token_hex(KEY_BYTES) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _read_key(path: Path) -> bytes:
-    try:
-        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
-    except (OSError, ValueError):
-        key = b""
-    if len(key) != KEY_BYTES:
-        raise UserDataError(
-            f"{path} is lost or damaged; restore it from the backup: without it patients cannot be "
-            "told apart as before, and would change folds"
-        )
-    return key

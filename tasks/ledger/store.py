@@ -18,26 +18,30 @@ KEY_DIGITS = 24
 
 @dataclass(frozen=True)
 class Store:
-    """The store of a dataset."""
+    """The store of a dataset: a folder for each case, so that a withdrawn one can be deleted whole."""
 
     root: Path
 
-    def image(self, key: str) -> Path:
+    def image(self, case_id: str, key: str) -> Path:
         """The converted image (NIfTI) of a key."""
-        return self.root / "images" / key[:2] / f"{key}.nii.gz"
+        return self.root / case_id / f"image-{key}.nii.gz"
 
-    def label(self, key: str) -> Path:
+    def label(self, case_id: str, key: str) -> Path:
         """The converted label map (NIfTI) of a key."""
-        return self.root / "labels" / key[:2] / f"{key}.nii.gz"
+        return self.root / case_id / f"label-{key}.nii.gz"
 
-    def preprocessed(self, key: str) -> Path:
+    def voxel_counts(self, case_id: str, key: str) -> Path:
+        """How many voxels of a label map have which integer (JSON)."""
+        return self.root / case_id / f"label-{key}.json"
+
+    def preprocessed(self, case_id: str, key: str) -> Path:
         """The folder with nnU-Net's preprocessed case of a key."""
-        return self.root / "preprocessed" / key[:2] / key
+        return self.root / case_id / f"preprocessed-{key}"
 
 
-def image_key(sha256_of_files: Sequence[str], converter_version: int) -> str:
-    """The key of a converted image: its files, whatever their order, and the code's version."""
-    return _key({"files": sorted(sha256_of_files), "converter": converter_version})
+def image_key(sha256_of_files: Sequence[str], converter: str) -> str:
+    """The key of a converted image: its files, whatever their order, and what converted them."""
+    return _key({"files": sorted(sha256_of_files), "converter": converter})
 
 
 def label_key(image: str, sha256_of_segmentation: str, choices: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.labels import Labels, class_order, outside_in
 from tasks.ledger.files import digest_of, write_json
 from tasks.ledger.store import link
 
@@ -26,15 +27,46 @@ class TrainingCase:
     label: Path
 
 
-def dataset_json(modality: str, structures: Sequence[str], case_count: int) -> dict[str, Any]:
+def dataset_json(
+    modality: str,
+    labels: Labels,
+    case_count: int,
+    *,
+    partial: bool = False,
+    found: Sequence[int] = (),
+    parent: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Content of nnU-Net's ``dataset.json``.
 
     The channel's name chooses the normalisation: CT is clipped and scaled by the dataset's
     intensities, anything else by its own image.
+
+    Parameters
+    ----------
+    partial
+        Whether the label maps may hold the ignore label.
+    found
+        The integers that occur in the label maps: they tell which regions enclose which.
+    parent
+        The content of the lineage's first iteration, whose order of regions is that of the network's
+        channels and stays.
     """
+    order = outside_in(labels, found) if labels.overlapping else labels.structures
+    values = {name: labels.values[name] for name in order}
+    described: dict[str, Any] = {
+        "background": 0,
+        **{name: integers[0] if len(integers) == 1 else integers for name, integers in values.items()},
+    }
+    regions = {"regions_class_order": class_order(labels, found)} if labels.overlapping else {}
+    if parent is not None:
+        described = {name: value for name, value in parent["labels"].items() if name != "ignore"}
+        regions = {key: parent[key] for key in regions}
+    if partial:
+        described["ignore"] = labels.ignore
     return {
         "channel_names": {"0": modality},
-        "labels": {"background": 0, **{name: n for n, name in enumerate(structures, start=1)}},
+        "labels": described,
+        **regions,
         "numTraining": case_count,
         "file_ending": FILE_ENDING,
         "overwrite_image_reader_writer": READER,

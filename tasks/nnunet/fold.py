@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.errors import UserDataError
 from tasks.ledger.files import read_json, sha256_of_file, write_json
-from tasks.nnunet.program import Message, run_program, serve, tell
+from tasks.program import Message, run_program, serve, tell
 
 RESULT = "fold.json"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.ledger.files import whole_file
-from tasks.nnunet.program import Message, run_program, serve, tell
+from tasks.program import Message, run_program, serve, tell
 
 
 def predict_batch(

@@ -95,7 +95,8 @@ class Predictor:
 
         Returns
         -------
-        Label map on the same grid, uint8 (uint16 from 255 labels on), as nnU-Net decodes it.
+        Label map on the same grid, uint8 (uint16 from 255 labels on): nnU-Net's integers, or a bit
+        for each structure where they may overlap (:mod:`tasks.labels`).
         """
         if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
             raise UserDataError("the image must be a single volume of one channel")
@@ -138,6 +139,7 @@ def _load(folder: Path, folds: Sequence[int], device: str, mirroring: bool) -> A
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     from tasks.nnunet.checkpoints import read_checkpoint
+    from tasks.nnunet.decoding import decoder_for
     from tasks.nnunet.devices import torch_device
 
     for fold in folds:
@@ -152,6 +154,7 @@ def _load(folder: Path, folds: Sequence[int], device: str, mirroring: bool) -> A
         allow_tqdm=False,
     )
     predictor.initialize_from_trained_model_folder(str(folder), list(folds), CHECKPOINT)
+    predictor.label_manager = decoder_for(predictor.label_manager)
     # Frozen inference needs no compilation, which would cost minutes for the first image.
     return predictor
 

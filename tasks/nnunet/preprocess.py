@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.ledger.files import read_json, whole_folder
 from tasks.nnunet.dataset import STORED_CASE
-from tasks.nnunet.program import Message, run_program, serve, tell
+from tasks.program import Message, run_program, serve, tell
 
 
 def preprocess_cases(

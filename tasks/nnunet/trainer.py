@@ -16,7 +16,7 @@ from torch._dynamo import OptimizedModule
 from tasks.errors import UserDataError
 from tasks.ledger.files import whole_file
 from tasks.nnunet.checkpoints import read_checkpoint
-from tasks.nnunet.program import tell
+from tasks.program import tell
 
 PLAIN_TRAINER = "nnUNetTrainer"
 """The architecture is the plan's own, so plain nnU-Net can predict with our checkpoints."""

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics
-from nnunetv2.inference.export_prediction import export_prediction_from_logits
+from nnunetv2.inference.export_prediction import (
+    convert_predicted_logits_to_segmentation_with_correct_shape,
+)
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from tasks.ledger.files import write_json
+from tasks.nnunet.decoding import decoder_for
 from tasks.nnunet.trainer import IterSegTrainer
 
 
@@ -34,29 +37,51 @@ def validate_fold(trainer: IterSegTrainer) -> dict[str, Any]:
     predictor = _predictor(trainer)
     _, case_ids = trainer.do_split()
     dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, case_ids)
-    structures = {name: n for name, n in trainer.dataset_json["labels"].items() if n != 0}
+    structures = _structures(trainer.dataset_json["labels"])
+    reader = trainer.plans_manager.image_reader_writer_class()
     cases: dict[str, dict[str, float | None]] = {}
     for case_id in case_ids:
         data, _, _, properties = dataset.load_case(case_id)
         logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(np.array(data[:])))
-        export_prediction_from_logits(
+        predicted = convert_predicted_logits_to_segmentation_with_correct_shape(
             logits.cpu(),
-            properties,
-            trainer.configuration_manager,
             trainer.plans_manager,
-            trainer.dataset_json,
-            str(folder / case_id),
+            trainer.configuration_manager,
+            decoder_for(trainer.label_manager),
+            properties,
         )
-        metrics = compute_metrics(
-            str(truth / f"{case_id}{ending}"),
-            str(folder / f"{case_id}{ending}"),
-            trainer.plans_manager.image_reader_writer_class(),
-            list(structures.values()),
-        )["metrics"]
-        cases[case_id] = {name: _number(metrics[n]["Dice"]) for name, n in structures.items()}
+        reader.write_seg(predicted, str(folder / f"{case_id}{ending}"), properties)
+        cases[case_id] = _dice(
+            truth / f"{case_id}{ending}", folder / f"{case_id}{ending}", trainer, structures
+        )
     mean = {name: mean_or_none([c[name] for c in cases.values()]) for name in structures}
     write_json(folder / "summary.json", {"mean": mean, "cases": cases})
     return {"validation_dice": mean, "cases": cases}
+
+
+def _structures(labels: dict[str, Any]) -> dict[str, Any]:
+    """Structure → its integer, or the tuple of its integers, as nnU-Net's metrics want them."""
+    names = [name for name in labels if name not in ("background", "ignore")]
+    return {name: tuple(v) if isinstance(v := labels[name], list) else v for name in names}
+
+
+def _dice(
+    truth: Path, prediction: Path, trainer: IterSegTrainer, structures: dict[str, Any]
+) -> dict[str, float | None]:
+    """Structure → Dice where something is known: ignored voxels count for nothing.
+
+    In a partly labelled case a structure without a voxel may just not have been drawn: it has no Dice.
+    """
+    reader = trainer.plans_manager.image_reader_writer_class()
+    ignore = trainer.label_manager.ignore_label
+    metrics = compute_metrics(str(truth), str(prediction), reader, list(structures.values()), ignore)[
+        "metrics"
+    ]
+    partial = ignore is not None and bool((reader.read_seg(str(truth))[0] == ignore).any())
+    return {
+        name: None if partial and metrics[key]["n_ref"] == 0 else _number(metrics[key]["Dice"])
+        for name, key in structures.items()
+    }
 
 
 def mean_or_none(values: list[float | None]) -> float | None:

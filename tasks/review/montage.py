@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
+from tasks.labels import Labels
+
 TILES = 6
 TILE_PIXELS = 160
 WEBP_QUALITY = 70
@@ -18,21 +20,25 @@ GREY_PERCENTILES = (1.0, 99.0)
 COLOURS = ((230, 60, 50), (50, 150, 230), (110, 190, 40), (240, 180, 30), (200, 80, 200), (40, 200, 190))
 
 
-def montage(image_file: Path, label_file: Path) -> bytes:
+def montage(image_file: Path, label_file: Path, labels: Labels) -> bytes:
     """Slices through the structures side by side, as WebP.
 
     Parameters
     ----------
     image_file, label_file
         NIfTI on one grid.
+    labels
+        Which integers are which structure.
     """
     image = sitk.ReadImage(str(image_file))
     voxels = sitk.GetArrayFromImage(image)
-    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(label_file)))
+    label_map = sitk.GetArrayFromImage(sitk.ReadImage(str(label_file)))
     low, high = np.percentile(voxels, GREY_PERCENTILES)
     grey = np.clip((voxels.astype(np.float32) - low) / max(float(high - low), 1e-6), 0, 1) * 255
     dx, dy, _ = image.GetSpacing()
-    tiles = [_tile(grey[k].astype(np.uint8), labels[k], dx, dy) for k in _telling_slices(labels)]
+    tiles = [
+        _tile(grey[k].astype(np.uint8), label_map[k], labels, dx, dy) for k in _telling_slices(label_map)
+    ]
     sheet = Image.new("RGB", (TILE_PIXELS * len(tiles), TILE_PIXELS))
     for position, tile in enumerate(tiles):
         sheet.paste(tile, (position * TILE_PIXELS, (TILE_PIXELS - tile.height) // 2))
@@ -41,19 +47,20 @@ def montage(image_file: Path, label_file: Path) -> bytes:
     return stream.getvalue()
 
 
-def _telling_slices(labels: NDArray[np.integer]) -> list[int]:
+def _telling_slices(label_map: NDArray[np.integer]) -> list[int]:
     """Slices spread over the structures; over the image where there are none."""
-    filled = np.flatnonzero((labels > 0).any(axis=(1, 2)))
-    candidates = filled if filled.size else np.arange(labels.shape[0])
+    filled = np.flatnonzero((label_map > 0).any(axis=(1, 2)))
+    candidates = filled if filled.size else np.arange(label_map.shape[0])
     positions = np.linspace(0, candidates.size - 1, min(TILES, candidates.size))
     return [int(candidates[round(p)]) for p in positions]
 
 
-def _tile(grey: NDArray[np.uint8], labels: NDArray[np.integer], dx: float, dy: float) -> Image.Image:
+def _tile(
+    grey: NDArray[np.uint8], label_map: NDArray[np.integer], labels: Labels, dx: float, dy: float
+) -> Image.Image:
     colour = np.repeat(grey[..., np.newaxis], 3, axis=2)
-    for value in np.unique(labels[labels > 0]).tolist():
-        mask = labels == value
-        colour[mask & ~binary_erosion(mask)] = COLOURS[(value - 1) % len(COLOURS)]
+    for position, (_, mask) in enumerate(labels.masks(label_map)):
+        colour[mask & ~binary_erosion(mask)] = COLOURS[position % len(COLOURS)]
     rows, columns = grey.shape
     width_mm, height_mm = columns * dx, rows * dy
     scale = TILE_PIXELS / max(width_mm, height_mm)

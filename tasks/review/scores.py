@@ -9,6 +9,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from tasks.labels import Labels
+
 
 def dice(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> float | None:
     """Dice's coefficient 2|A∩B| / (|A|+|B|) of two masks of one shape (Dice, Ecology 1945).
@@ -23,11 +25,22 @@ def dice(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> float | Non
     return 2 * int((truth & prediction).sum()) / both if both else None
 
 
-def dice_of_files(truth: Path, prediction: Path, labels: Mapping[str, int]) -> dict[str, float | None]:
-    """Structure → Dice of two label maps (NIfTI) on one grid."""
+def dice_of_files(truth: Path, prediction: Path, labels: Labels) -> dict[str, float | None]:
+    """Structure → Dice of two label maps (NIfTI) on one grid.
+
+    Voxels with the ignore label in the truth count for nothing. A structure without a voxel in a
+    truth that has such voxels may just not have been drawn: it has no Dice.
+    """
     truth_map = sitk.GetArrayFromImage(sitk.ReadImage(str(truth)))
     predicted_map = sitk.GetArrayFromImage(sitk.ReadImage(str(prediction)))
-    return {name: dice(truth_map == n, predicted_map == n) for name, n in labels.items()}
+    known = truth_map != labels.ignore
+    partial = not known.all()
+    scores: dict[str, float | None] = {}
+    for (name, true), (_, predicted) in zip(
+        labels.masks(truth_map), labels.masks(predicted_map), strict=True
+    ):
+        scores[name] = None if partial and not true.any() else dice(true, predicted & known)
+    return scores
 
 
 def mean_dice(

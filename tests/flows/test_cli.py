@@ -17,7 +17,7 @@ SHAPE = (6, 20, 24)
 def lab(home: Path) -> Path:
     """A home with one ingested-by-hand dataset of one labelled CT."""
     (home / "config" / "roi_D.yaml").write_text("GTV: GTV.*\n")
-    (home / "config" / "dataset_D.yaml").write_text("folds: 2\ntest_share: 0\n")
+    (home / "config" / "dataset_D.yaml").write_text("folds: 2\ntest_share: 0\narrival_quiet_s: 0\n")
     folder = home / "data" / "rawdata" / "D" / "2026-11-20__D"
     series = write_series(folder / "ct", SHAPE)
     write_rois(folder / "rt.dcm", series, {"GTV": ball(SHAPE, (3, 8, 8), 3)})

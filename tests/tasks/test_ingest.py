@@ -173,18 +173,18 @@ def test_links_are_followed_and_end(home: Path, tmp_path: Path) -> None:
     assert report["reasons"] == {"unreadable": 1}
 
 
-def test_a_failed_copy_leaves_no_snapshot(
+def test_a_full_disk_leaves_no_snapshot(
     home: Path, delivery: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copied = []
+    write, written = Path.write_bytes, []
 
-    def copy_until_the_disk_is_full(source: Path, target: Path) -> None:
-        if len(copied) == 3:
+    def write_until_the_disk_is_full(path: Path, content: bytes) -> int:
+        if len(written) == 3:
             raise OSError(28, "No space left on device")
-        copied.append(target)
-        target.write_bytes(source.read_bytes())
+        written.append(path)
+        return write(path, content)
 
-    monkeypatch.setattr("tasks.ingest.shutil.copyfile", copy_until_the_disk_is_full)
+    monkeypatch.setattr(Path, "write_bytes", write_until_the_disk_is_full)
     with pytest.raises(OSError, match="No space left"):
         take(delivery)
     left = {p.name for p in (home / "data" / "rawdata" / "D").iterdir()}

@@ -61,7 +61,7 @@ def test_the_seeds_name_of_a_strategy_is_accepted(config: Path) -> None:
         ("folds: many", ["folds", "integer"]),
         ("modalities: CT", ["modalities", "at least one of RTSTRUCT, SEG"]),
         ("modalities: PET,SEG", ["modalities", "'CT', 'MR', 'RTSTRUCT' or 'SEG'"]),
-        ("mask_strategy: best", ["mask_strategy", "'label_image' or 'priority'"]),
+        ("mask_strategy: best", ["mask_strategy", "'label_image', 'priority' or 'regions'"]),
         ("training: {epochs: 3}", ["training.epochs", "epochs_first"]),
         ("training: {device: gpu}", ["training.device", "'auto', 'cpu' or 'cuda'"]),
         ("test_share: 0.9", ["test_share", "0.5"]),

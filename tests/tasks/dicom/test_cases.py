@@ -97,7 +97,7 @@ def test_two_of_one_date_are_an_error_that_names_both() -> None:
     drawn = [segmentation("8", series=["1"]), segmentation("9", series=["1"])]
     found = assemble([*image("1"), *drawn], "CT", ["RTSTRUCT"])
     assert fate(found.images) == {"1": ("rejected", Reason.SEVERAL_SEGMENTATIONS)}
-    assert found.images[0].detail == "8 and 9 are of one date"
+    assert found.images[0].detail == "RTSTRUCT 8 and RTSTRUCT 9 arrived together"
 
 
 def test_a_series_of_two_patients_is_refused() -> None:

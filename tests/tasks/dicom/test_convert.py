@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 from dicom_factory import Series, ball, edit, write_rois, write_segments, write_series
 
-from tasks.dicom.convert import label_map
+from tasks.dicom.convert import LabelRules, label_map
 from tasks.dicom.image import SeriesVolume, read_series
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
@@ -20,6 +20,7 @@ LEFT = ball(SHAPE, (3, 8, 6), 3)
 RIGHT = ball(SHAPE, (3, 10, 17), 4)
 NEAR = ball(SHAPE, (3, 10, 14), 4)
 PATTERNS = {"Left": ["left"], "Right": ["right"]}
+RULES = LabelRules(PATTERNS)
 
 
 @pytest.fixture
@@ -41,12 +42,12 @@ def test_labels_follow_the_order_of_the_roi_file(
         file = write_segments(tmp_path / "s.dcm", series, expected, ["LEFT", "RIGHT"])
     else:
         file = write_rois(tmp_path / "s.dcm", series, {"LEFT": LEFT, "RIGHT": RIGHT})
-    image = label_map(volume, file, kind, PATTERNS)
+    image = label_map(volume, file, kind, RULES)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), expected)
     assert image.GetPixelID() == sitk.sitkUInt8
     assert image.GetSpacing() == volume.image.GetSpacing()
     reverse = {"Right": ["right"], "Left": ["left"]}
-    swapped = sitk.GetArrayFromImage(label_map(volume, file, kind, reverse))
+    swapped = sitk.GetArrayFromImage(label_map(volume, file, kind, LabelRules(reverse)))
     np.testing.assert_array_equal(swapped, RIGHT.astype(np.uint8) + 2 * LEFT.astype(np.uint8))
 
 
@@ -54,19 +55,20 @@ def test_overlap_is_an_error_and_named(tmp_path: Path, series: Series, volume: S
     file = write_rois(tmp_path / "rt.dcm", series, {"left": RIGHT, "right": NEAR})
     shared = int((RIGHT & NEAR).sum())
     with pytest.raises(CaseRejected, match=f"overlap: 'Right' and 'Left' share {shared} voxels"):
-        label_map(volume, file, "RTSTRUCT", PATTERNS)
+        label_map(volume, file, "RTSTRUCT", RULES)
 
 
-def test_priority_gives_the_voxel_to_the_first(tmp_path: Path, series: Series, volume: SeriesVolume) -> None:
+def test_priority_gives_the_voxel_to_the_last(tmp_path: Path, series: Series, volume: SeriesVolume) -> None:
+    """As med-imagetools' `sparse_mask` does, whose configurations are carried on."""
     file = write_rois(tmp_path / "rt.dcm", series, {"left": RIGHT, "right": NEAR})
-    found = sitk.GetArrayFromImage(label_map(volume, file, "RTSTRUCT", PATTERNS, "priority"))
-    np.testing.assert_array_equal(found == 1, RIGHT)
-    np.testing.assert_array_equal(found == 2, NEAR & ~RIGHT)
+    found = sitk.GetArrayFromImage(label_map(volume, file, "RTSTRUCT", LabelRules(PATTERNS, "priority")))
+    np.testing.assert_array_equal(found == 1, RIGHT & ~NEAR)
+    np.testing.assert_array_equal(found == 2, NEAR)
 
 
 def test_merged_rois_are_one_structure(tmp_path: Path, series: Series, volume: SeriesVolume) -> None:
     file = write_rois(tmp_path / "rt.dcm", series, {"GTV1": RIGHT, "GTV2": NEAR})
-    found = label_map(volume, file, "RTSTRUCT", {"GTV": ["GTV.*"]}, several_rois="merge")
+    found = label_map(volume, file, "RTSTRUCT", LabelRules({"GTV": ["GTV.*"]}, several_rois="merge"))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(found) == 1, RIGHT | NEAR)
 
 
@@ -74,7 +76,7 @@ def test_a_structure_without_a_voxel_is_refused(tmp_path: Path, series: Series, 
     labels = LEFT.astype(np.uint8)
     file = write_segments(tmp_path / "s.dcm", series, labels, ["left", "right"])
     with pytest.raises(CaseRejected) as caught:
-        label_map(volume, file, "SEG", PATTERNS)
+        label_map(volume, file, "SEG", RULES)
     assert caught.value.reason == Reason.EMPTY_MASK
 
 
@@ -84,7 +86,7 @@ def test_a_structure_that_nobody_drew_is_refused(
     empty = np.zeros(SHAPE, dtype=bool)
     file = write_rois(tmp_path / "rt.dcm", series, {"left": LEFT, "right": empty})
     with pytest.raises(CaseRejected, match="missing-roi: nothing matches 'Right'"):
-        label_map(volume, file, "RTSTRUCT", PATTERNS)
+        label_map(volume, file, "RTSTRUCT", RULES)
 
 
 @pytest.mark.parametrize("kind", ["RTSTRUCT", "SEG"])
@@ -103,4 +105,4 @@ def test_what_was_drawn_in_another_frame_of_reference_is_refused(
 
         edit(file, move)
     with pytest.raises(CaseRejected, match=r"other-frame-of-reference"):
-        label_map(volume, file, kind, {"Left": ["left"]})
+        label_map(volume, file, kind, LabelRules({"Left": ["left"]}))

@@ -67,7 +67,6 @@ def _bad(keyword: str, value: Any) -> Any:
     ("change", "reason"),
     [
         (_bad("SOPClassUID", "1.2.840.10008.5.1.4.1.1.7"), Reason.OTHER_KIND),
-        (_bad("SOPClassUID", "1.2.840.10008.5.1.4.1.1.2.1"), Reason.UNSUPPORTED_KIND),
         (_bad("SeriesInstanceUID", "../../escape"), Reason.BAD_UID),
         (_bad("SOPInstanceUID", ""), Reason.BAD_UID),
     ],

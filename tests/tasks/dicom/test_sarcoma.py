@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from tasks.dicom.convert import label_map
+from tasks.dicom.convert import LabelRules, label_map
 from tasks.dicom.headers import read_header
 from tasks.dicom.image import read_series
 
@@ -31,7 +31,7 @@ def test_masks_equal_the_reference_voxel_for_voxel(folder: Path) -> None:
     kinds = {file: read_header(file, str).kind for file in folder.rglob("*.dcm")}
     images = [file for file, kind in kinds.items() if kind in ("CT", "MR")]
     (structure_set,) = (file for file, kind in kinds.items() if kind == "RTSTRUCT")
-    labels = label_map(read_series(images), structure_set, "RTSTRUCT", {"GTV": ["GTV.*"]})
+    labels = label_map(read_series(images), structure_set, "RTSTRUCT", LabelRules({"GTV": ["GTV.*"]}))
     name = f"{folder.parent.name}_{folder.name}_mask.nii.gz"
     reference = sitk.ReadImage(str(ROOT / "reference_masks" / name))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(labels) > 0, sitk.GetArrayFromImage(reference) > 0)

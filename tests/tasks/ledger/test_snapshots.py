@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from datetime import date
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from tasks.errors import UserDataError
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import (
     FileRow,
-    PatientHash,
     count_states,
     load_snapshots,
     next_snapshot_name,
@@ -57,22 +55,3 @@ def test_a_delivery_cannot_be_dated_before_the_newest(paths: DatasetPaths) -> No
 def test_counts_add_up() -> None:
     rows = [FileRow("a", state, None, "", "", 0, None) for state in ("taken", "taken", "rejected")]  # type: ignore[arg-type]
     assert count_states(rows) == {"taken": 2, "duplicate": 0, "rejected": 1, "ignored": 0}
-
-
-def test_patients_are_hashed_with_a_key_that_only_the_owner_reads(tmp_path: Path) -> None:
-    first = PatientHash(tmp_path / "a.key", first=True)
-    again = PatientHash(tmp_path / "a.key", first=False)
-    other = PatientHash(tmp_path / "b.key", first=True)
-    assert first("DOE^JOHN") == again("DOE^JOHN") != other("DOE^JOHN")
-    assert first("DOE^JOHN") != first("DOE^JANE")
-    assert stat.S_IMODE((tmp_path / "a.key").stat().st_mode) == 0o600
-
-
-@pytest.mark.parametrize("content", [None, "abcd", "no key at all", ""])
-def test_a_lost_or_damaged_key_is_an_error_and_not_replaced(tmp_path: Path, content: str | None) -> None:
-    """Under a new key every patient is a stranger, and may change folds."""
-    if content is not None:
-        (tmp_path / "key").write_text(content)
-    with pytest.raises(UserDataError, match="restore it from the backup"):
-        PatientHash(tmp_path / "key", first=False)
-    assert (tmp_path / "key").exists() == (content is not None)

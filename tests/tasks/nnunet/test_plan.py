@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tasks.errors import ConfigError
+from tasks.labels import Labels
 from tasks.nnunet.dataset import dataset_json, preparation_digest
 from tasks.nnunet.plan import apply_overrides
 
@@ -59,9 +60,9 @@ def test_more_stages_than_the_patch_has_room_for_are_refused() -> None:
 
 def test_plans_are_frozen_by_a_digest_that_names_and_counts_do_not_change() -> None:
     plans = {"dataset_name": "Dataset001_a", "plans_name": "p", "configurations": {"3d_fullres": planned()}}
-    few, many = (dataset_json("CT", ["GTV"], count) for count in (5, 50))
+    few, many = (dataset_json("CT", Labels(["GTV"], "label_image"), count) for count in (5, 50))
     digest = preparation_digest(plans, "3d_fullres", few)
     assert preparation_digest({**plans, "dataset_name": "Dataset001_b"}, "3d_fullres", many) == digest
-    assert preparation_digest(plans, "3d_fullres", dataset_json("CT", ["PTV"], 5)) != digest
+    assert preparation_digest(plans, "3d_fullres", dataset_json("CT", Labels(["PTV"], "label_image"), 5)) != digest
     changed = {**plans, "configurations": {"3d_fullres": {**planned(), "spacing": [2.0, 1.0, 1.0]}}}
     assert preparation_digest(changed, "3d_fullres", few) != digest

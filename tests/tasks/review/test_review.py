@@ -13,11 +13,14 @@ from PIL import Image
 
 from tasks.review.montage import TILE_PIXELS, montage
 from tasks.review.report import PredictedCase, ReportContent, render
+from tasks.labels import Labels
 from tasks.review.scores import dice, dice_of_files, mean_dice
 
 BOX = np.zeros((4, 4, 4), dtype=bool)
 BOX[:2] = True
 NONE = np.zeros_like(BOX)
+
+LABELS = Labels(["a", "b", "c"], "label_image")
 
 
 @pytest.mark.parametrize(
@@ -56,11 +59,11 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_dice_of_files(files: tuple[Path, Path]) -> None:
     _, label = files
-    assert dice_of_files(label, label, {"a": 1, "b": 2, "c": 3}) == {"a": 1.0, "b": 1.0, "c": None}
+    assert dice_of_files(label, label, LABELS) == {"a": 1.0, "b": 1.0, "c": None}
 
 
 def test_a_montage_shows_the_structures_in_their_colours(files: tuple[Path, Path]) -> None:
-    picture = Image.open(io.BytesIO(montage(*files))).convert("RGB")
+    picture = Image.open(io.BytesIO(montage(*files, LABELS))).convert("RGB")
     assert picture.format is None or picture.size[1] == TILE_PIXELS
     pixels = np.asarray(picture).astype(int)
     red = (pixels[..., 0] - pixels[..., 2] > 80).sum()

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import ConfigError, ExternalToolError, UserDataError
-from tasks.nnunet.program import run_program
+from tasks.program import run_program
 
 PROGRAM = """
 import os, sys, time
 from tasks.errors import ConfigError, UserDataError
-from tasks.nnunet.program import serve, tell
+from tasks.program import serve, tell
 
 def work(job):
     print("working on", job["what"])
@@ -87,7 +87,7 @@ def alive(pid: int) -> bool:
 def test_a_program_dies_with_its_parent(program: str, tmp_path: Path) -> None:
     """A killed worker must not leave a training behind that writes the same checkpoints."""
     code = (
-        "import sys; from pathlib import Path; from tasks.nnunet.program import run_program\n"
+        "import sys; from pathlib import Path; from tasks.program import run_program\n"
         "run_program('a_test_program', {'what': 'sleep'}, Path(sys.argv[1]), "
         "on_message=lambda m: print(m.get('pid', ''), flush=True))"
     )

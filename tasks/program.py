@@ -1,4 +1,4 @@
-"""Start a module of this room as a program, hear its progress, and never let it outlive its parent.
+"""Start a module of this project as a program, hear its progress, and never let it outlive its parent.
 
 The program gets a JSON file with its job. Lines on its standard output that begin with
 :data:`MARK` are messages in JSON; everything else it prints goes to its log.

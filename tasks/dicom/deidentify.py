@@ -1,0 +1,207 @@
+"""Take a patient out of a DICOM file: what is not on the list of what stays is removed (PS3.15 E.1).
+
+An allow-list, unlike a list of what to remove, is safe against attributes that nobody thought of.
+UIDs and the PatientID become keyed pseudonyms, so that what belongs together stays together.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pydicom
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian
+
+from tasks.dicom.headers import identity_of
+from tasks.dicom.reasons import Reason
+from tasks.errors import CaseRejected, ConfigError
+
+STANDARD_UIDS = "1.2.840.10008."
+"""UIDs of the standard (PS3.6 A) name classes and codes, never a patient."""
+IMPLEMENTATION_UID = UID("2.25.208190843203290193219018283920182911532")
+METHOD = "IterSeg: allow-list, keyed UIDs"
+TEXT_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+LEAST_LETTERS = 4
+"""Shorter parts of a name are words by chance."""
+IDENTIFYING = ("PatientID", "PatientName", "OtherPatientIDs", "OtherPatientNames", "PatientBirthName")
+
+
+class Pseudonymiser(Protocol):
+    """Keyed stand-ins; :class:`tasks.ledger.pseudonyms.Pseudonyms` is one."""
+
+    def uid(self, uid: str) -> str:
+        """The UID that stands for a UID."""
+
+    def patient_id(self, identity: str) -> str:
+        """The PatientID that stands for an identity."""
+
+
+@dataclass(frozen=True)
+class Deidentification:
+    """How to de-identify.
+
+    Attributes
+    ----------
+    keep, empty
+        Tags that stay as they are, and tags that are there but empty.
+    replace
+        Tag → the text that it gets.
+    """
+
+    keep: frozenset[int]
+    empty: frozenset[int]
+    replace: Mapping[int, str]
+
+    @classmethod
+    def of(cls, keep: Sequence[str], empty: Sequence[str], replace: Mapping[str, str]) -> Deidentification:
+        """From the keywords of a recipe; raises :class:`ConfigError` for one that DICOM has not."""
+        return cls(
+            frozenset(map(_tag, keep)),
+            frozenset(map(_tag, empty)),
+            {_tag(keyword): text for keyword, text in replace.items()},
+        )
+
+
+def deidentify(
+    content: bytes,
+    rules: Deidentification,
+    pseudonyms: Pseudonymiser,
+    known_uid: Callable[[str], bool] = lambda _: False,
+) -> bytes:
+    """A file without its patient.
+
+    Parameters
+    ----------
+    content
+        A DICOM file, which :func:`tasks.dicom.headers.parse` has taken.
+    rules
+        What stays.
+    pseudonyms
+        Keyed stand-ins for PatientID and UIDs.
+    known_uid
+        UIDs that stay: those of data that came in with their identity before, so that references to
+        them still lead there.
+
+    Returns
+    -------
+    The same input under the same key gives the same bytes.
+
+    Raises
+    ------
+    CaseRejected
+        ``BURNED_IN`` or ``IDENTITY_LEFT`` where the patient would still be in it, ``UNREADABLE``.
+    """
+    try:
+        source = pydicom.dcmread(io.BytesIO(content), force=True)
+        if str(source.get("BurnedInAnnotation") or "").upper() == "YES":
+            raise CaseRejected(Reason.BURNED_IN, "BurnedInAnnotation is YES")
+        names = _names(source)
+        walk = _Walk(rules, lambda uid: uid if known_uid(uid) else pseudonyms.uid(uid), names)
+        target = walk.copy(source)
+        stand_in = pseudonyms.patient_id(identity_of(source))
+        target.PatientID = target.PatientName = stand_in
+        target.PatientIdentityRemoved = "YES"
+        target.DeidentificationMethod = METHOD
+        for tag in rules.empty:
+            if tag not in target and tag in source:
+                target.add_new(tag, dictionary_VR(tag), "")
+        return _written(target, source)
+    except CaseRejected:
+        raise
+    except Exception as error:  # damaged elements fail anywhere inside pydicom
+        raise CaseRejected(
+            Reason.UNREADABLE, f"it cannot be de-identified ({type(error).__name__})"
+        ) from None
+
+
+class _Walk:
+    def __init__(self, rules: Deidentification, new_uid: Callable[[str], str], names: Sequence[str]) -> None:
+        self._rules, self._new_uid = rules, new_uid
+        self._name = re.compile("|".join(rf"(?<!\w){re.escape(n)}(?!\w)" for n in names), re.IGNORECASE)
+        self._names = names
+
+    def copy(self, source: Dataset) -> Dataset:
+        """The part of a dataset that stays, at every depth."""
+        target = Dataset()
+        for tag in source.keys():  # noqa: SIM118 - iterating a Dataset would convert every element
+            if tag in self._rules.replace:
+                target.add_new(tag, dictionary_VR(tag), self._rules.replace[tag])
+            elif tag in self._rules.empty:
+                target.add_new(tag, dictionary_VR(tag), "")
+            elif tag in self._rules.keep:
+                self._keep(source, target, tag)
+        return target
+
+    def _keep(self, source: Dataset, target: Dataset, tag: int) -> None:
+        vr = source.get_item(tag).VR or dictionary_VR(tag)
+        if vr == "SQ":
+            target.add_new(tag, "SQ", [self.copy(item) for item in source[tag].value or []])
+        elif vr == "UI":
+            target.add_new(tag, "UI", self._uids(source[tag].value))
+        elif vr in TEXT_VRS and self._names and self._name.search(_text(source[tag].value)):
+            keyword = source[tag].keyword
+            raise CaseRejected(Reason.IDENTITY_LEFT, f"{keyword} quotes the patient's name or ID")
+        else:
+            # As it is, bytes and all: nothing is decoded that need not be.
+            target[tag] = source.get_item(tag)
+
+    def _uids(self, value: object) -> str | list[str]:
+        if value is None or isinstance(value, str):
+            return self._uid(str(value or ""))
+        assert isinstance(value, Sequence)
+        return [self._uid(str(one)) for one in value]
+
+    def _uid(self, uid: str) -> str:
+        return uid if not uid or uid.startswith(STANDARD_UIDS) else self._new_uid(uid)
+
+
+def _names(source: Dataset) -> list[str]:
+    """What would give the patient away: IDs, and the parts of names."""
+    return sorted({part for keyword in IDENTIFYING for part in _parts(_text(source.get(keyword)))})
+
+
+def _parts(text: str) -> Iterator[str]:
+    for part in {text.strip(), *re.split(r"[\^=\\\s,]+", text)}:
+        if len(part) >= LEAST_LETTERS:
+            yield part
+
+
+def _text(value: object) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, Sequence):
+        return "\\".join(str(one) for one in value)
+    return str(value)
+
+
+def _written(target: Dataset, source: Dataset) -> bytes:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = target.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = target.SOPInstanceUID
+    old = getattr(source, "file_meta", None)
+    meta.TransferSyntaxUID = getattr(old, "TransferSyntaxUID", ExplicitVRLittleEndian)
+    # Constant: another version of pydicom must not give other bytes.
+    meta.ImplementationClassUID, meta.ImplementationVersionName = IMPLEMENTATION_UID, "ITERSEG"
+    target.file_meta = meta
+    stream = io.BytesIO()
+    encoding = source.original_encoding
+    pydicom.dcmwrite(
+        stream,
+        target,
+        implicit_vr=None if old is not None and "TransferSyntaxUID" in old else encoding[0],
+        little_endian=None if old is not None and "TransferSyntaxUID" in old else encoding[1],
+        enforce_file_format=True,
+    )
+    return stream.getvalue()
+
+
+def _tag(keyword: str) -> int:
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise ConfigError(f"deidentification.yaml: DICOM has no attribute {keyword!r}")
+    return tag

@@ -1,0 +1,132 @@
+"""med-imagetools' own converter, for who must have what the original scripts gave.
+
+``nnUNetPipeline`` runs on one case at a time, in a program of its own: it renames cases when others
+are added, answers success when all failed, and one bad file ends its whole run. What it does to masks
+is in the README; the cross-check in ``tests/tasks/dicom/test_imgtools_converter.py`` measures it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import SimpleITK as sitk
+
+from tasks.dicom.convert import LabelRules
+from tasks.dicom.reasons import Reason
+from tasks.errors import CaseRejected, ExternalToolError
+from tasks.program import Message, run_program, serve, tell
+
+STRATEGY_NAMES = {"priority": "sparse_mask", "regions": "region_mask"}
+
+
+@lru_cache(maxsize=1)
+def imgtools_version() -> str:
+    """The installed version; another one may give other voxels."""
+    return version("med-imagetools")
+
+
+def convert_with_imgtools(
+    image_files: Sequence[Path], segmentation: Path, rules: LabelRules, image: Path, label: Path
+) -> None:
+    """Convert one case with ``nnUNetPipeline``.
+
+    Parameters
+    ----------
+    image_files, segmentation
+        DICOM.
+    rules
+        ``patterns`` and ``strategy`` are used; several ROIs of a structure are always merged.
+    image, label
+        The NIfTI files to write; their folders exist.
+
+    Raises
+    ------
+    CaseRejected
+        ``IMGTOOLS_FAILED`` where it makes no image and label of one size.
+    """
+    with tempfile.TemporaryDirectory(prefix="iterseg-imgtools-") as name:
+        root = Path(name)
+        (root / "output").mkdir()
+        for number, file in enumerate([*image_files, segmentation]):
+            _copy(file, root / "input" / f"{number:05}.dcm")
+        job = {
+            "input": str(root / "input"),
+            "output": str(root / "output"),
+            "patterns": {key: list(value) for key, value in rules.patterns.items()},
+            "strategy": STRATEGY_NAMES[rules.strategy],
+        }
+        complaint = _run(job, root / "log")
+        images, labels = (list(root.glob(f"output/*/{d}/*.nii.gz")) for d in ("imagesTr", "labelsTr"))
+        if len(images) != 1 or len(labels) != 1:
+            raise CaseRejected(Reason.IMGTOOLS_FAILED, f"it made no label map: {complaint}")
+        if _size(images[0]) != _size(labels[0]):
+            raise CaseRejected(Reason.IMGTOOLS_FAILED, "its image and its label map differ in size")
+        shutil.copyfile(images[0], image)
+        shutil.copyfile(labels[0], label)
+
+
+def _size(file: Path) -> tuple[int, ...]:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(file))
+    reader.ReadImageInformation()
+    return tuple(reader.GetSize())
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Without the patient: med-imagetools makes paths of the PatientID, and writes it into its files."""
+    target.parent.mkdir(exist_ok=True)
+    dataset = pydicom.dcmread(source, force=True)
+    dataset.PatientID = dataset.PatientName = "case"
+    dataset.save_as(target)
+
+
+def _run(job: dict[str, Any], log: Path) -> str:
+    """Run this module as a program; what it says of a failure, without names and paths."""
+    complaints = ["nothing"]
+
+    def listen(message: Message) -> None:
+        complaints.extend([message["complaint"]] if "complaint" in message else [])
+
+    try:
+        run_program(__name__, job, log, on_message=listen)
+    except ExternalToolError as error:
+        return f"it ended with {error.returncode}"
+    return complaints[-1]
+
+
+def _work(job: dict[str, Any]) -> None:
+    from imgtools.io.nnunet_output import MaskSavingStrategy
+    from imgtools.nnunet_pipeline import nnUNetPipeline
+
+    kinds = {_modality(path) for path in Path(job["input"]).iterdir()}
+    try:
+        pipeline = nnUNetPipeline(
+            input_directory=job["input"],
+            output_directory=job["output"],
+            modalities=sorted(kinds),
+            roi_match_map=job["patterns"],
+            mask_saving_strategy=MaskSavingStrategy(job["strategy"]),
+            update_crawl=True,
+            n_jobs=1,
+        )
+        failures = pipeline.run()["failure"]
+    except Exception as error:  # whatever it raises is the answer
+        tell(complaint=type(error).__name__)
+        return
+    for failure in failures:
+        tell(complaint=str(failure.error_type))
+
+
+def _modality(path: Path) -> str:
+    return str(pydicom.dcmread(path, specific_tags=["Modality"], stop_before_pixels=True).Modality)
+
+
+if __name__ == "__main__":
+    serve(_work)

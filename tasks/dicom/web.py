@@ -1,0 +1,152 @@
+"""Read a DICOMweb server: which series it has (QIDO-RS), and their instances (WADO-RS); PS3.18."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import pydicom
+import requests
+from dicomweb_client.api import DICOMwebClient
+from pydicom.dataset import Dataset
+
+from tasks.errors import ConfigError, TransientError, UserDataError
+
+WANTED_MODALITIES = ("CT", "MR", "RTSTRUCT", "SEG")
+PAGE = 200
+TIMEOUT_S = 120
+ANY_SYNTAX = (("application/dicom", "*"),)
+"""As it is stored: a server that transcodes would send other bytes, and other voxels if lossy."""
+USER, PASSWORD, TOKEN = "ITERSEG_DICOMWEB_USER", "ITERSEG_DICOMWEB_PASSWORD", "ITERSEG_DICOMWEB_TOKEN"
+
+
+@dataclass(frozen=True)
+class RemoteSeries:
+    """A series of a server."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    modality: str
+
+
+class DicomWeb:
+    """A DICOMweb server.
+
+    Parameters
+    ----------
+    url
+        The root of its services, such as ``https://pacs/dicom-web``. User and password, or a bearer
+        token, come from the environment: ``ITERSEG_DICOMWEB_USER`` and ``_PASSWORD``, or ``_TOKEN``.
+
+    Raises
+    ------
+    ConfigError
+        Where the URL is none, or names a user itself.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError("a DICOMweb address begins with http:// or https://")
+        if parts.username or parts.password:
+            raise ConfigError(f"leave user and password out of the address; set {USER} and {PASSWORD}")
+        session = requests.Session()
+        if os.environ.get(TOKEN):
+            session.headers["Authorization"] = f"Bearer {os.environ[TOKEN]}"
+        elif os.environ.get(USER):
+            session.auth = (os.environ[USER], os.environ.get(PASSWORD, ""))
+        session.request = _with_timeout(session.request)  # type: ignore[method-assign]
+        self._client = DICOMwebClient(url, session=session)
+        # The task is retried as a whole.
+        self._client.set_http_retry_params(retry=False)
+
+    def series(self, study_instance_uid: str | None = None) -> Iterator[RemoteSeries]:
+        """The series that may hold images or segmentations, of one study or of all."""
+        seen: set[str] = set()
+        offset = 0
+        while True:
+            with _told():
+                page = self._client.search_for_series(
+                    study_instance_uid, fields=["Modality"], limit=PAGE, offset=offset
+                )
+            found = [_remote_series(Dataset.from_json(item), study_instance_uid) for item in page]
+            fresh = [item for item in found if item.series_instance_uid not in seen]
+            seen |= {item.series_instance_uid for item in fresh}
+            yield from (item for item in fresh if item.modality in WANTED_MODALITIES)
+            offset += len(page)
+            # A server that knows no offset sends the same page for ever.
+            if len(page) < PAGE or not fresh:
+                return
+
+    def instances(self, series: RemoteSeries) -> set[str]:
+        """The SOPInstanceUIDs of a series."""
+        found: set[str] = set()
+        while True:
+            with _told():
+                page = self._client.search_for_instances(
+                    series.study_instance_uid, series.series_instance_uid, limit=PAGE, offset=len(found)
+                )
+            uids = {str(Dataset.from_json(item).SOPInstanceUID) for item in page}
+            if uids <= found:
+                return found
+            found |= uids
+            if len(page) < PAGE:
+                return found
+
+    def retrieve(self, series: RemoteSeries) -> Iterator[bytes]:
+        """The instances of a series, as files."""
+        with _told():
+            for dataset in self._client.iter_series(
+                series.study_instance_uid, series.series_instance_uid, media_types=ANY_SYNTAX
+            ):
+                stream = io.BytesIO()
+                pydicom.dcmwrite(stream, dataset, enforce_file_format=True)
+                yield stream.getvalue()
+
+
+def _remote_series(item: Dataset, study_instance_uid: str | None) -> RemoteSeries:
+    return RemoteSeries(
+        str(item.get("StudyInstanceUID") or study_instance_uid or ""),
+        str(item.SeriesInstanceUID),
+        str(item.get("Modality") or ""),
+    )
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What goes wrong on the network, as who must act; without addresses, which may name a patient."""
+    try:
+        yield
+    except requests.HTTPError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            raise ConfigError(
+                f"the DICOMweb server refuses access ({status}); set {USER} and {PASSWORD}, or {TOKEN}"
+            ) from None
+        if status >= 500 or status in (408, 429):
+            raise TransientError(f"the DICOMweb server answered {status}") from None
+        raise UserDataError(
+            f"the DICOMweb server answered {status}; is the address the root of its services?"
+        ) from None
+    except requests.Timeout:
+        raise TransientError(f"the DICOMweb server did not answer within {TIMEOUT_S} s") from None
+    except requests.RequestException as error:
+        raise TransientError(f"the DICOMweb server cannot be reached ({type(error).__name__})") from None
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UserDataError(
+            f"the answer of the DICOMweb server is none ({type(error).__name__}); is the address the root of "
+            "its services?"
+        ) from None
+
+
+def _with_timeout(request: Callable[..., Any]) -> Callable[..., Any]:
+    def send(*arguments: Any, **options: Any) -> Any:
+        options.setdefault("timeout", TIMEOUT_S)
+        return request(*arguments, **options)
+
+    return send

@@ -1,0 +1,217 @@
+"""The fate of each file that comes in: read once, hashed, judged, de-identified, written once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+
+from tasks.dicom.cases import case_id_of
+from tasks.dicom.deidentify import Deidentification, deidentify
+from tasks.dicom.headers import Header, describe, header_of, parse
+from tasks.dicom.reasons import Reason
+from tasks.errors import CaseRejected, ConfigError
+from tasks.ledger.files import read_json
+from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.pseudonyms import Pseudonyms
+from tasks.ledger.snapshots import FileRow, accounted, load_snapshots
+from tasks.ledger.withdrawals import Withdrawals, load_withdrawals
+from tasks.placement import cores
+from tasks.progress import progress
+from tasks.settings import load_deidentification
+
+IGNORED = (Reason.NO_DICOM, Reason.OTHER_KIND, Reason.WITHDRAWN)
+DICOM_SUFFIX = ".dcm"
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What the fate of a file depends on besides the file.
+
+    Attributes
+    ----------
+    known
+        SOPInstanceUID → sha256 of what the dataset holds.
+    settled
+        sha256 of everything that was taken before, as it came in and as it was stored.
+    known_series
+        SeriesInstanceUIDs that the dataset holds.
+    known_uids
+        All UIDs of the files that the dataset holds: references to them stay.
+    rules
+        Rules; None where there is no recipe.
+    """
+
+    pseudonyms: Pseudonyms
+    known: Mapping[str, str]
+    settled: frozenset[str]
+    known_series: frozenset[str]
+    known_uids: frozenset[str]
+    withdrawn: Withdrawals
+    rules: Deidentification | None
+    sent: Path
+    everything: bool = field(default=False)
+    """Whether all files are de-identified; a segmentation of an image that was is in any case."""
+
+    @classmethod
+    def of(cls, paths: DatasetPaths, *, deidentify_all: bool) -> Intake:
+        """Read what a dataset knows."""
+        snapshots = load_snapshots(paths)
+        taken = [row for row in accounted(paths) if row.state == "taken" and row.header is not None]
+        rules = _rules(paths)
+        if deidentify_all and rules is None:
+            raise ConfigError(
+                f"{paths.config / 'deidentification.yaml'} does not exist; copy it from IterSeg's"
+            )
+        headers = [row.header for row in taken if row.header is not None]
+        return cls(
+            pseudonyms=Pseudonyms(paths.patient_key, first=not snapshots),
+            known={row.header["sop_instance_uid"]: row.sha256 for row in taken if row.header},
+            settled=frozenset({row.sha256 for row in taken} | {row.source_sha256 for row in taken} - {""}),
+            known_series=frozenset(header["series_instance_uid"] for header in headers),
+            known_uids=frozenset(
+                header.get(key, "")
+                for header in headers
+                for key in ("sop_instance_uid", "series_instance_uid", "study_instance_uid")
+            )
+            | {header.get("frame_of_reference_uid", "") for header in headers},
+            withdrawn=load_withdrawals(paths.withdrawals),
+            rules=rules,
+            sent=paths.sent,
+            everything=deidentify_all,
+        )
+
+    def stage_all(self, files: Sequence[Path], root: Path, folder: Path | None) -> list[FileRow]:
+        """The rows of files, in their order; what may be taken is written below ``folder``.
+
+        ``folder`` None: nothing is written or changed, as for a folder that a user filled.
+        """
+        with ThreadPoolExecutor(max(2, cores())) as pool:
+            staged = pool.map(lambda path: self.stage(path, root, folder), files)
+            return list(progress(staged, "read", len(files)))
+
+    def stage(self, path: Path, root: Path, folder: Path | None) -> FileRow:
+        """The row of one file, before it is compared with the others of its delivery."""
+        relative = path.relative_to(root).as_posix()
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            return FileRow(relative, "rejected", Reason.UNREADABLE.value, str(error.strerror), "", 0, None)
+        digest = sha256(content).hexdigest()
+        if digest in self.settled:
+            return FileRow(relative, "duplicate", None, "", digest, len(content), None)
+        try:
+            header, stored = self.accept(content, path.suffix, may_change=folder is not None)
+        except CaseRejected as error:
+            state = "ignored" if error.reason in IGNORED else "rejected"
+            return FileRow(relative, state, error.reason, error.detail, digest, len(content), None)  # type: ignore[arg-type]
+        if header.localizer:
+            fate = ("ignored", Reason.LOCALIZER.value, "its ImageType calls it a localizer")
+            return FileRow(relative, *fate, digest, len(content), header.as_json())  # type: ignore[arg-type]
+        source_digest = ""
+        if stored is not content:
+            source_digest, digest = digest, sha256(stored).hexdigest()
+        if folder is not None:
+            target = _staged(folder, header, digest)
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(stored)
+        return FileRow(relative, "taken", None, "", digest, len(stored), header.as_json(), source_digest)
+
+    def accept(self, content: bytes, suffix: str, *, may_change: bool) -> tuple[Header, bytes]:
+        """The header of a file and what is kept of it; raises CaseRejected with its fate."""
+        header = describe(parse(content, suffix), self.pseudonyms.patient)
+        if self.withdrawn.hold(header.patient, case_id_of(header.series_instance_uid)):
+            raise CaseRejected(Reason.WITHDRAWN, "")
+        of_strangers = any(self._stranger(uid) for uid in header.referenced_series)
+        if may_change and self.rules is not None and (self.everything or of_strangers):
+            content = deidentify(content, self.rules, self.pseudonyms, self.known_uids.__contains__)
+            header = header_of(content, suffix, self.pseudonyms.patient)
+            if self.withdrawn.hold(header.patient, case_id_of(header.series_instance_uid)):
+                raise CaseRejected(Reason.WITHDRAWN, "")
+        return header, content
+
+    def _stranger(self, uid: str) -> bool:
+        """Whether a series is here only under its keyed UID."""
+        return uid not in self.known_series and self.pseudonyms.uid(uid) in self.known_series
+
+    def settle(self, rows: Sequence[FileRow]) -> list[FileRow]:
+        """Tell copies from conflicts: one SOP instance UID with two contents names no instance."""
+        return list(_settle(rows, self.known, self._sent))
+
+    def _sent(self, sop_instance_uid: str) -> str | None:
+        """The sha256 of the prediction that was written under a UID, None where none was."""
+        file = self.sent / f"{sop_instance_uid}.json"
+        return str(read_json(file)["sha256"]) if file.is_file() else None
+
+
+def _rules(paths: DatasetPaths) -> Deidentification | None:
+    recipe = load_deidentification(paths.config)
+    return Deidentification.of(recipe.keep, recipe.empty, recipe.replace) if recipe else None
+
+
+def _settle(
+    rows: Sequence[FileRow], known: Mapping[str, str], sent: Callable[[str], str | None]
+) -> Iterator[FileRow]:
+    contents: dict[str, set[str]] = {uid: {digest} for uid, digest in known.items()}
+    for row in rows:
+        if row.state == "taken" and row.header is not None:
+            uid = row.header["sop_instance_uid"]
+            contents.setdefault(uid, {own} if (own := sent(uid)) else set()).add(row.sha256)
+    seen: Counter[str] = Counter(known.keys())
+    for row in rows:
+        if row.state != "taken" or row.header is None:
+            yield row
+            continue
+        uid = row.header["sop_instance_uid"]
+        if row.sha256 == sent(uid) or (row.source_sha256 and row.source_sha256 == sent(uid)):
+            yield replace(row, state="ignored", reason=Reason.OWN_PREDICTION.value)
+        elif known.get(uid) == row.sha256 or (len(contents[uid]) == 1 and seen[uid]):
+            yield replace(row, state="duplicate")
+        elif len(contents[uid]) > 1:
+            detail = f"SOP instance {uid} exists with other content"
+            yield replace(row, state="rejected", reason=Reason.UID_CONFLICT.value, detail=detail)
+        else:
+            yield row
+        seen[uid] += 1
+
+
+def place(rows: Sequence[FileRow], folder: Path, set_aside: Path) -> list[FileRow]:
+    """Give staged files their names; what is not taken leaves, and conflicts are kept elsewhere."""
+    placed = []
+    for row in rows:
+        if row.header is None or not (row.state == "taken" or row.reason == Reason.UID_CONFLICT):
+            placed.append(row)
+            continue
+        header = Header.from_json(row.header)
+        staged = _staged(folder, header, row.sha256)
+        if row.state == "taken":
+            target = staged.with_name(f"{header.sop_instance_uid}{DICOM_SUFFIX}")
+            os.replace(staged, target)
+            placed.append(replace(row, path=target.relative_to(folder).as_posix()))
+            continue
+        placed.append(row)
+        if staged.is_file():
+            set_aside.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(staged, set_aside / staged.name)
+    _remove_leftovers(folder, {folder / row.path for row in placed if row.state == "taken"})
+    return placed
+
+
+def _remove_leftovers(folder: Path, kept: set[Path]) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path not in kept:
+            path.unlink()
+
+
+def _staged(folder: Path, header: Header, digest: str) -> Path:
+    """A place made of UIDs alone: digits and dots, whatever the source was called."""
+    series = f"{header.kind}_{case_id_of(header.series_instance_uid)}"
+    return folder / series / f"{header.sop_instance_uid}.{digest[:8]}{DICOM_SUFFIX}"

@@ -1,0 +1,105 @@
+"""Which integers of a label map stand for which structure.
+
+``label_image`` and ``priority`` give each structure one integer, in the order of the ROI file.
+``regions`` gives each structure one bit, so that every overlap has an integer of its own; a structure
+is then all integers with its bit. 0 is background; the integer after the last one is nnU-Net's ignore
+label, for voxels of which nothing is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.errors import ConfigError
+
+MaskStrategy = Literal["label_image", "priority", "regions"]
+MAX_REGIONS = 8
+"""nnU-Net lists every integer of a region, 2 ** (n - 1) of them; more bits would not fit a byte."""
+MAX_LABELS = 254
+"""So that labels and the ignore label fit a byte."""
+
+
+class Labels:
+    """The integers of a dataset's structures.
+
+    Parameters
+    ----------
+    structures
+        In the order of the ROI file.
+    strategy
+        How overlaps are kept, see the module.
+
+    Raises
+    ------
+    ConfigError
+        Where there are more structures than the strategy can hold.
+    """
+
+    def __init__(self, structures: Sequence[str], strategy: MaskStrategy) -> None:
+        most = MAX_REGIONS if strategy == "regions" else MAX_LABELS
+        if len(structures) > most:
+            raise ConfigError(
+                f"mask_strategy {strategy} holds {most} structures, and the ROI file names {len(structures)}"
+            )
+        self.structures = list(structures)
+        self.overlapping = strategy == "regions"
+
+    @property
+    def values(self) -> dict[str, list[int]]:
+        """Structure → its integers."""
+        if not self.overlapping:
+            return {name: [n] for n, name in enumerate(self.structures, start=1)}
+        every = range(1, 2 ** len(self.structures))
+        return {
+            name: [value for value in every if value >> bit & 1] for bit, name in enumerate(self.structures)
+        }
+
+    @property
+    def ignore(self) -> int:
+        """The integer of voxels of which nothing is known."""
+        return 2 ** len(self.structures) if self.overlapping else len(self.structures) + 1
+
+    def masks(self, label_map: NDArray[np.integer]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+        """Each structure with its mask, one at a time; the shape is that of the label map."""
+        for bit, name in enumerate(self.structures):
+            if self.overlapping:
+                yield name, (label_map & (1 << bit) > 0) & (label_map < self.ignore)
+            else:
+                yield name, label_map == bit + 1
+
+
+def class_order(labels: Labels, found: Sequence[int]) -> list[int]:
+    """nnU-Net's ``regions_class_order``: what plain nnU-Net writes for each region, in its order.
+
+    Plain nnU-Net writes one region over another and so can tell nested regions only. Each region
+    gets the integer of itself and all regions that enclose it; with regions ordered from the outside
+    in (:func:`outside_in`), nested ones are then decoded right by plain nnU-Net too.
+
+    Parameters
+    ----------
+    found
+        The integers that occur in the label maps.
+    """
+    around = _enclosing(labels, found)
+    return [sum(1 << bit for bit in around[name]) for name in outside_in(labels, found)]
+
+
+def outside_in(labels: Labels, found: Sequence[int]) -> list[str]:
+    """The structures so that each stands after those that enclose it."""
+    around = _enclosing(labels, found)
+    return sorted(labels.structures, key=lambda name: (len(around[name]), labels.structures.index(name)))
+
+
+def _enclosing(labels: Labels, found: Sequence[int]) -> Mapping[str, list[int]]:
+    """Structure → the bits that are set in every integer that has its own."""
+    bits = range(len(labels.structures))
+    values = [value for value in found if 0 < value < labels.ignore]
+    enclosing = {}
+    for own, name in enumerate(labels.structures):
+        with_own = [value for value in values if value >> own & 1]
+        enclosing[name] = [bit for bit in bits if all(v >> bit & 1 for v in with_own)] if with_own else [own]
+    return enclosing

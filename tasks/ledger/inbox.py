@@ -1,0 +1,98 @@
+"""What is on its way in over the network: whole series are ready, everything else is held.
+
+A folder for each series. While a transfer stores into it a marker lies there; a transfer that ends
+well takes it away, one that is cut off leaves it, and the series is held until it is sent again. A
+killed receiver leaves its markers too. The files themselves are whole: the sender was told so.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.ledger.files import whole_file
+
+OPEN, CUT = ".open-", ".cut-"
+
+
+@dataclass(frozen=True)
+class Inbox:
+    """The inbox of a dataset, below its raw data."""
+
+    root: Path
+
+    def begin(self, transfer: str, series: str) -> None:
+        """A transfer is about to store into a series."""
+        folder = self.root / series
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{OPEN}{transfer}").touch()
+
+    def put(self, series: str, name: str, content: bytes) -> None:
+        """Store a file, durable when this returns; the same name and content again changes nothing."""
+        target = self.root / series / name
+        if target.is_file() and target.stat().st_size == len(content):
+            return
+        with whole_file(target) as temporary:
+            temporary.write_bytes(content)
+
+    def end(self, transfer: str, *, whole: bool) -> list[str]:
+        """A transfer has ended: its series, which are ready now, or held if it was cut off."""
+        ended = []
+        for marker in list(self.root.glob(f"*/{OPEN}{transfer}")):
+            ended.append(marker.parent.name)
+            if whole:
+                for cut in marker.parent.glob(f"{CUT}*"):
+                    cut.unlink(missing_ok=True)
+                marker.unlink(missing_ok=True)
+            else:
+                os.replace(marker, marker.with_name(f"{CUT}{transfer}"))
+        return sorted(ended)
+
+    def drop(self, series: str) -> None:
+        """Forget a series that did not arrive whole, to fetch it again."""
+        shutil.rmtree(self.root / series, ignore_errors=True)
+
+    def cut_off_what_was_open(self) -> None:
+        """At the start of a receiver: what an earlier one was receiving when it was killed."""
+        for marker in list(self.root.glob(f"*/{OPEN}*")):
+            os.replace(marker, marker.with_name(CUT + marker.name.removeprefix(OPEN)))
+
+    def ready(self) -> list[Path]:
+        """The files of all series that arrived whole."""
+        return sorted(file for folder in self._folders() if not _marked(folder) for file in _files(folder))
+
+    def held(self) -> dict[str, int]:
+        """Series that did not arrive whole → how many files are there."""
+        return {
+            folder.name: len(list(_files(folder)))
+            for folder in self._folders()
+            if any(folder.glob(f"{CUT}*"))
+        }
+
+    def quiet_for_s(self) -> float:
+        """How long ago anything changed."""
+        times = [folder.stat().st_mtime for folder in [self.root, *self._folders()] if folder.is_dir()]
+        return max(0.0, time.time() - max(times)) if times else 0.0
+
+    def remove(self, files: list[Path]) -> None:
+        """Take files out that a snapshot holds now."""
+        for file in files:
+            file.unlink(missing_ok=True)
+        for folder in {file.parent for file in files}:
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+    def _folders(self) -> list[Path]:
+        return sorted(p for p in self.root.iterdir() if p.is_dir()) if self.root.is_dir() else []
+
+
+def _marked(folder: Path) -> bool:
+    return any(True for _ in folder.glob(f"{OPEN}*")) or any(True for _ in folder.glob(f"{CUT}*"))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if not path.name.startswith("."))

@@ -1,0 +1,69 @@
+"""Receive: instances from the network into the inbox, without their identity unless told otherwise."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from hashlib import sha256
+
+from tasks.dicom.cases import case_id_of
+from tasks.dicom.headers import header_of
+from tasks.errors import CaseRejected
+from tasks.intake import DICOM_SUFFIX, Intake
+from tasks.ledger.inbox import Inbox
+from tasks.ledger.paths import DatasetPaths
+
+
+class InboxTransfers:
+    """Puts instances into the inbox; one for a receiver or a retrieval.
+
+    What a dataset knows is read again with every transfer: a segmentation may refer to an image that
+    came in an hour ago.
+    """
+
+    def __init__(self, dataset_id: str, *, deidentify: bool) -> None:
+        self._paths = DatasetPaths.of(dataset_id)
+        self._deidentify = deidentify
+        self._lock = threading.Lock()
+        self._intakes: dict[str, Intake] = {}
+        self.inbox = Inbox(self._paths.inbox)
+        self.stored: Counter[str] = Counter()
+        """How many instances had which fate since the start."""
+        self.check()
+
+    def check(self) -> None:
+        """Raise at once what would stop every transfer: a lost key, a missing recipe."""
+        Intake.of(self._paths, deidentify_all=self._deidentify)
+
+    def store(self, transfer: str, content: bytes) -> None:
+        """Keep an instance under names made of UIDs; raises CaseRejected for what IterSeg cannot use."""
+        intake = self._intake(transfer)
+        try:
+            header, kept = intake.accept(content, DICOM_SUFFIX, may_change=True)
+        except CaseRejected as error:
+            with self._lock:
+                self.stored[f"refused: {error.reason}"] += 1
+            raise
+        series = case_id_of(header.series_instance_uid)
+        self.inbox.begin(transfer, series)
+        name = f"{header.sop_instance_uid}.{sha256(kept).hexdigest()[:8]}{DICOM_SUFFIX}"
+        self.inbox.put(series, name, kept)
+        with self._lock:
+            self.stored["stored"] += 1
+
+    def end(self, transfer: str, *, whole: bool) -> None:
+        """Make the transfer's series ready, or hold them."""
+        with self._lock:
+            self._intakes.pop(transfer, None)
+        self.inbox.end(transfer, whole=whole)
+
+    def series_of(self, content: bytes) -> str:
+        """The name in the inbox of the series that an instance belongs to."""
+        header = header_of(content, DICOM_SUFFIX, lambda _: "")
+        return case_id_of(header.series_instance_uid)
+
+    def _intake(self, transfer: str) -> Intake:
+        with self._lock:
+            if transfer not in self._intakes:
+                self._intakes[transfer] = Intake.of(self._paths, deidentify_all=self._deidentify)
+            return self._intakes[transfer]

@@ -1,0 +1,86 @@
+"""Retrieve: series that the dataset does not have yet, from a DICOMweb server into the inbox."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from prefect import task
+from prefect.logging import get_run_logger
+
+from tasks.dicom.cases import case_id_of
+from tasks.dicom.web import DicomWeb, RemoteSeries
+from tasks.errors import CaseRejected, IterSegError
+from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.pseudonyms import Pseudonyms
+from tasks.ledger.snapshots import accounted
+from tasks.ledger.withdrawals import load_withdrawals
+from tasks.progress import progress
+from tasks.receive import InboxTransfers
+from tasks.retries import RETRIED
+
+
+@task(task_run_name="retrieve", **RETRIED)
+def retrieve_series(dataset_id: str, url: str, studies: list[str], *, deidentify: bool) -> dict[str, Any]:
+    """Fetch every series that holds an instance which the dataset does not know.
+
+    A series is fetched whole or, where the server sends fewer instances than it lists, held in the
+    inbox until a later run completes it. One that fails does not stop the others.
+
+    Parameters
+    ----------
+    url
+        The root of the server's services.
+    studies
+        StudyInstanceUIDs; empty: all that the server shows.
+    deidentify
+        Whether instances lose their identity on the way in.
+
+    Returns
+    -------
+    ``series`` (how many were fetched, known, withdrawn, incomplete or failed) and ``refused``
+    (instances by code).
+    """
+    paths = DatasetPaths.of(dataset_id)
+    transfers = InboxTransfers(dataset_id, deidentify=deidentify)
+    server = DicomWeb(url)
+    known = {row.header["sop_instance_uid"] for row in accounted(paths) if row.header is not None}
+    pseudonyms = Pseudonyms(paths.patient_key, first=True)
+    wanted: list[str | None] = [*studies] or [None]
+    remote = [series for study in wanted for series in server.series(study)]
+    withdrawn = load_withdrawals(paths.withdrawals).cases
+    counts: Counter[str] = Counter()
+    for series in progress(remote, "retrieve"):
+        uid = series.series_instance_uid
+        if {case_id_of(uid), case_id_of(pseudonyms.uid(uid))} & set(withdrawn):
+            counts["withdrawn"] += 1
+            continue
+        instances = server.instances(series)
+        if all(one in known or pseudonyms.uid(one) in known for one in instances):
+            counts["known"] += 1
+            continue
+        try:
+            whole = _fetch(server, series, len(instances), transfers)
+        except IterSegError as error:
+            get_run_logger().warning("a series could not be fetched: %s", error)
+            counts["failed"] += 1
+            continue
+        counts["fetched" if whole else "incomplete"] += 1
+    refused = {k.removeprefix("refused: "): n for k, n in transfers.stored.items() if k != "stored"}
+    return {"series": dict(counts), "refused": refused}
+
+
+def _fetch(server: DicomWeb, series: RemoteSeries, expected: int, transfers: InboxTransfers) -> bool:
+    transfer, received = f"web-{id(series)}", 0
+    try:
+        for content in server.retrieve(series):
+            received += 1
+            try:
+                transfers.store(transfer, content)
+            except CaseRejected:
+                continue  # counted; the others of the series go on
+    except BaseException:
+        transfers.end(transfer, whole=False)
+        raise
+    transfers.end(transfer, whole=received >= expected)
+    return received >= expected

@@ -1,0 +1,225 @@
+"""Withdraw: a patient or a case is out of every later iteration, and their data can be deleted."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+
+from tasks.dicom.cases import case_id_of
+from tasks.dicom.reasons import Reason
+from tasks.errors import UserDataError
+from tasks.ledger.files import read_json, write_json
+from tasks.ledger.iterations import load_iteration
+from tasks.ledger.models import load_models
+from tasks.ledger.paths import DatasetPaths, IterationPaths, dated_folders
+from tasks.ledger.pseudonyms import Pseudonyms
+from tasks.ledger.snapshots import (
+    MANIFEST,
+    FileRow,
+    Snapshot,
+    accounted,
+    load_snapshots,
+    make_read_only,
+    make_writable,
+)
+from tasks.ledger.withdrawals import add_withdrawal, load_withdrawals
+from tasks.retries import RETRIED
+
+
+@task(task_run_name="withdraw", **RETRIED)
+def withdraw_from_ledger(
+    dataset_id: str, day: date, *, patient_id: str | None, case_id: str | None
+) -> dict[str, Any]:
+    """Put a patient, by PatientID, or a single case on the list of what is out.
+
+    Returns
+    -------
+    ``cases`` that are out by this, ``models`` that have learned from them, ``in_use`` (whether the model
+    in use is one of these), and ``new`` (False where it had been done before).
+
+    Raises
+    ------
+    UserDataError
+        Where the dataset has no such patient or case: a typing error must not pass for a withdrawal.
+    """
+    paths = DatasetPaths.of(dataset_id)
+    rows = _rows_of_dataset(paths)
+    wanted: str | None = None
+    if patient_id is not None:
+        wanted = Pseudonyms(paths.patient_key, first=False).patient(f"patient:{patient_id.strip()}")
+        cases = {case for case, patient in rows if patient == wanted}
+    else:
+        cases = {case for case, _ in rows if case == case_id}
+    if not cases:
+        what = "patient with this PatientID" if patient_id is not None else f"case {case_id}"
+        raise UserDataError(f"{dataset_id} has no {what}; nothing is withdrawn")
+    new = add_withdrawal(paths.withdrawals, day, sorted(cases), wanted)
+    learned = _models_that_learned_from(paths, cases)
+    return {"cases": sorted(cases), "models": learned, "in_use": _in_use(paths, learned), "new": new}
+
+
+def _rows_of_dataset(paths: DatasetPaths) -> list[tuple[str, str]]:
+    """Case and patient of every image series that was ever taken."""
+    return [
+        (case_id_of(row.header["series_instance_uid"]), row.header["patient"])
+        for snapshot in load_snapshots(paths)
+        for row in snapshot.taken
+        if row.header is not None
+    ]
+
+
+def _models_that_learned_from(paths: DatasetPaths, cases: set[str]) -> list[str]:
+    """Models whose own iteration, or an ancestor's, trained on one of the cases."""
+    trained = {
+        name.short
+        for name, folder in dated_folders(paths.procdata, paths.dataset_id).items()
+        if (iteration := load_iteration(IterationPaths(folder))) is not None
+        and cases & {case["case_id"] for case in iteration.training_cases()}
+    }
+    learned: set[str] = set()
+    for record in load_models(paths):  # oldest first: a parent stands before its children
+        if record.model_id in trained or record.parent in learned:
+            learned.add(record.model_id)
+    return sorted(learned)
+
+
+def _in_use(paths: DatasetPaths, models: list[str]) -> bool:
+    target = paths.latest.resolve() if paths.latest.is_symlink() else None
+    return any(
+        (paths.home / record.folder).resolve() == target
+        for record in load_models(paths)
+        if record.model_id in models
+    )
+
+
+@task(task_run_name="delete-withdrawn", **RETRIED)
+def delete_withdrawn(dataset_id: str) -> dict[str, int]:
+    """Delete the data of all that is withdrawn: raw, converted, preprocessed, predicted, pictured.
+
+    The accounts keep one row for each file, as withdrawn and without its header or path. Weights of
+    models that have learned from a case are not changed by this.
+
+    Returns
+    -------
+    How many files of ``rawdata``, ``procdata`` and ``results`` are gone.
+    """
+    paths = DatasetPaths.of(dataset_id)
+    doomed = _Doomed.of(paths)
+    gone = {"rawdata": sum(_delete_raw(snapshot, doomed) for snapshot in load_snapshots(paths))}
+    gone["rawdata"] += _delete_set_aside(paths, doomed)
+    for place, root in (("procdata", paths.procdata), ("results", paths.results)):
+        gone[place] = sum(_delete_named(root, case) for case in doomed.cases)
+    if paths.report.is_file() and any(c in paths.report.read_text(encoding="utf-8") for c in doomed.cases):
+        paths.report.unlink()  # it shows pictures; the next prediction writes it anew
+    return gone
+
+
+@dataclass(frozen=True)
+class _Doomed:
+    """What is withdrawn, as the rows of the accounts name it."""
+
+    cases: frozenset[str]
+    instances: frozenset[str]
+    digests: frozenset[str]
+
+    @classmethod
+    def of(cls, paths: DatasetPaths) -> _Doomed:
+        withdrawn = load_withdrawals(paths.withdrawals)
+        headers = [(row, row.header) for row in accounted(paths) if row.header is not None]
+        out = [
+            header
+            for _, header in headers
+            if withdrawn.hold(header["patient"], case_id_of(header["series_instance_uid"]))
+        ]
+        series = {header["series_instance_uid"] for header in out}
+        images = {header["sop_instance_uid"] for header in out}
+        # What refers to an image that is out shows it, whoever's it is.
+        out += [
+            header
+            for _, header in headers
+            if series & set(header.get("referenced_series", []))
+            or images & set(header.get("referenced_instances", []))
+        ]
+        instances = frozenset(header["sop_instance_uid"] for header in out)
+        digests = {row.sha256 for row, header in headers if header["sop_instance_uid"] in instances}
+        return cls(frozenset(map(case_id_of, series)), instances, frozenset(digests))
+
+    def includes(self, row: FileRow) -> bool:
+        """Whether a file is out; a copy of one is, too."""
+        return row.state != "withdrawn" and (
+            row.sha256 in self.digests
+            or (row.header is not None and row.header["sop_instance_uid"] in self.instances)
+        )
+
+
+def _blank(row: FileRow) -> FileRow:
+    return replace(
+        row,
+        path="",
+        state="withdrawn",
+        reason=Reason.WITHDRAWN.value,
+        detail="",
+        header=None,
+        source_sha256="",
+    )
+
+
+def _delete_raw(snapshot: Snapshot, doomed: _Doomed) -> int:
+    """Delete the files of a snapshot that are out, and blank their rows in its manifest."""
+    rows = [row for row in snapshot.files if doomed.includes(row)]
+    if not rows:
+        return 0
+    make_writable(snapshot.folder)
+    deleted = 0
+    # In a folder that a user filled, copies and rejected files lie there too.
+    for row in rows if snapshot.origin == "by hand" else [row for row in rows if row.state == "taken"]:
+        file = snapshot.folder / row.path
+        if file.is_file():
+            file.unlink()
+            deleted += 1
+            _remove_empty(file.parent, snapshot.folder)
+    _rewrite(snapshot.folder / MANIFEST, doomed)
+    make_read_only(snapshot.folder)
+    return deleted
+
+
+def _rewrite(account: Path, doomed: _Doomed) -> None:
+    content = read_json(account)
+    rows = [FileRow(**row) for row in content["files"]]
+    content["files"] = [asdict(_blank(row) if doomed.includes(row) else row) for row in rows]
+    write_json(account, content)
+
+
+def _delete_set_aside(paths: DatasetPaths, doomed: _Doomed) -> int:
+    deleted = 0
+    for uid in doomed.instances:
+        for file in paths.set_aside.glob(f"{uid}.*"):
+            file.unlink()
+            deleted += 1
+    for account in paths.deliveries.glob("[!.]*.json"):
+        _rewrite(account, doomed)
+    return deleted
+
+
+def _delete_named(root: Path, case_id: str) -> int:
+    """Everything that is called after a case: its folder in the store, links, predictions."""
+    deleted = 0
+    for path in sorted(root.rglob(f"{case_id}*")):
+        if path.is_dir() and not path.is_symlink():
+            deleted += sum(file.is_file() for file in path.rglob("*"))
+            shutil.rmtree(path)
+        elif path.is_symlink() or path.is_file():
+            path.unlink()
+            deleted += 1
+    return deleted
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    while folder != root and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
