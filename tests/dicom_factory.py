@@ -12,7 +12,14 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+    MRImageStorage,
+    generate_uid,
+)
 
 from tasks.dicom.geometry import Grid
 from tasks.dicom.rtstruct_writer import StructureSetIdentity, write_rtstruct
@@ -195,3 +202,25 @@ def shapes(shape: tuple[int, int, int]) -> dict[str, NDArray[np.bool_]]:
         "everything": ~empty,
         "everything but one": ~with_true(3, 8, 8),
     }
+
+
+def write_multi_frame(file: Path, series: Series, kind: str, order: Sequence[int] | None = None) -> Path:
+    """The same series as one multi-frame file, made by highdicom; frames in ``order``.
+
+    ``kind``: ``legacy CT``, ``legacy MR``, ``enhanced CT`` or ``enhanced MR``.
+    """
+    from highdicom.legacy import LegacyConvertedEnhancedCTImage, LegacyConvertedEnhancedMRImage
+
+    modality = kind.split()[1]
+    maker = LegacyConvertedEnhancedCTImage if modality == "CT" else LegacyConvertedEnhancedMRImage
+    slices = [pydicom.dcmread(series.files[k]) for k in order or range(len(series.files))]
+    for ds in slices:
+        ds.SliceThickness = ds.get("SliceThickness") or 1
+    uids = [generate_uid(entropy_srcs=[series.uids["series"], kind, part]) for part in ("series", "sop")]
+    image = maker(slices, uids[0], 7, uids[1], 1)
+    if kind.startswith("enhanced"):
+        enhanced = {"CT": EnhancedCTImageStorage, "MR": EnhancedMRImageStorage}[modality]
+        image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = enhanced
+    file.parent.mkdir(parents=True, exist_ok=True)
+    image.save_as(file)
+    return file

@@ -25,7 +25,18 @@ STANDARD_UIDS = "1.2.840.10008."
 """UIDs of the standard (PS3.6 A) name classes and codes, never a patient."""
 IMPLEMENTATION_UID = UID("2.25.208190843203290193219018283920182911532")
 METHOD = "IterSeg: allow-list, keyed UIDs"
-TEXT_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+TYPED_BY_PEOPLE = frozenset(
+    tag_for_keyword(keyword)
+    for keyword in (
+        *("ROIName", "ROIDescription", "ROIObservationLabel", "ROIGenerationDescription"),
+        *("StructureSetLabel", "StructureSetName", "StructureSetDescription"),
+        *("SegmentLabel", "SegmentDescription", "SegmentAlgorithmName", "TrackingID"),
+        *("ContentLabel", "ContentDescription", "ImageComments", "FrameComments"),
+        *("StudyDescription", "SeriesDescription", "ProtocolName"),
+    )
+)
+"""Text in which a patient may be named. Attributes that a machine fills are not searched: a Mrs. Heart
+would lose every scan whose BodyPartExamined is HEART."""
 LEAST_LETTERS = 4
 """Shorter parts of a name are words by chance."""
 IDENTIFYING = ("PatientID", "PatientName", "OtherPatientIDs", "OtherPatientNames", "PatientBirthName")
@@ -143,7 +154,7 @@ class _Walk:
             target.add_new(tag, "SQ", [self.copy(item) for item in source[tag].value or []])
         elif vr == "UI":
             target.add_new(tag, "UI", self._uids(source[tag].value))
-        elif vr in TEXT_VRS and self._names and self._name.search(_text(source[tag].value)):
+        elif tag in TYPED_BY_PEOPLE and self._names and self._name.search(_text(source[tag].value)):
             keyword = source[tag].keyword
             raise CaseRejected(Reason.IDENTITY_LEFT, f"{keyword} quotes the patient's name or ID")
         else:

@@ -14,7 +14,9 @@ from highdicom.content import AlgorithmIdentificationSequence
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from highdicom.sr.coding import Code
 from numpy.typing import NDArray
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as DicomSequence
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
@@ -60,7 +62,9 @@ class SegObject:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._seg = hd.seg.segread(path)
+            dataset = pydicom.dcmread(path)
+            _index_frames(dataset)
+            self._seg = Segmentation.from_dataset(dataset, copy=False)
             self.frame_of_reference_uid = str(self._seg.get("FrameOfReferenceUID") or "")
             self.segments = [
                 Segment(n, str(self._seg.get_segment_description(n).segment_label).strip())
@@ -98,6 +102,36 @@ class SegObject:
         if not np.all((values == 0) | (values == 1)):
             raise CaseRejected(Reason.NOT_BINARY, f"segment {segment.name!r} has values between 0 and 1")
         return _onto(values.astype(bool), np.asarray(volume.affine), grid, segment.name)
+
+
+def _index_frames(dataset: Dataset) -> None:
+    """Give frames their place among the dimensions (PS3.3 C.7.6.17) where a writer left it out.
+
+    OHIF saves label maps without FrameContentSequence, and highdicom cannot do without. The index says
+    nothing that a frame's position and segment do not: these stay as they are.
+    """
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    if all("FrameContentSequence" in group for group in groups):
+        return
+    by_segment = dataset.SegmentationType != "LABELMAP"
+    pointers = [("ImagePositionPatient", "PlanePositionSequence")]
+    if by_segment:
+        pointers.insert(0, ("ReferencedSegmentNumber", "SegmentIdentificationSequence"))
+    dataset.DimensionIndexSequence = DicomSequence(_dimension(*pointer) for pointer in pointers)
+    positions = [tuple(group.PlanePositionSequence[0].ImagePositionPatient) for group in groups]
+    rank = {position: n for n, position in enumerate(sorted(set(positions)), start=1)}
+    for group, position in zip(groups, positions, strict=True):
+        content = Dataset()
+        number = [group.SegmentIdentificationSequence[0].ReferencedSegmentNumber] if by_segment else []
+        content.DimensionIndexValues = [*number, rank[position]]
+        group.FrameContentSequence = DicomSequence([content])
+
+
+def _dimension(keyword: str, group: str) -> Dataset:
+    item = Dataset()
+    item.DimensionIndexPointer = tag_for_keyword(keyword)
+    item.FunctionalGroupPointer = tag_for_keyword(group)
+    return item
 
 
 def _onto(values: NDArray[np.bool_], affine: NDArray[np.float64], grid: Grid, name: str) -> NDArray[np.bool_]:

@@ -1,0 +1,158 @@
+"""Peers of the network for tests: a sender, and a real Orthanc that nobody outside can reach."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pydicom
+import pytest
+from pynetdicom import AE, build_context
+
+PLUGIN = "libOrthancDicomWeb.so"
+PACKAGES = ("orthanc", "orthanc-dicomweb")
+
+
+def send(
+    port: int,
+    files: Sequence[Path],
+    *,
+    calling: str = "PACS",
+    called: str = "ITERSEG",
+    cut_after: int | None = None,
+) -> list[int]:
+    """C-STORE files in one association; the status of each. ``cut_after``: the line breaks there.
+
+    Raises
+    ------
+    ConnectionRefusedError
+        Where the association is refused.
+    """
+    datasets = [pydicom.dcmread(file) for file in files]
+    pairs = {(str(ds.SOPClassUID), str(ds.file_meta.TransferSyntaxUID)) for ds in datasets}
+    ae = AE(ae_title=calling)
+    ae.requested_contexts = [build_context(sop_class, syntax) for sop_class, syntax in sorted(pairs)]
+    association = ae.associate("127.0.0.1", port, ae_title=called)
+    if not association.is_established:
+        raise ConnectionRefusedError
+    statuses = []
+    for number, ds in enumerate(datasets):
+        if number == cut_after:
+            association.abort()
+            return statuses
+        statuses.append(int(association.send_c_store(ds).Status))
+    association.release()
+    return statuses
+
+
+def require_orthanc() -> None:
+    """Install Orthanc where that is allowed, or skip with a visible line."""
+    if not _plugin():
+        if os.geteuid() != 0 and subprocess.run(["sudo", "-n", "true"], check=False).returncode != 0:
+            pytest.skip("Orthanc is not installed, and this user may not install it")
+        sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+        install = ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES]
+        for command in (["apt-get", "update"], install):
+            done = subprocess.run([*sudo, *command], capture_output=True, check=False)
+            if done.returncode != 0:
+                pytest.skip(f"Orthanc cannot be installed: {' '.join(command)} failed")
+    if subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("Orthanc listens everywhere, and this user may not make a network namespace for it")
+
+
+def _plugin() -> Path | None:
+    if shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/bin") is None:
+        return None
+    return next(iter(Path("/usr").rglob(PLUGIN)), None)
+
+
+class Orthanc:
+    """A real Orthanc in a network namespace of its own, with only a loopback; gone when it is left."""
+
+    URL = "http://127.0.0.1:8042"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> Orthanc:
+        plugin = _plugin()
+        configuration = {
+            "Plugins": [str(plugin)],
+            "StorageDirectory": str(self.folder / "storage"),
+            "IndexDirectory": str(self.folder / "index"),
+            "RemoteAccessAllowed": False,
+            "AuthenticationEnabled": True,
+            "RegisteredUsers": {"lab": "made-up"},
+            "HttpPort": 8042,
+            "DicomPort": 4242,
+            "DicomAet": "ORTHANC",
+            "UnknownSopClassAccepted": True,
+            "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+        }
+        (self.folder / "orthanc.json").write_text(json.dumps(configuration))
+        with (self.folder / "orthanc.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                ["unshare", "-n", sys.executable, __file__, str(self.folder / "orthanc.json"), str(os.getpid())],
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + 60
+        while self.request("GET", "/system") is None:
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise RuntimeError((self.folder / "orthanc.log").read_text())
+            time.sleep(0.2)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=30)
+
+    def inside(self, *command: str) -> list[str]:
+        """A command that runs in Orthanc's network."""
+        return ["nsenter", "-t", str(self._process.pid), "-n", *command]
+
+    def request(self, method: str, path: str, body: Path | None = None) -> Any:
+        """Ask its REST API; None where it does not answer yet."""
+        command = ["curl", "-sf", "-u", "lab:made-up", "-X", method, f"{self.URL}{path}"]
+        if body is not None:
+            command += ["--data-binary", f"@{body}"]
+        done = subprocess.run(self.inside(*command), capture_output=True, check=False, timeout=30)
+        return json.loads(done.stdout or b"{}") if done.returncode == 0 else None
+
+    def upload(self, files: Sequence[Path]) -> None:
+        """Put files into it."""
+        for file in files:
+            assert self.request("POST", "/instances", file) is not None
+
+
+def _run(configuration: str, parent: str) -> None:
+    """In the new namespace: bring loopback up, be killed with the tests, become Orthanc."""
+    import ctypes
+    import fcntl
+    import socket
+    import struct
+
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != int(parent):
+        sys.exit(1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+        # SIOCSIFFLAGS with IFF_UP | IFF_RUNNING: as `ip link set lo up`, which may not be installed.
+        fcntl.ioctl(handle, 0x8914, struct.pack("16sH14x", b"lo", 0x1 | 0x40))
+    program = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/bin")
+    assert program is not None
+    os.execv(program, [program, configuration])
+
+
+if __name__ == "__main__":
+    _run(sys.argv[1], sys.argv[2])

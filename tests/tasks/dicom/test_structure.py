@@ -1,0 +1,135 @@
+"""A file is whole, or it is refused: what is missing at its end or inside it is never read past."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_factory import ball, edit, write_multi_frame, write_rois, write_segments, write_series
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from tasks.dicom.structure import check_structure
+from tasks.errors import CaseRejected
+
+SHAPE = (4, 64, 72)
+MASK = ball(SHAPE, (2, 20, 30), 9)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One file of each kind."""
+    root = tmp_path_factory.mktemp("files")
+    series = write_series(root / "ct", SHAPE)
+    return {
+        "CT": series.files[0],
+        "RTSTRUCT": write_rois(root / "rt", series, {"GTV": MASK, "PTV": ~MASK}),
+        "SEG": write_segments(root / "seg", series, MASK.astype(int), ["GTV"]),
+        "multi-frame": write_multi_frame(root / "multi", series, "enhanced CT"),
+    }
+
+
+KINDS = ["CT", "RTSTRUCT", "SEG", "multi-frame"]
+SYNTAXES = [
+    ImplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    DeflatedExplicitVRLittleEndian,
+]
+
+
+def rewritten(file: Path, syntax: str, *, undefined: bool = False) -> bytes:
+    ds = pydicom.dcmread(file)
+    ds.decode()
+    if undefined:
+        _undefine(ds)
+    ds.file_meta.TransferSyntaxUID = syntax
+    if syntax == ExplicitVRBigEndian:
+        if "PixelData" in ds and ds.BitsAllocated == 16:
+            ds.PixelData = np.frombuffer(ds.PixelData, "<i2").astype(">i2").tobytes()
+        for roi in ds.get("ROIContourSequence", []):
+            roi.ContourSequence = roi.ContourSequence[:1]  # an explicit DS ends at 64 kB
+    stream = io.BytesIO()
+    pydicom.dcmwrite(stream, ds, enforce_file_format=True, overwrite=True)
+    return stream.getvalue()
+
+
+def _undefine(ds: Any) -> None:
+    for element in ds:
+        if element.VR == "SQ":
+            element.is_undefined_length = True
+            for item in element.value:
+                item.is_undefined_length_sequence_item = True
+                _undefine(item)
+
+
+@pytest.mark.parametrize("undefined", [False, True], ids=["lengths", "delimiters"])
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda uid: uid.name)
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_files_pass_in_every_encoding(
+    files: dict[str, Path], kind: str, syntax: Any, undefined: bool
+) -> None:
+    check_structure(rewritten(files[kind], syntax, undefined=undefined))
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless], ids=lambda uid: uid.name)
+def test_compressed_files_pass(files: dict[str, Path], tmp_path: Path, syntax: Any) -> None:
+    file = tmp_path / "ct"
+    file.write_bytes(files["CT"].read_bytes())
+    edit(file, lambda ds: ds.compress(syntax))
+    content = file.read_bytes()
+    check_structure(content)
+    with pytest.raises(CaseRejected):
+        check_structure(content[:-8])  # the delimiter of the fragments
+
+
+def test_a_file_without_preamble_and_meta_passes(files: dict[str, Path]) -> None:
+    content = files["CT"].read_bytes()
+    meta_length = 132 + 12 + int.from_bytes(content[140:144], "little")
+    check_structure(content[meta_length:])
+    with pytest.raises(CaseRejected):
+        check_structure(content[meta_length:-1])
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian], ids=lambda uid: uid.name)
+@pytest.mark.parametrize("undefined", [False, True], ids=["lengths", "delimiters"])
+@pytest.mark.parametrize("kind", KINDS)
+@given(share=st.floats(0.0, 1.0, exclude_max=True))
+def test_a_file_that_is_cut_inside_an_element_is_refused(
+    files: dict[str, Path], kind: str, undefined: bool, syntax: Any, share: float
+) -> None:
+    """pydicom reads such a file, and says nothing of what is missing."""
+    content = _whole(files, kind, syntax, undefined)
+    cut = content[: int(len(content) * share)]
+    try:
+        check_structure(cut)
+    except CaseRejected as error:
+        assert error.reason == "unreadable"
+        return
+    # Cut between two elements of the outermost level, where no length tells: what a label is made of
+    # is then all there, or not at all.
+    rest, whole = (pydicom.dcmread(io.BytesIO(part), force=True) for part in (cut, content))
+    needed = "ROIContourSequence" if kind == "RTSTRUCT" else "PixelData"
+    assert needed not in rest or rest[needed] == whole[needed]
+
+
+_WHOLE: dict[tuple[str, str, bool], bytes] = {}
+
+
+def _whole(files: dict[str, Path], kind: str, syntax: Any, undefined: bool) -> bytes:
+    key = (kind, str(syntax), undefined)
+    if key not in _WHOLE:
+        _WHOLE[key] = rewritten(files[kind], syntax, undefined=undefined)
+    return _WHOLE[key]
