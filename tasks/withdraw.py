@@ -11,6 +11,7 @@ from typing import Any
 from prefect import task
 
 from tasks.dicom.cases import case_id_of
+from tasks.dicom.headers import IMAGE_KINDS
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
 from tasks.ledger.files import read_json, write_json
@@ -69,7 +70,7 @@ def _rows_of_dataset(paths: DatasetPaths) -> list[tuple[str, str]]:
         (case_id_of(row.header["series_instance_uid"]), row.header["patient"])
         for snapshot in load_snapshots(paths)
         for row in snapshot.taken
-        if row.header is not None
+        if row.header is not None and row.header["kind"] in IMAGE_KINDS
     ]
 
 

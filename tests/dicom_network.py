@@ -101,7 +101,14 @@ class Orthanc:
         (self.folder / "orthanc.json").write_text(json.dumps(configuration))
         with (self.folder / "orthanc.log").open("wb") as log:
             self._process = subprocess.Popen(
-                ["unshare", "-n", sys.executable, __file__, str(self.folder / "orthanc.json"), str(os.getpid())],
+                [
+                    "unshare",
+                    "-n",
+                    sys.executable,
+                    __file__,
+                    str(self.folder / "orthanc.json"),
+                    str(os.getpid()),
+                ],
                 stdout=log,
                 stderr=log,
             )

@@ -100,9 +100,7 @@ def test_what_the_server_refuses_is_said(
     assert "Traceback" not in answer.stderr
 
 
-def test_an_address_that_is_no_dicomweb_server_is_said(
-    lab: Path, prefect_server: PrefectServer
-) -> None:
+def test_an_address_that_is_no_dicomweb_server_is_said(lab: Path, prefect_server: PrefectServer) -> None:
     from tests_support import iterseg
 
     address = prefect_server.api_url.removesuffix("/api")

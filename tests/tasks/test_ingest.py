@@ -173,9 +173,7 @@ def test_links_are_followed_and_end(home: Path, tmp_path: Path) -> None:
     assert report["reasons"] == {"unreadable": 1}
 
 
-def test_a_full_disk_leaves_no_snapshot(
-    home: Path, delivery: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_no_snapshot(home: Path, delivery: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write, written = Path.write_bytes, []
 
     def write_until_the_disk_is_full(path: Path, content: bytes) -> int:

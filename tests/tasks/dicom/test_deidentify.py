@@ -150,9 +150,7 @@ def test_references_to_what_came_in_with_its_name_still_lead_there(
     tmp_path: Path, series: Series, pseudonyms: Pseudonyms
 ) -> None:
     drawn = files_of(tmp_path, series)["SEG"]
-    kept = header(
-        without(drawn, pseudonyms, known_uid=lambda uid: uid == series.uids["series"]), pseudonyms
-    )
+    kept = header(without(drawn, pseudonyms, known_uid=lambda uid: uid == series.uids["series"]), pseudonyms)
     assert kept.referenced_series == [series.uids["series"]]
 
 

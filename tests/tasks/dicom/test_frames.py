@@ -48,9 +48,7 @@ def test_frames_in_any_order_are_the_volume_of_the_slices(
 ) -> None:
     slices, multi = as_one_file(tmp_path, kind, grid=grid_for(SHAPE, orientation))
     expected, found = read_series(slices.files), read_series(multi.files)
-    np.testing.assert_array_equal(
-        sitk.GetArrayFromImage(found.image), sitk.GetArrayFromImage(expected.image)
-    )
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found.image), sitk.GetArrayFromImage(expected.image))
     np.testing.assert_allclose(found.grid.affine, expected.grid.affine, atol=1e-6)
     assert found.image.GetPixelID() == sitk.sitkInt16
     assert found.frame_of_reference_uid == slices.uids["frame"]

@@ -128,7 +128,6 @@ def test_frames_without_a_dimension_index_are_found_by_their_position(
     assert_read_exactly(file, series, expected)
 
 
-
 def _move_off_the_grid(ds: Any) -> None:
     for group in ds.PerFrameFunctionalGroupsSequence:
         place = group.PlanePositionSequence[0]

@@ -63,6 +63,9 @@ def test_plans_are_frozen_by_a_digest_that_names_and_counts_do_not_change() -> N
     few, many = (dataset_json("CT", Labels(["GTV"], "label_image"), count) for count in (5, 50))
     digest = preparation_digest(plans, "3d_fullres", few)
     assert preparation_digest({**plans, "dataset_name": "Dataset001_b"}, "3d_fullres", many) == digest
-    assert preparation_digest(plans, "3d_fullres", dataset_json("CT", Labels(["PTV"], "label_image"), 5)) != digest
+    assert (
+        preparation_digest(plans, "3d_fullres", dataset_json("CT", Labels(["PTV"], "label_image"), 5))
+        != digest
+    )
     changed = {**plans, "configurations": {"3d_fullres": {**planned(), "spacing": [2.0, 1.0, 1.0]}}}
     assert preparation_digest(changed, "3d_fullres", few) != digest

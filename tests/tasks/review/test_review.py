@@ -11,9 +11,9 @@ import SimpleITK as sitk
 from bs4 import BeautifulSoup
 from PIL import Image
 
+from tasks.labels import Labels
 from tasks.review.montage import TILE_PIXELS, montage
 from tasks.review.report import PredictedCase, ReportContent, render
-from tasks.labels import Labels
 from tasks.review.scores import dice, dice_of_files, mean_dice
 
 BOX = np.zeros((4, 4, 4), dtype=bool)

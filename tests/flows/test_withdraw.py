@@ -1,0 +1,41 @@
+"""`iterseg withdraw` as people type it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from dicom_factory import ball, write_rois, write_series
+from tests_support import PrefectServer, iterseg
+
+from tasks.ledger.paths import DatasetPaths
+
+SHAPE = (6, 20, 24)
+GONE = "XYZZY-0815"
+
+
+def test_a_patient_is_withdrawn_and_deleted_without_being_named(
+    home: Path, prefect_server: PrefectServer, tmp_path: Path
+) -> None:
+    series = write_series(tmp_path / "in" / GONE, SHAPE, patient=GONE)
+    write_rois(tmp_path / "in" / "rt", series, {"GTV": ball(SHAPE, (3, 8, 8), 3)})
+    env = prefect_server.environment
+    taken = iterseg(home, "ingest", "D", "--from", str(tmp_path / "in"), **env)
+    answer = iterseg(home, "withdraw", "D", "--patient", GONE, "--delete", "--json", **env)
+    assert (answer.report["new"], answer.report["deleted"]["rawdata"]) == (True, 7)
+    wrong = iterseg(home, "withdraw", "D", "--patient", "nobody", **env)
+    assert (wrong.returncode, "has no patient with this PatientID" in wrong.stderr) == (1, True)
+    for said in (taken, answer):
+        assert GONE not in said.stdout + said.stderr
+    for root in (home / "data", prefect_server.home):
+        assert not [p for p in root.rglob("*") if p.is_file() and GONE.encode() in p.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [([], "--patient or --case"), (["--patient", "a", "--case", "b"], "not both")],
+)
+def test_it_is_a_patient_or_a_case(home: Path, arguments: list[str], words: str) -> None:
+    answer = iterseg(home, "withdraw", "D", *arguments)
+    assert (answer.returncode, words in answer.stderr) == (2, True)
+    assert not DatasetPaths(home, "D").withdrawals.exists()

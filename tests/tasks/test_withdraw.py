@@ -1,0 +1,147 @@
+"""A patient who withdraws is out of everything that follows, and nothing says who it was."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dicom_factory import ball, edit, write_rois, write_segments, write_series
+
+from tasks.convert import convert_case, to_convert
+from tasks.errors import UserDataError
+from tasks.ingest import seal_by_hand, take_delivery
+from tasks.ledger.files import sha256_of_file
+from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.patients import extend_patients, load_patients
+from tasks.ledger.snapshots import load_snapshots
+from tasks.ledger.store import Store
+from tasks.ledger.withdrawals import load_withdrawals
+from tasks.settings import DatasetSettings, RoiPatterns
+from tasks.state import state_at
+from tasks.withdraw import delete_withdrawn, withdraw_from_ledger
+
+SHAPE = (6, 20, 24)
+MASK = ball(SHAPE, (3, 8, 8), 3)
+GONE = "XYZZY-0815"
+DAY = date(2026, 11, 24)
+SETTINGS = DatasetSettings(modalities="CT,RTSTRUCT,SEG", arrival_quiet_s=0)
+ROIS = RoiPatterns.model_validate({"GTV": "GTV"})
+
+
+@pytest.fixture
+def paths(home: Path, tmp_path: Path) -> DatasetPaths:
+    """Two patients; the one who will withdraw has two labelled scans, one with a second opinion."""
+    for name, patient in (("a", GONE), ("b", GONE), ("c", "P-2")):
+        series = write_series(tmp_path / "in" / name, SHAPE, name=name, patient=patient)
+        write_rois(tmp_path / "in" / f"{name}-rt", series, {"GTV": MASK}, name=f"{name}-rt")
+        if name == "a":
+            write_segments(tmp_path / "later" / "seg", series, MASK.astype(int), ["GTV"])
+            conflict = tmp_path / "later" / "conflict"
+            conflict.write_bytes(series.files[0].read_bytes())
+            edit(conflict, lambda ds: setattr(ds, "PixelData", b"\0" * len(ds.PixelData)))
+    take_delivery.fn("D", tmp_path / "in", date(2026, 11, 22))
+    take_delivery.fn("D", tmp_path / "later", date(2026, 11, 23))
+    return DatasetPaths.of("D")
+
+
+def withdraw(patient_id: str | None = None, case_id: str | None = None) -> dict[str, Any]:
+    return withdraw_from_ledger.fn("D", DAY, patient_id=patient_id, case_id=case_id)
+
+
+def fates(paths: DatasetPaths) -> dict[str, tuple[str, str | None]]:
+    images = state_at(paths, SETTINGS)[0].images
+    return {case.case_id: (case.state, case.reason) for case in images}
+
+
+def files_with(root: Path, word: str) -> list[Path]:
+    return [p for p in root.rglob("*") if p.is_file() and word.encode() in p.read_bytes()]
+
+
+def test_all_scans_of_a_patient_are_out_of_what_follows(paths: DatasetPaths, tmp_path: Path) -> None:
+    out = withdraw(patient_id=GONE)
+    assert (len(out["cases"]), out["new"]) == (2, True)
+    expected = dict.fromkeys(out["cases"], ("ignored", "withdrawn"))
+    (kept,) = set(fates(paths)) - set(expected)
+    assert fates(paths) == {**expected, kept: ("pending", None)}
+    assert withdraw(patient_id=GONE)["new"] is False
+    # What comes later of the same patient stays out.
+    write_series(tmp_path / "more", SHAPE, name="d", patient=GONE)
+    report = take_delivery.fn("D", tmp_path / "more", DAY)
+    assert (report["reasons"], report["snapshot"]) == ({"withdrawn": 6}, None)
+
+
+def test_the_ledger_does_not_say_who_it_was(paths: DatasetPaths) -> None:
+    out = withdraw(patient_id=GONE)
+    ledger = paths.withdrawals.read_text()
+    assert all(case in ledger for case in out["cases"])
+    assert GONE not in ledger
+
+
+def test_their_data_are_deleted_everywhere(paths: DatasetPaths) -> None:
+    cases = state_at(paths, SETTINGS)[0].images
+    for case in cases:
+        convert_case(to_convert(case, SETTINGS, ROIS), Store(paths.store), SETTINGS, ROIS)
+    assert files_with(paths.home, GONE)
+    out = withdraw(patient_id=GONE)
+    gone = delete_withdrawn.fn("D")
+    # two CTs, their RTSTRUCTs, the SEG, and the file that was set aside
+    assert gone["rawdata"] == 2 * 6 + 2 + 1 + 1
+    assert gone["procdata"] > 0
+    assert not files_with(paths.home, GONE)
+    left = {p.name[:20] for p in paths.home.rglob("case*")}
+    assert left & set(out["cases"]) == set()
+    rows = [row for snapshot in load_snapshots(paths) for row in snapshot.files]
+    assert sum(row.state == "withdrawn" for row in rows) == 16
+    assert not any(row.header or row.path for row in rows if row.state == "withdrawn")
+    assert delete_withdrawn.fn("D") == {"rawdata": 0, "procdata": 0, "results": 0}
+
+
+def test_a_single_case_is_out_and_its_patient_is_not(paths: DatasetPaths) -> None:
+    case = next(iter(fates(paths)))
+    assert withdraw(case_id=case)["cases"] == [case]
+    assert sorted(fates(paths).values()).count(("ignored", "withdrawn")) == 1
+    assert load_withdrawals(paths.withdrawals).patients == {}
+
+
+@pytest.mark.parametrize(
+    ("which", "words"),
+    [
+        ({"patient_id": "nobody"}, "has no patient with this PatientID"),
+        ({"case_id": "case0"}, "has no case case0"),
+    ],
+)
+def test_a_typing_error_is_no_withdrawal(paths: DatasetPaths, which: dict[str, str], words: str) -> None:
+    with pytest.raises(UserDataError, match=words):
+        withdraw(**which)
+    assert not paths.withdrawals.exists()
+
+
+def test_folds_keep_their_balance_and_nobody_changes_place(tmp_path: Path) -> None:
+    file = tmp_path / "patients.json"
+    table = extend_patients(file, [f"p{n:02}" for n in range(20)], 4, 0.2)
+    emptied = {p for p, place in table.place.items() if place == 0}
+    grown = extend_patients(file, [f"q{n:02}" for n in range(4)], 4, 0.2, withdrawn=emptied)
+    assert {p: grown.place[p] for p in table.place} == table.place
+    new = [grown.place[f"q{n:02}"] for n in range(4)]
+    assert new.count(0) >= 3
+    assert load_patients(file) == grown
+
+
+def test_a_folder_filled_by_hand_is_emptied_of_copies_too(home: Path) -> None:
+    folder = home / "data" / "rawdata" / "D" / "2026-11-20__D"
+    series = write_series(folder / GONE, SHAPE, patient=GONE)
+    shutil.copy(series.files[0], folder / "copy of a slice")
+    seal_by_hand.fn("D")
+    assert folder.stat().st_mode & 0o222 == 0
+    withdraw(patient_id=GONE)
+    assert delete_withdrawn.fn("D")["rawdata"] == 7
+    assert [p.name for p in folder.iterdir()] == ["manifest.json"]
+    assert GONE not in (folder / "manifest.json").read_text()
+    digest = sha256_of_file(folder / "manifest.json")
+    assert json.loads((folder / "manifest.json").read_text())["files"]
+    assert seal_by_hand.fn("D") == []
+    assert sha256_of_file(folder / "manifest.json") == digest
