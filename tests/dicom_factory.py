@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -217,7 +218,9 @@ def write_multi_frame(file: Path, series: Series, kind: str, order: Sequence[int
     for ds in slices:
         ds.SliceThickness = ds.get("SliceThickness") or 1
     uids = [generate_uid(entropy_srcs=[series.uids["series"], kind, part]) for part in ("series", "sop")]
-    image = maker(slices, uids[0], 7, uids[1], 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # real patients' names are seldom as highdicom likes them
+        image = maker(slices, uids[0], 7, uids[1], 1)
     if kind.startswith("enhanced"):
         enhanced = {"CT": EnhancedCTImageStorage, "MR": EnhancedMRImageStorage}[modality]
         image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = enhanced

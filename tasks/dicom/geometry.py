@@ -99,13 +99,16 @@ def grid_of(slices: Sequence[Dataset]) -> tuple[Grid, list[int]]:
     positions = np.array([_vector(s, "ImagePositionPatient", 3) for s in slices])
     order = np.argsort(positions @ normal, kind="stable")
     positions = positions[order]
-    step = _even_step(positions, normal, [slices[k] for k in order])
-    _no_tilt(positions, normal, pixel_spacing_mm)
+    origin, step = _line_through(positions)
+    _evenly_spaced(
+        positions @ normal, float(origin @ normal), float(step @ normal), [slices[k] for k in order]
+    )
+    _no_tilt(positions - origin, normal, pixel_spacing_mm)
     affine = np.eye(4)
     affine[:3, 0] = row_axis * pixel_spacing_mm[1]
     affine[:3, 1] = column_axis * pixel_spacing_mm[0]
     affine[:3, 2] = step
-    affine[:3, 3] = positions[0]
+    affine[:3, 3] = origin
     return Grid((len(slices), rows, columns), affine), order.tolist()
 
 
@@ -173,10 +176,20 @@ def _axes(
     return x, y, np.cross(x, y)
 
 
-def _even_step(
-    positions: NDArray[np.float64], normal: NDArray[np.float64], slices: Sequence[Dataset]
-) -> NDArray[np.float64]:
-    along = positions @ normal
+def _line_through(positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Origin and step of sorted slices, so that no single position that is off moves the others.
+
+    Theil's incomplete method (1950): the median of the steps between slices half a stack apart.
+    """
+    count, half = len(positions), (len(positions) + 1) // 2
+    step = np.median((positions[half:] - positions[: count - half]) / half, axis=0)
+    origin = np.median(positions - np.outer(np.arange(count), step), axis=0)
+    return np.asarray(origin), np.asarray(step)
+
+
+def _evenly_spaced(
+    along: NDArray[np.float64], first_mm: float, spacing_mm: float, slices: Sequence[Dataset]
+) -> None:
     gaps = np.diff(along)
     close = np.flatnonzero(gaps < DISTINCT_POSITIONS_MM)
     if close.size:
@@ -186,8 +199,7 @@ def _even_step(
             f"{close.size} slices lie where another lies, the first at {along[k]:.2f} mm: "
             f"{_uid(slices[k])} and {_uid(slices[k + 1])}{_phases(slices)}",
         )
-    spacing_mm = (along[-1] - along[0]) / (len(along) - 1)
-    displaced = np.abs(along - along[0] - spacing_mm * np.arange(len(along)))
+    displaced = np.abs(along - first_mm - spacing_mm * np.arange(len(along)))
     if np.any(displaced > EVEN_SLICES * spacing_mm):
         k = int(np.argmax(gaps))
         raise CaseRejected(
@@ -195,7 +207,6 @@ def _even_step(
             f"distances of slices run from {gaps.min():.3f} to {gaps.max():.3f} mm, the widest from "
             f"{along[k]:.2f} mm ({_uid(slices[k])}) to {along[k + 1]:.2f} mm ({_uid(slices[k + 1])})",
         )
-    return np.asarray((positions[-1] - positions[0]) / (len(positions) - 1))
 
 
 def _phases(slices: Sequence[Dataset]) -> str:
@@ -208,9 +219,8 @@ def _phases(slices: Sequence[Dataset]) -> str:
 
 
 def _no_tilt(
-    positions: NDArray[np.float64], normal: NDArray[np.float64], pixel_spacing_mm: NDArray[np.float64]
+    offset: NDArray[np.float64], normal: NDArray[np.float64], pixel_spacing_mm: NDArray[np.float64]
 ) -> None:
-    offset = positions - positions[0]
     sideways = np.linalg.norm(offset - np.outer(offset @ normal, normal), axis=1)
     if float(sideways.max()) > GANTRY_TILT_VOXELS * float(pixel_spacing_mm.min()):
         raise CaseRejected(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
@@ -127,8 +128,23 @@ def parse(content: bytes, suffix: str) -> Dataset:
         raise
     except Exception as error:  # a damaged header fails anywhere inside pydicom
         raise _damaged(error) from None
-    check_structure(content)
+    pixel_bytes = check_structure(content)
+    if pixel_bytes is not None:
+        _check_pixel_bytes(dataset, pixel_bytes)
     return dataset
+
+
+def _check_pixel_bytes(dataset: Dataset, pixel_bytes: int) -> None:
+    """Readers cut off what is too much: with another number of columns every row is another."""
+    try:
+        needed = int(get_expected_length(dataset, unit="bytes"))
+    except Exception:  # of sizes that are missing or no numbers pydicom raises many kinds, and warns
+        raise CaseRejected(Reason.UNREADABLE, "it does not say how large its image is") from None
+    if pixel_bytes != needed + needed % 2:
+        raise CaseRejected(
+            Reason.UNREADABLE,
+            f"it has {pixel_bytes} bytes of pixels, and {needed} by its rows, columns and frames",
+        )
 
 
 def describe(dataset: Dataset, hash_patient: Callable[[str], str]) -> Header:

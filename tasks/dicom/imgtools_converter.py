@@ -54,8 +54,10 @@ def convert_with_imgtools(
     with tempfile.TemporaryDirectory(prefix="iterseg-imgtools-") as name:
         root = Path(name)
         (root / "output").mkdir()
-        for number, file in enumerate([*image_files, segmentation]):
-            _copy(file, root / "input" / f"{number:05}.dcm")
+        for number, file in enumerate(image_files):
+            _copy(file, root / "input" / "image" / f"{number:05}.dcm")
+        # It loads an RTSTRUCT by its folder, and refuses one with anything else in it.
+        _copy(segmentation, root / "input" / "segmentation" / "0.dcm")
         job = {
             "input": str(root / "input"),
             "output": str(root / "output"),
@@ -63,7 +65,7 @@ def convert_with_imgtools(
             "strategy": STRATEGY_NAMES[rules.strategy],
         }
         complaint = _run(job, root / "log")
-        images, labels = (list(root.glob(f"output/*/{d}/*.nii.gz")) for d in ("imagesTr", "labelsTr"))
+        images, labels = (list(root.glob(f"output/nnUNet_raw/*/{d}/*.nii.gz")) for d in ("imagesTr", "labelsTr"))
         if len(images) != 1 or len(labels) != 1:
             raise CaseRejected(Reason.IMGTOOLS_FAILED, f"it made no label map: {complaint}")
         if _size(images[0]) != _size(labels[0]):
@@ -81,7 +83,7 @@ def _size(file: Path) -> tuple[int, ...]:
 
 def _copy(source: Path, target: Path) -> None:
     """Without the patient: med-imagetools makes paths of the PatientID, and writes it into its files."""
-    target.parent.mkdir(exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     dataset = pydicom.dcmread(source, force=True)
     dataset.PatientID = dataset.PatientName = "case"
     dataset.save_as(target)
@@ -105,7 +107,7 @@ def _work(job: dict[str, Any]) -> None:
     from imgtools.io.nnunet_output import MaskSavingStrategy
     from imgtools.nnunet_pipeline import nnUNetPipeline
 
-    kinds = {_modality(path) for path in Path(job["input"]).iterdir()}
+    kinds = {_modality(path) for path in Path(job["input"]).rglob("*.dcm")}
     try:
         pipeline = nnUNetPipeline(
             input_directory=job["input"],

@@ -2,7 +2,7 @@
 
 pydicom reads past damage: a file that was cut inside a sequence comes back with fewer items and no
 error, and an RTSTRUCT has then lost contours that nobody misses. This walk (PS3.5 7.1 and 7.5, A.4)
-looks at lengths alone and takes no value.
+looks at lengths and tags and takes no value.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SHORT_FORM = frozenset(
 )
 
 
-def check_structure(content: bytes) -> None:
+def check_structure(content: bytes) -> int | None:
     """Walk over a whole file.
 
     Parameters
@@ -38,25 +38,31 @@ def check_structure(content: bytes) -> None:
     content
         The bytes of a file, with or without preamble and file meta information.
 
+    Returns
+    -------
+    How many bytes of pixels it holds, None where there are none or they are compressed.
+
     Raises
     ------
     CaseRejected
-        ``UNREADABLE`` where the file ends too early or a length contradicts another.
+        ``UNREADABLE`` where the file ends too early, a length contradicts another, or an element stands
+        twice in one dataset: where 16 bytes of a value are lost, it swallows the border of two items.
     """
     try:
-        _walk_file(content)
+        return _walk_file(content)
     except (struct.error, zlib.error, ValueError):
         raise CaseRejected(
             Reason.UNREADABLE, "it is cut short, or its lengths contradict each other"
         ) from None
 
 
-def _walk_file(content: bytes) -> None:
+def _walk_file(content: bytes) -> int | None:
     start = PREAMBLE_BYTES + 4 if content[PREAMBLE_BYTES : PREAMBLE_BYTES + 4] == b"DICM" else 0
     if start == 0:
         explicit = content[4:6] in LONG_FORM | SHORT_FORM
-        _Walk(content, explicit=explicit, big_endian=False).elements(0, len(content))
-        return
+        whole = _Walk(content, explicit=explicit, big_endian=False)
+        whole.elements(0, len(content))
+        return whole.pixel_bytes
     meta = _Walk(content, explicit=True, big_endian=False)
     start = meta.elements(start, len(content), last_group=2)
     syntax = meta.transfer_syntax
@@ -64,6 +70,7 @@ def _walk_file(content: bytes) -> None:
         content, start = zlib.decompress(content[start:], -zlib.MAX_WBITS), 0
     walk = _Walk(content, explicit=syntax != ImplicitVRLittleEndian, big_endian=syntax == ExplicitVRBigEndian)
     walk.elements(start, len(content))
+    return walk.pixel_bytes
 
 
 class _Walk:
@@ -74,9 +81,11 @@ class _Walk:
         self._tag = struct.Struct(f"{order}HH")
         self._short, self._long = struct.Struct(f"{order}H"), struct.Struct(f"{order}L")
         self.transfer_syntax = ""
+        self.pixel_bytes: int | None = None
 
     def elements(self, at: int, end: int, *, last_group: int = 0xFFFF, item: bool = False) -> int:
         """Walk over elements to ``end``, or in an item of undefined length to its delimiter."""
+        seen = set()
         while at < end:
             group, number = self._tag.unpack_from(self._content, at)
             tag = group << 16 | number
@@ -84,6 +93,9 @@ class _Walk:
                 return at
             if item and tag == ITEM_END:
                 return at + 8
+            if tag in seen:
+                raise ValueError
+            seen.add(tag)
             at = self._element(tag, at + 4, end)
         if item or at != end:
             raise ValueError
@@ -100,6 +112,8 @@ class _Walk:
             raise ValueError
         if vr == b"SQ":
             return self.items(at, at + length, delimited=False)
+        if tag == PIXEL_DATA:
+            self.pixel_bytes = length  # the outermost comes last; an icon's stand before it
         if tag == TRANSFER_SYNTAX:
             self.transfer_syntax = self._content[at : at + length].decode("ascii").strip("\0 ")
         return at + length

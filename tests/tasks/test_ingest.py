@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 from dicom_factory import Series, ball, edit, write_rois, write_series
 
 from tasks.convert import convert_case, convert_image, to_convert
-from tasks.errors import CaseRejected
+from tasks.errors import CaseRejected, ConfigError, UserDataError
 from tasks.ingest import seal_by_hand, take_delivery
 from tasks.ledger.files import sha256_of_file, write_json
 from tasks.ledger.paths import DatasetPaths
@@ -187,3 +189,118 @@ def test_a_full_disk_leaves_no_snapshot(home: Path, delivery: Path, monkeypatch:
         take(delivery)
     left = {p.name for p in (home / "data" / "rawdata" / "D").iterdir()}
     assert left == {"patient.key"}
+
+
+def test_a_sealed_snapshot_is_read_only(home: Path, delivery: Path) -> None:
+    take(delivery)
+    folder = home / "data" / "rawdata" / "D" / "2026-11-23__D"
+    assert [p for p in [folder, *folder.rglob("*")] if p.stat().st_mode & 0o222] == []
+
+
+def test_the_other_content_of_a_uid_is_kept_beside(home: Path, delivery: Path, tmp_path: Path) -> None:
+    take(delivery)
+    (tmp_path / "later").mkdir()
+    changed = shutil.copy(sorted((delivery / "deep" / "DOE^JOHN").iterdir())[0], tmp_path / "later" / "x")
+    edit(Path(changed), lambda ds: setattr(ds, "PixelData", b"\0" * len(ds.PixelData)))
+    take(tmp_path / "later")
+    (aside,) = DatasetPaths.of("D").set_aside.iterdir()
+    assert aside.read_bytes() == Path(changed).read_bytes()
+    assert "DOE" not in aside.name
+
+
+def test_a_delivery_of_which_nothing_was_taken_is_on_record(
+    home: Path, delivery: Path, tmp_path: Path
+) -> None:
+    take(delivery)
+    (tmp_path / "later").mkdir()
+    (tmp_path / "later" / "broken.dcm").write_bytes(b"not DICOM")
+    report = take(tmp_path / "later")
+    assert report["snapshot"] is None
+    (record,) = DatasetPaths.of("D").deliveries.iterdir()
+    assert "unreadable" in record.read_text()
+    take(tmp_path / "later")
+    assert list(DatasetPaths.of("D").deliveries.iterdir()) == [record]
+
+
+def test_each_file_has_a_row_that_names_no_path(home: Path, delivery: Path) -> None:
+    report = take(delivery)
+    (snapshot,) = load_snapshots(DatasetPaths.of("D"))
+    assert [row["number"] for row in report["rows"]] == list(range(1, 11))
+    for row, file in zip(report["rows"], snapshot.files, strict=True):
+        assert (row["state"], row["sha256"]) == (file.state, file.sha256)
+    assert "DOE" not in str(report)
+
+
+def test_a_localizer_is_set_aside_and_the_rest_goes_on(home: Path, tmp_path: Path) -> None:
+    def scout(k: int, ds: Any) -> None:
+        ds.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER" if k == 0 else "AXIAL"]
+
+    write_series(tmp_path / "in", SHAPE, change=scout)
+    report = take(tmp_path / "in")
+    assert report["files"] == {"taken": 5, "duplicate": 0, "rejected": 0, "ignored": 1}
+    assert report["reasons"] == {"localizer": 1}
+
+
+def test_a_folder_that_is_being_filled_is_waited_for(home: Path, tmp_path: Path) -> None:
+    (home / "config" / "dataset_D.yaml").write_text("arrival_quiet_s: 1.5\n")
+    series = write_series(tmp_path / "sent", SHAPE)
+    target = tmp_path / "in"
+    target.mkdir()
+
+    def copy_slowly() -> None:
+        for file in series.files:
+            shutil.copyfile(file, target / file.name)
+            time.sleep(0.3)
+
+    copying = threading.Thread(target=copy_slowly)
+    copying.start()
+    report = take(target)
+    copying.join()
+    assert report["files"]["taken"] == len(series.files)
+
+
+def test_a_folder_that_never_comes_to_rest_is_not_taken(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "config" / "dataset_D.yaml").write_text("arrival_quiet_s: 60\n")
+    monkeypatch.setattr("tasks.delivery.ARRIVAL_TIMEOUT_S", 0.5)
+    write_series(tmp_path / "in", SHAPE)
+    with pytest.raises(UserDataError, match="still arriving"):
+        take(tmp_path / "in")
+
+
+@pytest.fixture
+def recipe(home: Path) -> None:
+    shutil.copy(Path(__file__).parents[2] / "config" / "deidentification.yaml", home / "config")
+
+
+@pytest.mark.usefixtures("recipe")
+def test_a_folder_loses_its_identities_where_that_was_chosen(home: Path, tmp_path: Path) -> None:
+    series = write_series(tmp_path / "in" / "XYZZY", SHAPE, patient="XYZZY-0815")
+    write_rois(tmp_path / "rt" / "rt", series, {"GTV": ball(SHAPE, (3, 8, 8), 3)})
+    (home / "config" / "dataset_D.yaml").write_text("arrival_quiet_s: 0\ndeidentify_folders: true\n")
+    take(tmp_path / "in")
+    # The drawing comes later, still with its own UIDs, and finds its image.
+    take(tmp_path / "rt")
+    (case,) = state_at(DatasetPaths.of("D"), DatasetSettings())[0].images
+    assert case.state == "pending"
+    stored = [p for p in (home / "data").rglob("*") if p.is_file()]
+    assert not [p for p in stored if b"XYZZY" in p.read_bytes() or "XYZZY" in str(p.relative_to(home))]
+    assert take(tmp_path / "in")["files"]["duplicate"] == 6
+
+
+def test_deidentification_without_a_recipe_is_refused(home: Path, delivery: Path) -> None:
+    with pytest.raises(ConfigError, match=r"deidentification\.yaml does not exist"):
+        take_delivery.fn("D", delivery, DAY, True)
+
+
+def test_a_patients_scans_are_one_patients_whatever_way_they_came(home: Path, tmp_path: Path) -> None:
+    """Folds are made of patients: one who is two would stand on both sides of a validation."""
+    shutil.copy(Path(__file__).parents[2] / "config" / "deidentification.yaml", home / "config")
+    for name in ("a", "b"):
+        write_series(tmp_path / name, SHAPE, name=name, patient="P-9")
+    take_delivery.fn("D", tmp_path / "a", DAY, False)
+    take_delivery.fn("D", tmp_path / "b", DAY, True)
+    images = state_at(DatasetPaths.of("D"), DatasetSettings())[0].images
+    assert len({case.series_instance_uid for case in images}) == 2
+    assert len({case.patient for case in images}) == 1

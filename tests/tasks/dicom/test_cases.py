@@ -32,8 +32,11 @@ def segmentation(
     patient: str = "p",
     kind: Kind = "RTSTRUCT",
     arrival: int = 0,
+    authors: list[str] | None = None,
 ) -> DicomFile:
-    header = Header(kind, uid, f"series-{uid}", "study", frame, patient, series or [], instances or [])
+    header = Header(
+        kind, uid, f"series-{uid}", "study", frame, patient, series or [], instances or [], authors or []
+    )
     return DicomFile(Path(uid), f"sha-{uid}", header, arrival)
 
 
@@ -64,6 +67,12 @@ def test_references_are_resolved_by_series_instances_and_frame(reference: dict[s
     assert found.segmentations == []
 
 
+def test_instances_tell_which_of_several_series_is_meant() -> None:
+    drawn = segmentation("9", series=["1", "2"], instances=["2.0", "2.1"])
+    found = assemble([*image("1"), *image("2"), drawn], "CT", ["RTSTRUCT"])
+    assert found.images[1].segmentation is drawn
+
+
 @pytest.mark.parametrize(
     ("drawn", "state", "reason"),
     [
@@ -71,6 +80,8 @@ def test_references_are_resolved_by_series_instances_and_frame(reference: dict[s
         (segmentation("9", series=["absent"], frame="frame-1"), "rejected", Reason.REFERENCE_ABSENT),
         (segmentation("9"), "rejected", Reason.REFERENCE_ABSENT),
         (segmentation("9", series=["1", "2"]), "rejected", Reason.REFERENCE_AMBIGUOUS),
+        (segmentation("9", series=["1"], instances=["2.0"]), "rejected", Reason.REFERENCE_AMBIGUOUS),
+        (segmentation("9", instances=["1.0", "2.0"]), "rejected", Reason.REFERENCE_AMBIGUOUS),
         (segmentation("9", series=["1"], patient="q"), "rejected", Reason.PATIENT_MISMATCH),
         (segmentation("9", series=["1"], kind="SEG"), "ignored", Reason.OTHER_MODALITY),
         (segmentation("9", series=["3"]), "ignored", Reason.OTHER_MODALITY),
@@ -104,3 +115,43 @@ def test_a_series_of_two_patients_is_refused() -> None:
     files = [*image("1", "p")[:2], *image("1", "q")[2:]]
     found = assemble(files, "CT", ["RTSTRUCT"])
     assert fate(found.images) == {"1": ("rejected", Reason.PATIENT_MISMATCH)}
+
+
+@pytest.mark.parametrize(
+    ("precedence", "chosen"),
+    [
+        (["Dr\\. Ash.*"], "8"),
+        (["consensus", "dr\\. ash.*"], "9"),
+        (["nobody", "Dr\\. Oak"], "9"),
+        (["nobody"], None),
+        ([".*"], None),
+    ],
+)
+def test_of_two_that_arrived_together_the_preferred_author_wins(
+    precedence: list[str], chosen: str | None
+) -> None:
+    drawn = [
+        segmentation("8", series=["1"], authors=["Dr. Ash^Ida"]),
+        segmentation("9", series=["1"], authors=["Dr. Oak", "Consensus"]),
+    ]
+    found = assemble([*image("1"), *drawn], "CT", ["RTSTRUCT"], precedence)
+    (case,) = found.images
+    assert (case.segmentation.header.sop_instance_uid if case.segmentation else None) == chosen
+    assert len(found.segmentations) == (1 if chosen else 0)
+
+
+def test_precedence_never_lets_an_older_one_win() -> None:
+    old = segmentation("8", series=["1"], authors=["chief"])
+    new = segmentation("9", series=["1"], authors=["trainee"], arrival=1)
+    found = assemble([*image("1"), old, new], "CT", ["RTSTRUCT"], ["chief"])
+    assert found.images[0].segmentation is new
+
+
+def test_what_is_withdrawn_is_ignored_with_its_segmentation() -> None:
+    files = [*image("1"), *image("2", "q"), segmentation("9", series=["1"])]
+    found = assemble(files, "CT", ["RTSTRUCT"], (), lambda patient, _case: patient == "p")
+    assert fate(found.images) == {
+        "1": ("ignored", Reason.WITHDRAWN),
+        "2": ("ignored", Reason.UNLABELLED),
+    }
+    assert fate(found.segmentations) == {"series-9": ("ignored", Reason.WITHDRAWN)}

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from dicom_factory import Series, ball, edit, write_rois, write_segments, write_series
+from pydicom.uid import generate_uid
 
-from tasks.dicom.convert import LabelRules, label_map
+from tasks.dicom.convert import LabelRules, label_map, structure_masks
 from tasks.dicom.image import SeriesVolume, read_series
 from tasks.dicom.reasons import Reason
+from tasks.dicom.seg import SegIdentity, write_seg
 from tasks.errors import CaseRejected
+from tasks.labels import Labels, MaskStrategy
 
 SHAPE = (6, 20, 24)
 LEFT = ball(SHAPE, (3, 8, 6), 3)
@@ -64,6 +67,61 @@ def test_priority_gives_the_voxel_to_the_last(tmp_path: Path, series: Series, vo
     found = sitk.GetArrayFromImage(label_map(volume, file, "RTSTRUCT", LabelRules(PATTERNS, "priority")))
     np.testing.assert_array_equal(found == 1, RIGHT & ~NEAR)
     np.testing.assert_array_equal(found == 2, NEAR)
+
+
+@pytest.mark.parametrize("kind", ["RTSTRUCT", "SEG"])
+def test_regions_keep_every_overlap(tmp_path: Path, series: Series, volume: SeriesVolume, kind: str) -> None:
+    masks = {"left": RIGHT, "right": NEAR}
+    file = write_rois(tmp_path / "s.dcm", series, masks)
+    if kind == "SEG":
+        identity = SegIdentity(generate_uid(), generate_uid(), 2, "test", None, "1")
+        write_seg(file, series.files, masks, identity)
+    found = sitk.GetArrayFromImage(label_map(volume, file, kind, LabelRules(PATTERNS, "regions")))
+    np.testing.assert_array_equal(found, RIGHT.astype(np.uint8) + 2 * NEAR.astype(np.uint8))
+    rules = LabelRules(PATTERNS, "regions")
+    for (name, mask), expected in zip(structure_masks(volume, file, kind, rules), [RIGHT, NEAR], strict=True):
+        np.testing.assert_array_equal(mask, expected, err_msg=name)
+
+
+@pytest.mark.parametrize("strategy", ["label_image", "priority", "regions"])
+def test_an_absent_structure_is_background(
+    tmp_path: Path, series: Series, volume: SeriesVolume, strategy: MaskStrategy
+) -> None:
+    file = write_rois(tmp_path / "rt.dcm", series, {"left": LEFT})
+    rules = LabelRules(PATTERNS, strategy, missing={"Right": "absent"})
+    found = sitk.GetArrayFromImage(label_map(volume, file, "RTSTRUCT", rules))
+    np.testing.assert_array_equal(found, LEFT.astype(np.uint8))
+
+
+@pytest.mark.parametrize("strategy", ["label_image", "priority"])
+def test_where_an_unlabelled_structure_may_lie_nothing_is_background(
+    tmp_path: Path, series: Series, volume: SeriesVolume, strategy: MaskStrategy
+) -> None:
+    file = write_rois(tmp_path / "rt.dcm", series, {"left": LEFT})
+    rules = LabelRules(PATTERNS, strategy, missing={"Right": "unlabelled"})
+    found = sitk.GetArrayFromImage(label_map(volume, file, "RTSTRUCT", rules))
+    np.testing.assert_array_equal(found, np.where(LEFT, 1, Labels(list(PATTERNS), strategy).ignore))
+
+
+def test_a_structure_that_is_drawn_is_used_whatever_was_said_of_its_absence(
+    tmp_path: Path, series: Series, volume: SeriesVolume
+) -> None:
+    file = write_rois(tmp_path / "rt.dcm", series, {"left": LEFT, "right": RIGHT})
+    rules = LabelRules(PATTERNS, missing={"Right": "unlabelled", "Left": "absent"})
+    found = sitk.GetArrayFromImage(label_map(volume, file, "RTSTRUCT", rules))
+    np.testing.assert_array_equal(found, LEFT + 2 * RIGHT.astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    "missing", [{}, {"Left": "unlabelled", "Right": "unlabelled"}, {"Left": "error", "Right": "error"}]
+)
+def test_a_case_of_which_nothing_is_known_is_refused(
+    tmp_path: Path, series: Series, volume: SeriesVolume, missing: dict[str, Any]
+) -> None:
+    file = write_rois(tmp_path / "rt.dcm", series, {"other": LEFT})
+    with pytest.raises(CaseRejected) as caught:
+        label_map(volume, file, "RTSTRUCT", LabelRules(PATTERNS, missing=missing))
+    assert caught.value.reason == Reason.MISSING_ROI
 
 
 def test_merged_rois_are_one_structure(tmp_path: Path, series: Series, volume: SeriesVolume) -> None:

@@ -102,6 +102,20 @@ def test_a_missing_slice_of_many_is_seen(tmp_path: Path) -> None:
         grid_of(slices)
 
 
+@pytest.mark.parametrize("k", [0, 3, 5])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_position_that_is_off_by_little_moves_no_other(tmp_path: Path, k: int, axis: int) -> None:
+    """Taken from the ends of the stack, one wrong digit there would shift every contour."""
+    grid = grid_for((6, 20, 24))
+
+    def change(at: int, ds: Any) -> None:
+        if at == k:
+            ds.ImagePositionPatient[axis] = float(ds.ImagePositionPatient[axis]) + 0.05
+
+    found, _ = grid_of(headers(tmp_path, change, grid=grid))
+    np.testing.assert_allclose(found.affine, grid.affine, atol=1e-5)
+
+
 def test_rounded_positions_are_even(tmp_path: Path) -> None:
     """Some exporters round to 0.1 mm, of slices 0.625 mm apart."""
     grid = grid_for((40, 4, 4), spacing_mm=(0.9, 0.7, 0.625))

@@ -6,9 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_factory import ORIENTATIONS, grid_for, write_series
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from tasks.dicom.image import read_series, read_single_series
 from tasks.dicom.reasons import Reason
@@ -26,6 +35,22 @@ def test_values_and_geometry_are_those_of_the_files(tmp_path: Path, orientation:
         point = volume.image.TransformIndexToPhysicalPoint(index)
         np.testing.assert_allclose(point, series.grid.to_patient(np.array([index]))[0], atol=1e-4)
     assert volume.files == series.files
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [RLELossless, JPEGLSLossless, JPEG2000Lossless, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian],
+    ids=lambda uid: uid.name,
+)
+def test_every_lossless_encoding_gives_the_same_voxels(tmp_path: Path, syntax: UID) -> None:
+    series = write_series(tmp_path / "s", (4, 64, 70))
+    for file in series.files[1:]:  # of a series some may be compressed
+        ds = pydicom.dcmread(file)
+        if syntax.is_compressed and syntax != DeflatedExplicitVRLittleEndian:
+            ds.compress(syntax, generate_instance_uid=False)
+        ds.file_meta.TransferSyntaxUID = syntax
+        pydicom.dcmwrite(file, ds, implicit_vr=syntax.is_implicit_VR, little_endian=True)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_series(series.files).image), series.voxels)
 
 
 def _rescale(slope: float, intercept: float, only: int | None = None) -> Any:

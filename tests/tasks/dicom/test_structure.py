@@ -21,6 +21,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from tasks.dicom.headers import header_of
 from tasks.dicom.structure import check_structure
 from tasks.errors import CaseRejected
 
@@ -123,6 +124,34 @@ def test_a_file_that_is_cut_inside_an_element_is_refused(
     rest, whole = (pydicom.dcmread(io.BytesIO(part), force=True) for part in (cut, content))
     needed = "ROIContourSequence" if kind == "RTSTRUCT" else "PixelData"
     assert needed not in rest or rest[needed] == whole[needed]
+
+
+def test_a_value_that_swallowed_the_border_of_two_items_is_seen(files: dict[str, Path]) -> None:
+    """Lost bytes may be made good by an item's end and the next one's begin; a contour is gone then."""
+    content = _whole(files, "RTSTRUCT", ExplicitVRLittleEndian, undefined=True)
+    border = b"\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    at = content.index(border, content.index(b"\x06\x30\x50\x00DS"))
+    damaged = content[: at - 24] + content[at - 24 + len(border) :]
+    drawn, left = (
+        pydicom.dcmread(io.BytesIO(part)).ROIContourSequence[0].ContourSequence for part in (content, damaged)
+    )
+    assert len(left) < len(drawn)
+    with pytest.raises(CaseRejected):
+        check_structure(damaged)
+
+
+@pytest.mark.parametrize("kind", ["CT", "SEG", "multi-frame"])
+@pytest.mark.parametrize("keyword", ["Rows", "Columns", "BitsAllocated"])
+def test_pixels_must_be_as_many_as_the_header_says(
+    files: dict[str, Path], tmp_path: Path, kind: str, keyword: str
+) -> None:
+    """highdicom reads a SEG of fewer columns without a word, every row shifted against the one before."""
+    file = tmp_path / "file.dcm"
+    file.write_bytes(files[kind].read_bytes())
+    header_of(file.read_bytes(), ".dcm", str)
+    edit(file, lambda ds: setattr(ds, keyword, 16 if ds[keyword].value != 16 else 8))
+    with pytest.raises(CaseRejected, match="unreadable: it has .* bytes of pixels"):
+        header_of(file.read_bytes(), ".dcm", str)
 
 
 _WHOLE: dict[tuple[str, str, bool], bytes] = {}
