@@ -19,8 +19,8 @@ SAME_PIXEL_SPACING = 1e-4
 DISTINCT_POSITIONS_MM = 0.01
 """Slices closer than this lie at one place: no scanner reconstructs a hundredth of a millimetre."""
 EVEN_SLICES = 0.2
-"""Largest distance of a slice from its place on an even grid, in slice spacings. Some exporters round
-positions to 0.1 mm, at 0.625 mm up to 0.16 spacings; a missing slice is 0.33 or more."""
+"""Largest distance of a slice from its place on an even grid, and of a gap from the others, in slice
+spacings. Some exporters round positions to 0.1 mm, at 0.625 mm up to 0.16 spacings; a missing slice is 0.33 or more."""
 GANTRY_TILT_VOXELS = 0.1
 """Largest sideways drift over the whole stack, in pixels: below it no voxel centre changes voxel."""
 
@@ -200,7 +200,8 @@ def _evenly_spaced(
             f"{_uid(slices[k])} and {_uid(slices[k + 1])}{_phases(slices)}",
         )
     displaced = np.abs(along - first_mm - spacing_mm * np.arange(len(along)))
-    if np.any(displaced > EVEN_SLICES * spacing_mm):
+    uneven = np.abs(gaps - spacing_mm)
+    if max(displaced.max(), uneven.max()) > EVEN_SLICES * spacing_mm:
         k = int(np.argmax(gaps))
         raise CaseRejected(
             Reason.UNEVEN_SLICES,

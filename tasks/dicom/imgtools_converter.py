@@ -65,7 +65,9 @@ def convert_with_imgtools(
             "strategy": STRATEGY_NAMES[rules.strategy],
         }
         complaint = _run(job, root / "log")
-        images, labels = (list(root.glob(f"output/nnUNet_raw/*/{d}/*.nii.gz")) for d in ("imagesTr", "labelsTr"))
+        images, labels = (
+            list(root.glob(f"output/nnUNet_raw/*/{d}/*.nii.gz")) for d in ("imagesTr", "labelsTr")
+        )
         if len(images) != 1 or len(labels) != 1:
             raise CaseRejected(Reason.IMGTOOLS_FAILED, f"it made no label map: {complaint}")
         if _size(images[0]) != _size(labels[0]):

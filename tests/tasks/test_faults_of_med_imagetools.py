@@ -1,0 +1,321 @@
+"""What med-imagetools 2.16 does to masks in silence, each ending in an exact mask or a code here.
+
+A delivery goes the whole way, from files to a label map in the store.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from conversion import ALL_KINDS, deliver
+from dicom_factory import Series, ball, edit, grid_for, shapes, write_rois, write_segments, write_series
+from numpy.typing import NDArray
+
+from tasks.convert import convert_image, to_convert
+from tasks.labels import Labels
+from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.store import Store
+from tasks.nnunet.dataset import TrainingCase, dataset_json, write_raw
+from tasks.settings import DatasetSettings, RoiPatterns
+from tasks.state import state_at
+
+SHAPE = (6, 20, 24)
+LEFT, RIGHT = ball(SHAPE, (3, 8, 6), 3), ball(SHAPE, (3, 10, 17), 4)
+BOTH = LEFT + 2 * RIGHT.astype(np.uint8)
+PATTERNS = {"Left": "left", "Right": "right"}
+
+
+@dataclass
+class Ends:
+    """How the image's series ends, and what else is said; ``labels``: of what is done."""
+
+    state: str = "done"
+    reason: str | None = None
+    labels: NDArray[Any] = field(default_factory=lambda: BOTH)
+    segmentations: list[str] = field(default_factory=list)
+    files: dict[str, int] = field(default_factory=dict)
+
+
+def drawn(folder: Path, **options: Any) -> Series:
+    series = write_series(folder / "ct", SHAPE, **options)
+    write_rois(folder / "rt", series, {"left": LEFT, "right": RIGHT})
+    return series
+
+
+def swapped_contours(folder: Path) -> Ends:
+    drawn(folder)
+    edit(folder / "rt", lambda ds: ds.ROIContourSequence.reverse())
+    return Ends()
+
+
+def a_hole_as_a_second_contour(folder: Path) -> Ends:
+    series = drawn(folder)
+    donut = shapes(SHAPE)["donut"]
+    outer, inner = ndimage_filled(donut), ndimage_filled(donut) & ~donut
+    write_rois(folder / "rt", series, {"left": outer, "hole": inner, "right": np.zeros(SHAPE, bool)})
+
+    def merge(ds: Any) -> None:
+        by_number = {item.ReferencedROINumber: item for item in ds.ROIContourSequence}
+        numbers = {str(item.ROIName): item.ROINumber for item in ds.StructureSetROISequence}
+        left, hole = by_number[numbers["left"]], by_number[numbers["hole"]]
+        left.ContourSequence = [*left.ContourSequence, *hole.ContourSequence]
+        ds.ROIContourSequence = [left]
+
+    edit(folder / "rt", merge)
+    return Ends(labels=donut.astype(np.uint8))
+
+
+def ndimage_filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    from scipy.ndimage import binary_fill_holes
+
+    return np.stack([binary_fill_holes(plane) for plane in mask])
+
+
+def two_rois_of_one_name(folder: Path) -> Ends:
+    drawn(folder)
+    edit(folder / "rt", lambda ds: setattr(ds.StructureSetROISequence[1], "ROIName", "left"))
+    return Ends("rejected", "duplicate-roi")
+
+
+def two_segments_of_one_label(folder: Path) -> Ends:
+    series = write_series(folder / "ct", SHAPE)
+    write_segments(folder / "seg", series, BOTH.astype(int), ["left", "right"])
+    edit(folder / "seg", lambda ds: setattr(ds.SegmentSequence[1], "SegmentLabel", "left"))
+    return Ends("rejected", "duplicate-roi")
+
+
+def two_structure_sets_of_one_image(folder: Path) -> Ends:
+    series = drawn(folder)
+    write_rois(folder / "rt2", series, {"left": LEFT, "right": RIGHT}, name="another")
+    return Ends("rejected", "several-segmentations")
+
+
+def _change(function: Callable[[int, Any], None], reason: str) -> Callable[[Path], Ends]:
+    def make(folder: Path) -> Ends:
+        drawn(folder)
+        write_series(folder / "ct", SHAPE, change=function)
+        return Ends("rejected", reason)
+
+    return make
+
+
+def _tilt(k: int, ds: Any) -> None:
+    ds.ImagePositionPatient[1] = float(ds.ImagePositionPatient[1]) + 0.4 * k
+
+
+def _two_phases(k: int, ds: Any) -> None:
+    ds.ImagePositionPatient[2] = -80.0 + 2.5 * (k // 2)
+    ds.AcquisitionNumber = k % 2
+
+
+def _uneven(k: int, ds: Any) -> None:
+    ds.ImagePositionPatient[2] = -80.0 + 2.5 * k + (1.0 if k > 3 else 0)
+
+
+def a_missing_slice(folder: Path) -> Ends:
+    series = drawn(folder)
+    series.files[2].unlink()
+    return Ends("rejected", "uneven-slices")
+
+
+def flipped_frames(folder: Path) -> Ends:
+    """The frames of a SEG stand in whatever order; each says where it lies."""
+    series = write_series(folder / "ct", SHAPE)
+    write_segments(folder / "seg", series, BOTH.astype(int), ["left", "right"])
+
+    def flip(ds: Any) -> None:
+        pixels = np.unpackbits(np.frombuffer(ds.PixelData, np.uint8), bitorder="little")
+        count = int(ds.NumberOfFrames)
+        frames = pixels[: count * SHAPE[1] * SHAPE[2]].reshape(count, -1)
+        ds.PixelData = np.packbits(frames[::-1].ravel(), bitorder="little").tobytes()
+        ds.PixelData += b"\0" * (len(ds.PixelData) % 2)
+        ds.PerFrameFunctionalGroupsSequence = list(ds.PerFrameFunctionalGroupsSequence)[::-1]
+
+    edit(folder / "seg", flip)
+    return Ends()
+
+
+def duplicated_slices(folder: Path) -> Ends:
+    """The same slice under a UID of its own, as some archives make it."""
+    series = drawn(folder)
+    shutil.copy(series.files[0], folder / "again")
+    edit(folder / "again", lambda ds: setattr(ds, "SOPInstanceUID", "1.2.3.4"))
+    return Ends("rejected", "duplicate-position")
+
+
+def the_same_file_twice(folder: Path) -> Ends:
+    series = drawn(folder)
+    shutil.copy(series.files[0], folder / "again")
+    return Ends(files={"duplicate": 1})
+
+
+def a_reference_to_nothing(folder: Path) -> Ends:
+    drawn(folder)
+    shutil.rmtree(folder / "ct")
+    write_series(folder / "ct", SHAPE, name="another")
+    return Ends("ignored", "unlabelled", segmentations=["reference-absent"])
+
+
+def no_reference(folder: Path) -> Ends:
+    drawn(folder)
+
+    def forget(ds: Any) -> None:
+        del ds.ReferencedFrameOfReferenceSequence
+        ds.pop("FrameOfReferenceUID", None)
+        for roi in ds.ROIContourSequence:
+            for contour in roi.ContourSequence:
+                del contour.ContourImageSequence
+
+    edit(folder / "rt", forget)
+    return Ends("ignored", "unlabelled", segmentations=["reference-absent"])
+
+
+def rubbish_beside_it(folder: Path) -> Ends:
+    drawn(folder)
+    (folder / "empty.dcm").write_bytes(b"")
+    (folder / "text.dcm").write_text("hello")
+    (folder / "._slice.dcm").write_bytes(b"\x00\x05\x16\x07" * 40)
+    return Ends(files={"rejected": 3})
+
+
+def a_file_without_modality(folder: Path) -> Ends:
+    series = drawn(folder)
+    edit(series.files[0], lambda ds: delattr(ds, "Modality"))
+    return Ends()
+
+
+def names_without_suffix(folder: Path) -> Ends:
+    series = drawn(folder)
+    for number, file in enumerate(series.files):
+        file.rename(folder / f"IM{number}.{number}")
+    return Ends()
+
+
+def a_patient_who_climbs(folder: Path) -> Ends:
+    drawn(folder, patient="../../../x")
+    return Ends()
+
+
+def a_patient_with_a_slash(folder: Path) -> Ends:
+    drawn(folder, patient="a/b")
+    return Ends()
+
+
+FAULTS = [
+    swapped_contours,
+    a_hole_as_a_second_contour,
+    two_rois_of_one_name,
+    two_segments_of_one_label,
+    two_structure_sets_of_one_image,
+    pytest.param(_change(_tilt, "gantry-tilt"), id="gantry_tilt"),
+    pytest.param(_change(_two_phases, "duplicate-position"), id="two_phases"),
+    pytest.param(_change(_uneven, "uneven-slices"), id="uneven_spacing"),
+    a_missing_slice,
+    flipped_frames,
+    duplicated_slices,
+    the_same_file_twice,
+    a_reference_to_nothing,
+    no_reference,
+    rubbish_beside_it,
+    a_file_without_modality,
+    names_without_suffix,
+    a_patient_who_climbs,
+    a_patient_with_a_slash,
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_ends_in_an_exact_mask_or_a_code(
+    home: Path, tmp_path: Path, fault: Callable[[Path], Ends]
+) -> None:
+    (tmp_path / "in").mkdir()
+    expected = fault(tmp_path / "in")
+    patterns = {"Left": "left"} if fault is a_hole_as_a_second_contour else PATTERNS
+    outcome = deliver(tmp_path / "in", patterns)
+    assert sum(outcome.files.values()) == sum(p.is_file() for p in (tmp_path / "in").rglob("*"))
+    ((uid, case),) = outcome.images.items()
+    assert (case.state, case.reason) == (expected.state, expected.reason), case.detail
+    for state, count in expected.files.items():
+        assert outcome.files[state] == count
+    said = [str(s.reason) for s in outcome.segmentations]
+    assert said == expected.segmentations or expected.reason == "several-segmentations"
+    if expected.state == "done":
+        np.testing.assert_array_equal(outcome.labels[uid][1], expected.labels)
+    assert {p.name for p in home.iterdir()} == {"config", "data"}
+    assert {p.name for p in home.parent.iterdir()} == {"home", "in"}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_ordinary_geometry_loses_no_voxel_and_no_unit(home: Path, tmp_path: Path, seed: int) -> None:
+    """Its resampling onto the same grid lost mask voxels on 10 of 20, and 1 HU in up to 31 % of voxels."""
+    rng = np.random.default_rng(seed)
+    spacing = tuple(float(round(v, 6)) for v in rng.uniform(0.4, 4.0, 3))
+    origin = tuple(float(round(v, 3)) for v in rng.uniform(-400, 400, 3))
+    orientation = ["axial", "oblique", "sagittal", "coronal"][seed % 4]
+    series = write_series(tmp_path / "in" / "ct", grid=grid_for(SHAPE, orientation, spacing, origin))
+    labels = rng.integers(0, 3, SHAPE)
+    write_rois(tmp_path / "in" / "rt", series, {"left": labels == 1, "right": labels == 2})
+    outcome = deliver(tmp_path / "in", PATTERNS)
+    uids, found = outcome.labels[series.uids["series"]]
+    assert uids == [str(pydicom.dcmread(file).SOPInstanceUID) for file in series.files]
+    np.testing.assert_array_equal(found, labels)
+    (image,) = DatasetPaths.of("D").store.rglob("image*.nii.gz")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(image))), series.voxels)
+
+
+def test_a_name_does_not_change_when_a_patient_is_added(home: Path, tmp_path: Path) -> None:
+    """Its case ids are positions: a new patient renames the others, and with them their folds."""
+    write_series(tmp_path / "first", SHAPE, name="m", patient="m")
+    before = {case.case_id for case in deliver(tmp_path / "first", PATTERNS).images.values()}
+    write_series(tmp_path / "second", SHAPE, name="a", patient="a")
+    after = {case.case_id for case in deliver(tmp_path / "second", PATTERNS).images.values()}
+    assert len(after) == 2
+    assert before < after
+
+
+def test_an_image_without_a_label_is_converted_for_prediction(home: Path, tmp_path: Path) -> None:
+    series = write_series(tmp_path / "in", SHAPE)
+    deliver(tmp_path / "in", PATTERNS)
+    paths, rois = DatasetPaths.of("D"), RoiPatterns.model_validate(PATTERNS)
+    (case,) = state_at(paths, ALL_KINDS)[0].images
+    job = to_convert(case, ALL_KINDS, rois)
+    convert_image(job, Store(paths.store))
+    image = sitk.ReadImage(str(Store(paths.store).image(job.case_id, job.image_key)))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), series.voxels)
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_the_first_channel_is_number_0(tmp_path: Path, modality: str) -> None:
+    """It writes `_0001` and channel "1" for MR, which nnU-Net reads as a second channel."""
+    for name in ("image.nii.gz", "label.nii.gz"):
+        (tmp_path / name).write_bytes(b"")
+    case = TrainingCase("case1", tmp_path / "image.nii.gz", tmp_path / "label.nii.gz")
+    description = dataset_json(modality, Labels(["GTV"], "label_image"), 1)
+    write_raw(tmp_path / "raw", [case], description)
+    assert description["channel_names"] == {"0": modality}
+    assert [p.name for p in (tmp_path / "raw" / "imagesTr").iterdir()] == ["case1_0000.nii.gz"]
+
+
+def test_what_cannot_be_converted_beside_what_can(home: Path, tmp_path: Path) -> None:
+    """It answers success when every case failed; here each says how it ended."""
+    good, bad = tmp_path / "in" / "good", tmp_path / "in" / "bad"
+    series = drawn(good)
+    other = write_series(bad / "ct", SHAPE, name="bad", change=_tilt)
+    write_rois(bad / "rt", write_series(tmp_path / "even", SHAPE, name="bad"), {"left": LEFT}, name="bad-rt")
+    outcome = deliver(tmp_path / "in", PATTERNS)
+    assert outcome.fate(series.uids["series"]) == ("done", None)
+    assert outcome.fate(other.uids["series"]) == ("rejected", "gantry-tilt")
+    np.testing.assert_array_equal(outcome.labels[series.uids["series"]][1], BOTH)
+
+
+def test_an_intensity_window_is_nothing_a_mask_can_see() -> None:
+    """Its `--window-*` cuts the mask too; here intensities are nnU-Net's business."""
+    assert not [key for key in DatasetSettings.model_fields if "window" in key]
