@@ -5,18 +5,15 @@ torch and Prefect are imported where a flow runs, so that everything else answer
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import sys
 import threading
-from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
+from flows.command import checked, fail, run_flow, show
 from tasks.errors import ConfigError, IterSegError, UserDataError
 from tasks.settings import check_dataset_id
 
@@ -49,10 +46,10 @@ def ingest(
     verbose: Verbose = False,
 ) -> None:
     """Sort a delivery of DICOM into a dated snapshot. Example: iterseg ingest PM_IASLC --from /incoming"""
-    when = _checked(_day, day, as_json)
-    place = _checked(_delivery, source, as_json)
+    when = checked(_day, day, as_json)
+    place = checked(_delivery, source, as_json)
     if study and not dicomweb:
-        _fail(ConfigError("--study names a study of a server; give --dicomweb too"), as_json)
+        fail(ConfigError("--study names a study of a server; give --dicomweb too"), as_json)
 
     def run() -> dict[str, Any]:
         from flows.ingest import IngestParameters
@@ -69,7 +66,7 @@ def ingest(
             )
         )
 
-    _run(dataset, run, as_json, verbose, needs_data=source is None and dicomweb is None)
+    run_flow(dataset, run, as_json, verbose, needs_data=source is None and dicomweb is None)
 
 
 @app.command()
@@ -95,7 +92,7 @@ def receive(
         receive(listening, typer.echo, _stop_on_signals())
         return {"stage": "receive"}
 
-    _run(dataset, run, as_json=False, verbose=verbose, needs_data=False)
+    run_flow(dataset, run, as_json=False, verbose=verbose, needs_data=False)
 
 
 @app.command()
@@ -109,7 +106,7 @@ def withdraw(
 ) -> None:
     """Take a patient or a case out, for ever. Example: iterseg withdraw PM_IASLC --patient 042 --delete"""
     if (patient is None) == (case is None):
-        _fail(ConfigError("give --patient or --case, and not both"), as_json)
+        fail(ConfigError("give --patient or --case, and not both"), as_json)
 
     def run() -> dict[str, Any]:
         from flows.withdraw import WithdrawParameters
@@ -117,7 +114,7 @@ def withdraw(
 
         return flow(WithdrawParameters(dataset_id=dataset, patient=patient, case_id=case, delete=delete))
 
-    _run(dataset, run, as_json, verbose)
+    run_flow(dataset, run, as_json, verbose)
 
 
 @app.command()
@@ -130,7 +127,7 @@ def prepare(
     verbose: Verbose = False,
 ) -> None:
     """Convert, plan and preprocess. Example: iterseg prepare PM_IASLC"""
-    when = _checked(_day, day, as_json)
+    when = checked(_day, day, as_json)
 
     def run() -> dict[str, Any]:
         from flows.prepare import PrepareParameters
@@ -140,7 +137,7 @@ def prepare(
             PrepareParameters(dataset_id=dataset, date=when, convert_only=convert_only, cluster=cluster)
         )
 
-    _run(dataset, run, as_json, verbose, cluster)
+    run_flow(dataset, run, as_json, verbose, cluster)
 
 
 @app.command()
@@ -153,7 +150,7 @@ def train(
     verbose: Verbose = False,
 ) -> None:
     """Train the folds and put the model into use. Example: iterseg train PM_IASLC --folds 0,1"""
-    when, chosen = _checked(_day, day, as_json), _checked(_folds, folds, as_json)
+    when, chosen = checked(_day, day, as_json), checked(_folds, folds, as_json)
 
     def run() -> dict[str, Any]:
         from flows.train import TrainParameters
@@ -161,7 +158,7 @@ def train(
 
         return flow(TrainParameters(dataset_id=dataset, date=when, folds=chosen, cluster=cluster))
 
-    _run(dataset, run, as_json, verbose, cluster)
+    run_flow(dataset, run, as_json, verbose, cluster)
 
 
 @app.command()
@@ -174,7 +171,7 @@ def predict(
     verbose: Verbose = False,
 ) -> None:
     """Predict unlabelled images as DICOM SEG. Example: iterseg predict PM_IASLC --input /new"""
-    place = _checked(_folder, source, as_json)
+    place = checked(_folder, source, as_json)
 
     def run() -> dict[str, Any]:
         from flows.predict import PredictParameters
@@ -182,7 +179,7 @@ def predict(
 
         return flow(PredictParameters(dataset_id=dataset, input=place, model=model, cluster=cluster))
 
-    _run(dataset, run, as_json, verbose, cluster)
+    run_flow(dataset, run, as_json, verbose, cluster)
 
 
 @app.command()
@@ -194,14 +191,14 @@ def run(
     verbose: Verbose = False,
 ) -> None:
     """All stages for the latest data, as every night. Example: iterseg run PM_IASLC"""
-    when = _checked(_day, day, as_json)
+    when = checked(_day, day, as_json)
 
     def run_all() -> dict[str, Any]:
         from flows.iterate import IterateParameters, iterate
 
         return iterate(IterateParameters(dataset_id=dataset, date=when, cluster=cluster))
 
-    _run(dataset, run_all, as_json, verbose, cluster)
+    run_flow(dataset, run_all, as_json, verbose, cluster)
 
 
 @app.command()
@@ -210,54 +207,9 @@ def status(dataset: Dataset, as_json: AsJson = False) -> None:
     from flows.status import status_of
 
     try:
-        _print(status_of(check_dataset_id(dataset)), as_json)
+        show(status_of(check_dataset_id(dataset)), as_json)
     except IterSegError as error:
-        _fail(error, as_json)
-
-
-def _run(
-    dataset: str,
-    flow: Callable[[], dict[str, Any]],
-    as_json: bool,
-    verbose: bool,
-    cluster: str | None = None,
-    *,
-    needs_data: bool = True,
-) -> None:
-    """Run a flow against a Prefect server and print what came out."""
-    try:
-        _check(dataset, cluster, needs_data)
-        # Nothing phones home, and logs do not stand between the user and the answer.
-        os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-        os.environ.setdefault("DO_NOT_TRACK", "1")
-        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if verbose else "CRITICAL")
-        os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "info" if verbose else "critical")
-        from tasks.embedded_server import ensure_prefect_api
-
-        ensure_prefect_api()
-        report = flow()
-    except IterSegError as error:
-        _fail(error, as_json)
-    except OSError as error:
-        _fail(IterSegError(f"{error}. Mend it and run the command again: what is finished is kept"), as_json)
-    except KeyboardInterrupt:
-        _fail(IterSegError("interrupted; run the command again to carry on"), as_json)
-    _print(report, as_json)
-
-
-def _check(dataset: str, cluster: str | None, needs_data: bool) -> None:
-    """Say what is wrong in the configuration at once, before a server is started for it."""
-    from tasks.ledger.paths import DatasetPaths
-    from tasks.settings import check_choices, load_cluster, load_dataset_settings
-    from tasks.state import require_dataset
-
-    paths = DatasetPaths.of(dataset)
-    load_dataset_settings(paths.config, dataset)
-    if needs_data:
-        require_dataset(paths)
-    if cluster is not None:
-        check_choices(paths.config, dataset)
-        load_cluster(paths.config, cluster)
+        fail(error, as_json)
 
 
 def _stop_on_signals() -> threading.Event:
@@ -265,13 +217,6 @@ def _stop_on_signals() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     return stop
-
-
-def _checked(check: Callable[[Any], Any], value: Any, as_json: bool) -> Any:
-    try:
-        return None if value is None else check(value)
-    except IterSegError as error:
-        _fail(error, as_json)
 
 
 def _delivery(folder: Path) -> str:
@@ -299,22 +244,6 @@ def _folds(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise ConfigError(f"--folds {text}: write numbers with commas, such as 0,1,2") from None
-
-
-def _print(report: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(report, default=str))
-        return
-    from flows.words import in_words
-
-    typer.echo(in_words(report))
-
-
-def _fail(error: IterSegError, as_json: bool) -> NoReturn:
-    if as_json:
-        typer.echo(json.dumps({"error": type(error).__name__, "message": str(error)}))
-    typer.echo(f"error: {error}", err=True)
-    sys.exit(error.exit_code)
 
 
 def main() -> None:

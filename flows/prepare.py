@@ -21,9 +21,9 @@ from tasks.ingest import seal_by_hand
 from tasks.ledger.lock import dataset_lock
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
+from tasks.open_iteration import open_iteration
 from tasks.prepare import (
     close_iteration,
-    open_iteration,
     plan_iteration,
     preprocess,
     write_converted,

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -20,13 +19,13 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     RootModel,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
 from tasks.errors import ConfigError
 from tasks.labels import Labels, MaskStrategy
+from tasks.yaml_model import load_yaml
 
 DATASET_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 RESERVED_STRUCTURES = ("background", "ignore")
@@ -219,13 +218,13 @@ def load_rois(config_dir: Path, dataset_id: str) -> RoiPatterns:
             f"{path} does not exist. Write it: one line for each structure with the pattern of its "
             "ROI names, such as `GTV: GTV.*`"
         )
-    return _load(path, RoiPatterns)
+    return load_yaml(path, RoiPatterns)
 
 
 def load_dataset_settings(config_dir: Path, dataset_id: str) -> DatasetSettings:
     """Read ``dataset_<dataset_id>.yaml``, or take the defaults where there is none."""
     path = config_dir / f"dataset_{dataset_id}.yaml"
-    return _load(path, DatasetSettings) if path.is_file() else DatasetSettings()
+    return load_yaml(path, DatasetSettings) if path.is_file() else DatasetSettings()
 
 
 def check_choices(config_dir: Path, dataset_id: str) -> tuple[RoiPatterns, DatasetSettings]:
@@ -244,7 +243,7 @@ def check_choices(config_dir: Path, dataset_id: str) -> tuple[RoiPatterns, Datas
 def load_deidentification(config_dir: Path) -> DeidentificationRecipe | None:
     """Read ``deidentification.yaml``; None where there is none."""
     path = config_dir / "deidentification.yaml"
-    return _load(path, DeidentificationRecipe) if path.is_file() else None
+    return load_yaml(path, DeidentificationRecipe) if path.is_file() else None
 
 
 def load_cluster(config_dir: Path, name: str) -> ClusterSettings:
@@ -253,7 +252,7 @@ def load_cluster(config_dir: Path, name: str) -> ClusterSettings:
         raise ConfigError(f"{name!r} cannot be the name of a cluster: letters, digits, - and _ only")
     path = config_dir / "clusters" / f"{name}.yaml"
     if path.is_file():
-        return _load(path, ClusterSettings)
+        return load_yaml(path, ClusterSettings)
     if name == "local":
         return ClusterSettings()
     known = sorted(p.stem for p in path.parent.glob("*.yaml")) or ["local"]
@@ -265,52 +264,3 @@ def check_dataset_id(dataset_id: str) -> str:
     if not DATASET_ID.fullmatch(dataset_id):
         raise ConfigError(f"{dataset_id!r} cannot be a dataset id: letters, digits, - and _ only, 64 at most")
     return dataset_id
-
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def _load(path: Path, model: type[Model]) -> Model:
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 - is safe
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no YAML: {error}") from None
-    try:
-        return model.model_validate({} if content is None else content)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_complaints(path, model, error))) from None
-
-
-def _complaints(path: Path, model: type[BaseModel], error: ValidationError) -> list[str]:
-    lines = []
-    for item in error.errors(include_url=False):
-        key = ".".join(str(part) for part in item["loc"] if part != "root") or "the file"
-        allowed = ""
-        if item["type"] == "extra_forbidden":
-            parent = _model_at(model, item["loc"][:-1])
-            allowed = f"; the keys are {', '.join(parent.model_fields)}"
-        lines.append(f"{path}: {key}: {item['msg']}{allowed}")
-    return lines
-
-
-def _model_at(model: type[BaseModel], keys: tuple[Any, ...]) -> type[BaseModel]:
-    for key in keys:
-        annotation = model.model_fields[key].annotation
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        model = annotation
-    return model
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML lets a later key replace an earlier one in silence; here that is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str | int | float | bool | None):
-                raise yaml.YAMLError(f"a key must be a word{key_node.start_mark}")
-            if key in seen:
-                raise yaml.YAMLError(f"the key {key!r} stands twice{key_node.start_mark}")
-            seen.add(key)
-        return super().construct_mapping(node, deep)

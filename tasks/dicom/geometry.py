@@ -20,7 +20,8 @@ DISTINCT_POSITIONS_MM = 0.01
 """Slices closer than this lie at one place: no scanner reconstructs a hundredth of a millimetre."""
 EVEN_SLICES = 0.2
 """Largest distance of a slice from its place on an even grid, and of a gap from the others, in slice
-spacings. Some exporters round positions to 0.1 mm, at 0.625 mm up to 0.16 spacings; a missing slice is 0.33 or more."""
+spacings. Some exporters round positions to 0.1 mm, at 0.625 mm up to 0.16 spacings; beside a missing slice
+the gap is a whole spacing wider."""
 GANTRY_TILT_VOXELS = 0.1
 """Largest sideways drift over the whole stack, in pixels: below it no voxel centre changes voxel."""
 

@@ -8,11 +8,13 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 HASH_BLOCK_BYTES = 1 << 20
+FLUSHES_AT_A_TIME = 16
 
 
 def temporary_beside(path: Path) -> Path:
@@ -51,8 +53,9 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
 def commit_folder(temporary: Path, path: Path) -> None:
     """Make a filled folder durable and give it its name, in one step."""
-    for file in (found for found in temporary.rglob("*") if found.is_file()):
-        _sync(file)
+    # A disk takes many flushes at a time, and one after the other costs as much as the copy itself.
+    with ThreadPoolExecutor(FLUSHES_AT_A_TIME) as pool:
+        list(pool.map(_sync, [temporary, *temporary.rglob("*")]))
     os.rename(temporary, path)
     _sync(path.parent)
 
@@ -114,6 +117,9 @@ def digest_of(content: Any) -> str:
 
 
 def _sync(path: Path) -> None:
+    """Flush a file, or the names in a folder; what a link points at was flushed when it was written."""
+    if path.is_symlink():
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

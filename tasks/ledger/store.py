@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.ledger.files import digest_of
+from tasks.ledger.files import digest_of, read_json
 
 KEY_DIGITS = 24
 
@@ -33,6 +33,11 @@ class Store:
     def voxel_counts(self, case_id: str, key: str) -> Path:
         """How many voxels of a label map have which integer (JSON)."""
         return self.root / case_id / f"label-{key}.json"
+
+    def read_voxel_counts(self, case_id: str, key: str) -> dict[int, int]:
+        """Integer → voxels of a label map; as :meth:`voxel_counts` has it."""
+        counts: dict[str, int] = read_json(self.voxel_counts(case_id, key))
+        return {int(value): count for value, count in counts.items()}
 
     def preprocessed(self, case_id: str, key: str) -> Path:
         """The folder with nnU-Net's preprocessed case of a key."""

@@ -1,0 +1,84 @@
+"""How a command runs: checked first, against a Prefect server, ending in an answer or one line of error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import typer
+
+from tasks.errors import IterSegError
+
+
+def run_flow(
+    dataset: str,
+    flow: Callable[[], dict[str, Any]],
+    as_json: bool,
+    verbose: bool,
+    cluster: str | None = None,
+    *,
+    needs_data: bool = True,
+) -> None:
+    """Run a flow against a Prefect server and print what came out."""
+    try:
+        _check(dataset, cluster, needs_data)
+        # Nothing phones home, and logs do not stand between the user and the answer.
+        os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        os.environ.setdefault("DO_NOT_TRACK", "1")
+        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if verbose else "CRITICAL")
+        os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "info" if verbose else "critical")
+        from tasks.embedded_server import ensure_prefect_api
+
+        ensure_prefect_api()
+        report = flow()
+    except IterSegError as error:
+        fail(error, as_json)
+    except OSError as error:
+        fail(IterSegError(f"{error}. Mend it and run the command again: what is finished is kept"), as_json)
+    except KeyboardInterrupt:
+        fail(IterSegError("interrupted; run the command again to carry on"), as_json)
+    show(report, as_json)
+
+
+def _check(dataset: str, cluster: str | None, needs_data: bool) -> None:
+    """Say what is wrong in the configuration at once, before a server is started for it."""
+    from tasks.ledger.paths import DatasetPaths
+    from tasks.settings import check_choices, load_cluster, load_dataset_settings
+    from tasks.state import require_dataset
+
+    paths = DatasetPaths.of(dataset)
+    load_dataset_settings(paths.config, dataset)
+    if needs_data:
+        require_dataset(paths)
+    if cluster is not None:
+        check_choices(paths.config, dataset)
+        load_cluster(paths.config, cluster)
+
+
+def checked(check: Callable[[Any], Any], value: Any, as_json: bool) -> Any:
+    """An option as its check returns it; what is wrong with it ends the command."""
+    try:
+        return None if value is None else check(value)
+    except IterSegError as error:
+        fail(error, as_json)
+
+
+def show(report: dict[str, Any], as_json: bool) -> None:
+    """Print what came out: one JSON object, or sentences."""
+    if as_json:
+        typer.echo(json.dumps(report, default=str))
+        return
+    from flows.words import in_words
+
+    typer.echo(in_words(report))
+
+
+def fail(error: IterSegError, as_json: bool) -> NoReturn:
+    """End with one line that says what is wrong, and the error's exit code."""
+    if as_json:
+        typer.echo(json.dumps({"error": type(error).__name__, "message": str(error)}))
+    typer.echo(f"error: {error}", err=True)
+    sys.exit(error.exit_code)

@@ -1,0 +1,157 @@
+"""Measure IterSeg against what a lab would use instead: `make bench`, or `make bench-quick`.
+
+Writes report.md and report.json beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from dicom_factory import ball, grid_for, write_rois, write_series
+from measure import Row, Side, compare, write_report
+from scipy.ndimage import zoom
+
+from tasks.dicom.image import read_series
+
+HERE = Path(__file__).parent
+REAL = HERE.parent / "data" / "sarcoma" / "STS_002" / "CT" / "image"
+NOISE_HU = 12.0
+
+
+def make_cases(root: Path, count: int, shape: tuple[int, int, int]) -> None:
+    """A real CT enlarged, with noise of its own for each case, and a tumour that is a ball."""
+    image = sitk.GetArrayFromImage(read_series(sorted(REAL.iterdir())).image).astype(np.float32)
+    enlarged = zoom(image, [a / b for a, b in zip(shape, image.shape, strict=True)], order=1)
+    tumour = ball(shape, (shape[0] / 2, shape[1] / 2, shape[2] / 2), shape[1] / 12)
+    for number in range(count):
+        noise = np.random.default_rng(number).normal(0, NOISE_HU, shape)
+        series = write_series(
+            root / f"{number}" / "ct",
+            name=f"case {number}",
+            patient=f"P{number}",
+            grid=grid_for(shape, spacing_mm=(0.9, 0.9, 2.5)),
+            voxels=(enlarged + noise).astype(np.int16),
+        )
+        # med-imagetools leaves files with another ending out, in silence.
+        series.files = [file.rename(file.with_suffix(".dcm")) for file in series.files]
+        write_rois(root / f"{number}" / "rt" / "rt.dcm", series, {"GTV": tumour}, name=f"rt {number}")
+
+
+def side(name: str, what: str, *arguments: str, home: Path | None = None) -> Side:
+    environment = {"ITERSEG_HOME": str(home)} if home else {}
+    command = [sys.executable, str(HERE / "sides.py"), what, *arguments]
+    return Side(name, command, environment=environment)
+
+
+def new_home(home: Path) -> None:
+    subprocess.run(["chmod", "-R", "u+w", str(home)], check=False, capture_output=True)
+    shutil.rmtree(home, ignore_errors=True)
+    (home / "config").mkdir(parents=True)
+    (home / "data").mkdir()
+    (home / "config" / "dataset_bench.yaml").write_text("arrival_quiet_s: 0\nfolds: 2\ntest_share: 0\n")
+    (home / "config" / "roi_bench.yaml").write_text("GTV: GTV.*\n")
+
+
+def ingest_row(work: Path, cases: Path, count: int) -> Row:
+    home = work / "home"
+    ours = side("IterSeg", "ingest", str(cases), home=home)
+    ours.before = lambda: new_home(home)
+    theirs = side("copy, hash, flush", "copy", str(cases), str(work / "copy"))
+    theirs.before = lambda: shutil.rmtree(work / "copy", ignore_errors=True)
+    return compare(
+        "ingest",
+        ours,
+        theirs,
+        what=f"{count} CTs, {sum(p.is_file() for p in cases.rglob('*'))} files, the task without its start",
+        target="ratio of 0.67 or more",
+        bound="the disk",
+        repeats=5,
+    )
+
+
+def conversion_row(work: Path, cases: Path, count: int) -> Row:
+    home = work / "home"
+    iterseg = [sys.executable, "-m", "flows.cli"]
+    environment = {"ITERSEG_HOME": str(home), "PREFECT_HOME": str(work / "prefect")}
+    if not (home / "data" / "rawdata" / "bench").is_dir():
+        new_home(home)
+        subprocess.run(
+            [*iterseg, "ingest", "bench", "--from", str(cases)],
+            check=True,
+            capture_output=True,
+            env={**os.environ, **environment},
+        )
+
+    def forget() -> None:
+        shutil.rmtree(home / "data" / "procdata", ignore_errors=True)
+
+    ours = Side("iterseg prepare --convert-only", [*iterseg, "prepare", "bench", "--convert-only"], forget)
+    ours.environment = environment
+    return compare(
+        "first conversion",
+        ours,
+        imgtools(work, cases),
+        what=f"{count} CTs of 512 × 512 × 120 with an RTSTRUCT, whole commands",
+        target="ratio of 3 or more, no more memory",
+        bound="gzip",
+        repeats=2,
+    )
+
+
+def imgtools(work: Path, cases: Path) -> Side:
+    """The seed's own command, with a fresh output folder and a fresh index, as it needs them."""
+    output = work / "imgtools"
+
+    def forget() -> None:
+        shutil.rmtree(output, ignore_errors=True)
+        output.mkdir()
+        shutil.rmtree(cases.parent / ".imgtools", ignore_errors=True)
+        (work / "roi.yaml").write_text("GTV: GTV.*\n")
+
+    command = [str(Path(sys.executable).with_name("imgtools")), "nnunet-pipeline", str(cases), str(output)]
+    command += ["--modalities", "CT,RTSTRUCT", "--mask-saving-strategy", "sparse_mask", "--update-crawl"]
+    command += ["--roi-match-yaml", str(work / "roi.yaml"), "--jobs", str(os.cpu_count())]
+    return Side("imgtools nnunet-pipeline", command, forget)
+
+
+def big_row(work: Path) -> Row:
+    big = work / "big"
+    make_cases(big, 1, (400, 512, 512))
+    return compare(
+        "one large CT",
+        side("IterSeg", "convert_one", str(big / "0")),
+        imgtools(work, big),
+        what="512 × 512 × 400 read and labelled, without the start of the command",
+        target="under 2,000 MB",
+        bound="memory",
+        repeats=2,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller cases")
+    quick = parser.parse_args().quick
+    count = 4 if quick else 12
+    with tempfile.TemporaryDirectory(prefix="iterseg-bench-") as name:
+        work = Path(name)
+        cases = work / "cases"
+        make_cases(cases, count, (120, 512, 512))
+        rows = [ingest_row(work, cases, count), conversion_row(work, cases, count)]
+        shutil.rmtree(cases)
+        rows.append(big_row(work))
+        write_report(rows, work if quick else HERE)
+        print(((work if quick else HERE) / "report.md").read_text())
+        subprocess.run(["chmod", "-R", "u+w", name], check=False)
+
+
+if __name__ == "__main__":
+    main()
