@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export DO_NOT_TRACK = 1
 
-.PHONY: help install demo test check format cov server lock clean
+.PHONY: help install demo test test-slow bench bench-quick check format cov server lock clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -24,8 +24,17 @@ $(STAMP): requirements.lock requirements-dev.lock requirements-torch-cpu.lock re
 demo: install  ## Two iterations on real scans, and a report (under 10 minutes)
 	$(BIN)/python data/examples/demo.py
 
-test: install  ## Every test (about 8 minutes)
+test: install  ## Every test but the slow proofs (about 12 minutes)
 	$(PYTEST)
+
+test-slow: install  ## The slow proofs: damaged files by the thousand, training with every kind of label
+	$(PYTEST) -m slow
+
+bench: install  ## Measure against med-imagetools; writes tests/bench/report.md (about 10 minutes)
+	PYTHONPATH=.:tests $(BIN)/python tests/bench/run.py
+
+bench-quick: install  ## The same with fewer cases, printed only
+	PYTHONPATH=.:tests $(BIN)/python tests/bench/run.py --quick
 
 check: install  ## ruff, format, types, and the rule of imports
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
