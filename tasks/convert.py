@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import SimpleITK as sitk
 from prefect import task
 from prefect.logging import get_run_logger
@@ -20,6 +19,7 @@ from tasks.dicom.image import SeriesVolume, read_series
 from tasks.dicom.imgtools_converter import convert_with_imgtools, imgtools_version
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
+from tasks.labels import count_voxels
 from tasks.ledger.files import sha256_of_file, whole_file, write_json
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store, image_key, label_key
@@ -171,9 +171,8 @@ def _store_image(volume: SeriesVolume, case: CaseToConvert, store: Store) -> Non
 
 def _count_voxels(labels: sitk.Image, case: CaseToConvert, store: Store) -> None:
     """Beside a label map: which integers it holds, so that nobody need read it to know."""
-    counts = np.bincount(sitk.GetArrayViewFromImage(labels).ravel())
-    content = {str(value): int(counts[value]) for value in np.flatnonzero(counts)}
-    write_json(store.voxel_counts(case.case_id, case.label_key or ""), content)
+    counts = count_voxels(sitk.GetArrayViewFromImage(labels))
+    write_json(store.voxel_counts(case.case_id, case.label_key or ""), counts)
 
 
 def _write_image(image: sitk.Image, path: Path) -> None:

@@ -91,7 +91,7 @@ class Intake:
 
         ``folder`` None: nothing is written or changed, as for a folder that a user filled.
         """
-        with ThreadPoolExecutor(max(4, cores())) as pool:
+        with ThreadPoolExecutor(max(2, cores())) as pool:
             staged = pool.map(lambda path: self.stage(path, root, folder), files)
             return list(progress(staged, "read", len(files)))
 

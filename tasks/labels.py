@@ -72,6 +72,14 @@ class Labels:
                 yield name, label_map == bit + 1
 
 
+def count_voxels(label_map: NDArray[np.integer]) -> dict[int, int]:
+    """Integer → number of voxels, of an array (slices, rows, columns); slice by slice, to save memory."""
+    total = np.zeros(int(label_map.max(initial=0)) + 1, dtype=np.int64)
+    for plane in label_map:
+        total += np.bincount(plane.ravel(), minlength=len(total))
+    return {int(value): int(total[value]) for value in np.flatnonzero(total)}
+
+
 def class_order(labels: Labels, found: Sequence[int]) -> list[int]:
     """nnU-Net's ``regions_class_order``: what plain nnU-Net writes for each region, in its order.
 

@@ -15,7 +15,7 @@ from tasks.dicom.image import SeriesVolume, place
 from tasks.dicom.reasons import Reason
 from tasks.dicom.rois import MissingStructure, SeveralRois, match_rois
 from tasks.errors import CaseRejected
-from tasks.labels import Labels, MaskStrategy
+from tasks.labels import Labels, MaskStrategy, count_voxels
 
 CONVERTER_VERSION = 2
 """Raised whenever the same input would give other voxels: stored conversions are made anew."""
@@ -73,9 +73,9 @@ def label_map(volume: SeriesVolume, segmentation: Path, kind: str, rules: LabelR
     for structure, mask in structure_masks(volume, segmentation, kind, rules):
         _paint(labels, structure, mask, encoding, rules.strategy)
         drawn.append(structure)
-    kept = np.bincount(labels.ravel(), minlength=encoding.ignore)
+    kept = count_voxels(labels)
     for structure in drawn:
-        if not kept[encoding.values[structure]].any():
+        if kept.keys().isdisjoint(encoding.values[structure]):
             raise CaseRejected(Reason.EMPTY_MASK, f"{structure!r} covers no voxel of its own")
     unknown = [s for s in rules.patterns if s not in drawn and rules.missing.get(s) == "unlabelled"]
     if unknown and not drawn:

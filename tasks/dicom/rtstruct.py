@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from skimage.draw import polygon
 
@@ -89,7 +90,7 @@ def _contours_by_number(dataset: Dataset) -> dict[int, list[tuple[NDArray[np.flo
             raise CaseRejected(Reason.UNREADABLE_SEGMENTATION, f"ROI {number} has its contours in two places")
         contours = found.setdefault(number, [])
         for contour in item.get("ContourSequence") or []:
-            values = np.array(contour.ContourData, dtype=np.float64)
+            values = _coordinates(contour)
             if values.size == 0 or values.size % 3 or not np.all(np.isfinite(values)):
                 raise CaseRejected(
                     Reason.UNREADABLE_SEGMENTATION, "a contour's points are no triples of numbers"
@@ -102,6 +103,15 @@ def _contours_by_number(dataset: Dataset) -> dict[int, list[tuple[NDArray[np.flo
                 )
             contours.append((values.reshape(-1, 3), str(contour.get("ContourGeometricType") or "")))
     return found
+
+
+def _coordinates(contour: Dataset) -> NDArray[np.float64]:
+    """ContourData as numbers. pydicom makes an object of each, which takes longer than to draw them."""
+    element: object = contour.get_item("ContourData")
+    if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
+        text = element.value.decode("ascii").rstrip("\0 ")
+        return np.array(text.split("\\"), dtype=np.float64)
+    return np.array(contour.ContourData, dtype=np.float64)
 
 
 def rasterise(roi: Roi, grid: Grid) -> NDArray[np.bool_]:
