@@ -40,7 +40,7 @@ training:
 prediction: {mirroring: false, device: cpu}
 """
 TRAINED, ANSWERED = 8, 3
-GOOD_ENOUGH = 0.5
+GOOD_ENOUGH = 0.4
 """Dice of a small network after 200 steps; without having learned a structure it is near 0."""
 
 Drawn = dict[str, NDArray[np.bool_]]

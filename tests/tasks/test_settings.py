@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import ConfigError
-from tasks.settings import load_cluster, load_dataset_settings, load_rois
+from tasks.settings import (
+    check_choices,
+    load_cluster,
+    load_dataset_settings,
+    load_deidentification,
+    load_rois,
+)
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -48,9 +54,33 @@ def test_modalities_as_the_seed_writes_them(
     assert (settings.image_modality, settings.segmentation_modalities) == (image, segmentations)
 
 
-def test_the_seeds_name_of_a_strategy_is_accepted(config: Path) -> None:
-    (config / "dataset_D.yaml").write_text("mask_strategy: sparse_mask\n")
-    assert load_dataset_settings(config, "D").mask_strategy == "priority"
+@pytest.mark.parametrize(("name", "ours"), [("sparse_mask", "priority"), ("region_mask", "regions")])
+def test_the_seeds_name_of_a_strategy_is_accepted(config: Path, name: str, ours: str) -> None:
+    (config / "dataset_D.yaml").write_text(f"mask_strategy: {name}\n")
+    assert load_dataset_settings(config, "D").mask_strategy == ours
+
+
+@pytest.mark.parametrize(
+    ("rois", "settings", "words"),
+    [
+        ("A: a", "missing_structures: {B: absent}", ["dataset_D.yaml", "names B", "the ROI file names A"]),
+        ("\n".join(f"S{n}: s{n}" for n in range(9)), "mask_strategy: regions", ["holds 8 structures"]),
+    ],
+)
+def test_both_files_must_fit_together(config: Path, rois: str, settings: str, words: list[str]) -> None:
+    (config / "roi_D.yaml").write_text(rois + "\n")
+    (config / "dataset_D.yaml").write_text(settings + "\n")
+    with pytest.raises(ConfigError) as caught:
+        check_choices(config, "D")
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_recipe_that_keeps_nothing_is_a_mistake(config: Path) -> None:
+    assert load_deidentification(config) is None
+    (config / "deidentification.yaml").write_text("keep: []\n")
+    with pytest.raises(ConfigError, match="keep"):
+        load_deidentification(config)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +92,15 @@ def test_the_seeds_name_of_a_strategy_is_accepted(config: Path) -> None:
         ("modalities: CT", ["modalities", "at least one of RTSTRUCT, SEG"]),
         ("modalities: PET,SEG", ["modalities", "'CT', 'MR', 'RTSTRUCT' or 'SEG'"]),
         ("mask_strategy: best", ["mask_strategy", "'label_image', 'priority' or 'regions'"]),
+        ("missing_structures: {A: maybe}", ["missing_structures.A", "'error', 'absent' or 'unlabelled'"]),
+        (
+            "mask_strategy: regions\nmissing_structures: {A: unlabelled}",
+            ["A cannot be `unlabelled` with mask_strategy `regions`", "label_image"],
+        ),
+        ("converter: imgtools", ["knows neither", "mask_strategy `priority`"]),
+        ("converter: plastimatch", ["converter", "'iterseg' or 'imgtools'"]),
+        ("segmentation_precedence: '[('", ["segmentation_precedence", "is no pattern"]),
+        ("arrival_quiet_s: -1", ["arrival_quiet_s"]),
         ("training: {epochs: 3}", ["training.epochs", "epochs_first"]),
         ("training: {device: gpu}", ["training.device", "'auto', 'cpu' or 'cuda'"]),
         ("test_share: 0.9", ["test_share", "0.5"]),
@@ -120,3 +159,4 @@ def test_the_files_of_the_checkout_are_valid() -> None:
         load_rois(file.parent, file.stem.removeprefix("roi_"))
     for file in (CHECKOUT / "config" / "clusters").glob("*.yaml"):
         load_cluster(CHECKOUT / "config", file.stem)
+    assert load_deidentification(CHECKOUT / "config") is not None

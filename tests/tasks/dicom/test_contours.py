@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_factory import ORIENTATIONS, grid_for, shapes, write_rois, write_series
+from dicom_factory import ORIENTATIONS, grid_for, shapes, write_rois, write_segments, write_series
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -16,6 +16,7 @@ from skimage.draw import polygon2mask
 
 from tasks.dicom.contours import outlines
 from tasks.dicom.rtstruct import rasterise, read_rois
+from tasks.dicom.seg import SegObject
 
 SHAPE = (6, 20, 24)
 
@@ -65,13 +66,36 @@ def test_rtstruct_keeps_every_voxel(tmp_path: Path, orientation: str, name: str)
     np.testing.assert_array_equal(rasterise(roi, series.grid), mask)
 
 
-def test_twenty_rounds_drift_by_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["RTSTRUCT", "SEG", "both in turn"])
+def test_twenty_rounds_drift_by_nothing(tmp_path: Path, kind: str) -> None:
     mask = first = shapes(SHAPE)["island in a hole"]
     series = write_series(tmp_path / "ct", grid=grid_for(SHAPE, "oblique"))
-    for _ in range(20):
-        (roi,) = read_rois(write_rois(tmp_path / "rt.dcm", series, {"roi": mask}))
-        mask = rasterise(roi, series.grid)
+    for n in range(20):
+        if kind == "SEG" or (kind == "both in turn" and n % 2):
+            seg = SegObject(write_segments(tmp_path / "seg.dcm", series, mask.astype(int), ["roi"]))
+            mask = seg.mask(seg.segments[0], series.grid)
+        else:
+            (roi,) = read_rois(write_rois(tmp_path / "rt.dcm", series, {"roi": mask}))
+            mask = rasterise(roi, series.grid)
     np.testing.assert_array_equal(mask, first)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    mask=hnp.arrays(bool, (3, 9, 10)),
+    orientation=st.sampled_from(sorted(ORIENTATIONS)),
+    spacing=st.tuples(*[st.floats(0.3, 5).map(lambda v: round(v, 3))] * 3),
+)
+def test_random_masks_come_back_from_dicom(
+    tmp_path_factory: pytest.TempPathFactory,
+    mask: NDArray[np.bool_],
+    orientation: str,
+    spacing: tuple[float, float, float],
+) -> None:
+    folder = tmp_path_factory.mktemp("random")
+    series = write_series(folder / "ct", grid=grid_for((3, 9, 10), orientation, spacing))
+    (roi,) = read_rois(write_rois(folder / "rt.dcm", series, {"roi": mask}))
+    np.testing.assert_array_equal(rasterise(roi, series.grid), mask)
 
 
 def test_coordinates_fit_into_16_characters(tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""A worse model is not put into use; chance alone is no reason to call one worse, or better."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.review.promotion import ScoredCase, judge
+
+
+def cases(
+    candidate: list[float | None], current: list[float | None], patients: list[str] | None = None
+) -> list[ScoredCase]:
+    names = patients or [f"p{n}" for n in range(len(candidate))]
+    return [
+        ScoredCase(name, {"A": new}, {"A": old})
+        for name, new, old in zip(names, candidate, current, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("candidate", "current", "accepted"),
+    [
+        ([0.9] * 10, [0.8] * 10, True),
+        ([0.8] * 10, [0.8] * 10, True),
+        ([0.79] * 10, [0.8] * 10, True),  # within the margin
+        ([0.77] * 10, [0.8] * 10, False),
+        # better on average, but three patients of ten are far worse: the bound is below the margin
+        ([0.95] * 7 + [0.4] * 3, [0.75] * 10, False),
+        ([0.1], [0.9], False),
+        ([], [], True),
+    ],
+)
+def test_a_candidate_must_not_be_worse(
+    candidate: list[float | None], current: list[float | None], accepted: bool
+) -> None:
+    (verdict,) = judge(cases(candidate, current), ["A"], margin=0.02, confidence=0.95)
+    assert verdict.non_inferior is accepted
+
+
+def test_one_structure_that_got_worse_is_enough() -> None:
+    both = [ScoredCase(f"p{n}", {"A": 0.95, "B": 0.5}, {"A": 0.7, "B": 0.8}) for n in range(8)]
+    verdicts = {v.structure: v.non_inferior for v in judge(both, ["A", "B"], margin=0.02, confidence=0.95)}
+    assert verdicts == {"A": True, "B": False}
+
+
+def test_many_scans_of_one_patient_are_one_witness() -> None:
+    """Counted one by one, twenty scans of the one patient who got better would outvote two others."""
+    candidate: list[float | None] = [0.82] * 20 + [0.75, 0.75]
+    patients = ["p"] * 20 + ["q", "r"]
+    (apart,) = judge(cases(candidate, [0.8] * 22), ["A"], margin=0.02, confidence=0.95)
+    (together,) = judge(cases(candidate, [0.8] * 22, patients), ["A"], margin=0.02, confidence=0.95)
+    assert (apart.patients, together.patients) == (22, 3)
+    assert (apart.non_inferior, together.non_inferior) == (True, False)
+
+
+def test_finding_what_is_not_there_counts_against_a_model() -> None:
+    (worse,) = judge(cases([0.0, 0.0], [None, None]), ["A"], margin=0.02, confidence=0.95)
+    assert (worse.non_inferior, worse.difference) == (False, -1.0)
+    (unknown,) = judge(cases([None], [None]), ["A"], margin=0.02, confidence=0.95)
+    assert (unknown.cases, unknown.non_inferior) == (0, True)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=20))
+def test_the_bound_is_a_bound_and_the_same_every_time(pairs: list[tuple[float, float]]) -> None:
+    scored = cases([a for a, _ in pairs], [b for _, b in pairs])
+    (one,), (two,) = (judge(scored, ["A"], margin=0.02, confidence=0.95) for _ in range(2))
+    assert one == two
+    assert one.lower_bound is not None and one.difference is not None
+    assert min(a - b for a, b in pairs) - 1e-9 <= one.lower_bound
+    assert one.lower_bound <= max(a - b for a, b in pairs) + 1e-9
+
+
+def test_the_bound_is_that_of_the_normal_theory_where_it_holds() -> None:
+    rng = np.random.default_rng(0)
+    differences = rng.normal(0.01, 0.05, 400)
+    (verdict,) = judge(cases(list(0.5 + differences), [0.5] * 400), ["A"], margin=0.02, confidence=0.95)
+    expected = differences.mean() - 1.645 * differences.std(ddof=1) / 20
+    assert verdict.lower_bound == pytest.approx(expected, abs=5e-4)
