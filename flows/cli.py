@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.command import checked, fail, run_flow, show
-from tasks.errors import ConfigError, IterSegError, UserDataError
+from tasks.errors import ConfigError, UserDataError
 from tasks.settings import check_dataset_id
 
 app = typer.Typer(
@@ -202,14 +202,44 @@ def run(
 
 
 @app.command()
-def status(dataset: Dataset, as_json: AsJson = False) -> None:
-    """What the dataset holds and which model is in use. Example: iterseg status PM_IASLC"""
+def status(
+    dataset: Dataset,
+    verify: Annotated[bool, typer.Option("--verify", help="Hash every file again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What the dataset holds, and what the next run would do. Example: iterseg status PM_IASLC"""
     from flows.status import status_of
 
-    try:
-        show(status_of(check_dataset_id(dataset)), as_json)
-    except IterSegError as error:
-        fail(error, as_json)
+    report = checked(lambda name: status_of(check_dataset_id(name), verify=verify), dataset, as_json)
+    show(report, as_json)
+    if report["verified"] and report["verified"]["findings"]:
+        raise typer.Exit(UserDataError.exit_code)
+
+
+@app.command()
+def models(dataset: Dataset, as_json: AsJson = False) -> None:
+    """The lineage of models, and how each was judged. Example: iterseg models PM_IASLC"""
+    from flows.status import models_of
+
+    show(checked(lambda name: models_of(check_dataset_id(name)), dataset, as_json), as_json)
+
+
+@app.command()
+def rollback(
+    dataset: Dataset,
+    model: Annotated[str, typer.Argument(help="A model's id, as `iterseg models` lists it.")],
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Put a former model into use. Example: iterseg rollback PM_IASLC 2026-11-22"""
+
+    def run() -> dict[str, Any]:
+        from flows.rollback import RollbackParameters
+        from flows.rollback import rollback as flow
+
+        return flow(RollbackParameters(dataset_id=dataset, model=model))
+
+    run_flow(dataset, run, as_json, verbose)
 
 
 def _stop_on_signals() -> threading.Event:

@@ -4,38 +4,109 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.ledger.models import latest_model, load_models
+from tasks.convert import to_convert
+from tasks.dicom.cases import Assembly
+from tasks.ledger.iterations import load_iteration
+from tasks.ledger.models import ModelRecord, latest_model, load_models, load_promotions
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots, unsealed_folders
-from tasks.settings import load_dataset_settings
+from tasks.settings import check_choices
 from tasks.state import case_row, require_dataset, state_at, totals
+from tasks.verify import verify_dataset
 
 
-def status_of(dataset_id: str) -> dict[str, Any]:
-    """What the dataset holds, what is new since the model in use, and how the models score."""
+def status_of(dataset_id: str, *, verify: bool = False) -> dict[str, Any]:
+    """What the dataset holds, what is new since the model in use, and what the next run would do.
+
+    Parameters
+    ----------
+    verify
+        Read every file that counts again, and compare it with what the ledger says of it.
+    """
     paths = DatasetPaths.of(dataset_id)
     require_dataset(paths)
-    settings = load_dataset_settings(paths.config, dataset_id)
     waiting = [str(name) for name in unsealed_folders(paths)]
+    model = latest_model(paths)
     rows: list[dict[str, Any]] = []
+    account: dict[str, int] = {}
     if load_snapshots(paths):
+        rois, settings = check_choices(paths.config, dataset_id)
         assembly, _ = state_at(paths, settings)
+        jobs = {
+            case.case_id: to_convert(case, settings, rois).label_key
+            for case in assembly.images
+            if case.state == "pending"
+        }
+        account = _account(jobs, _learned(paths, model), assembly)
         for case in assembly.images:
             if case.state == "pending":
                 case.settle("done", None, case.detail)
         rows = [case_row(case) for case in [*assembly.images, *assembly.segmentations]]
-    model = latest_model(paths)
     return {
         "stage": "status",
         "dataset": dataset_id,
         "snapshots": [str(snapshot.name) for snapshot in load_snapshots(paths)],
         "not_ingested": waiting,
         "model": model.model_id if model else None,
-        "models": [
-            {"model": m.model_id, "parent": m.parent, "cases": m.cases, "test_dice": m.test_dice}
-            for m in load_models(paths)
-        ],
+        "parent": model.parent if model else None,
+        "test_dice": model.test_dice if model else {},
+        "account": account,
+        "next": _next(account, waiting, model),
+        "verified": verify_dataset(paths) if verify else None,
         "report": str(paths.report) if paths.report.is_file() else None,
         "cases": rows,
         "totals": totals(rows),
     }
+
+
+def _learned(paths: DatasetPaths, model: ModelRecord | None) -> dict[str, str]:
+    """Case → key of the label that the model in use was made or judged with."""
+    if model is None:
+        return {}
+    iteration = load_iteration(model.iteration(paths))
+    return {case["case_id"]: case["label_key"] for case in iteration.cases} if iteration else {}
+
+
+def _account(jobs: dict[str, str | None], learned: dict[str, str], assembly: Assembly) -> dict[str, int]:
+    withdrawn = {case.case_id for case in assembly.images if case.reason == "withdrawn"}
+    return {
+        "new": len(jobs.keys() - learned.keys()),
+        "relabelled": sum(case in learned and key != learned[case] for case, key in jobs.items()),
+        "reused": sum(key == learned.get(case) for case, key in jobs.items()),
+        "withdrawn": len(withdrawn & learned.keys()),
+        "gone": len(learned.keys() - jobs.keys() - withdrawn),
+    }
+
+
+def _next(account: dict[str, int], waiting: list[str], model: ModelRecord | None) -> str:
+    changes = [f"{n} {what}" for what, n in account.items() if n and what != "reused"]
+    if waiting:
+        changes.insert(0, f"ingests {', '.join(waiting)}")
+    if not changes:
+        return "nothing new, unless a case was rejected or a candidate is waiting"
+    start = f"warm from {model.model_id}" if model else "from scratch"
+    return f"{', '.join(changes)}; trains {start}"
+
+
+def models_of(dataset_id: str) -> dict[str, Any]:
+    """The lineage: every model, where it comes from, how it was judged, and when it was used."""
+    paths = DatasetPaths.of(dataset_id)
+    require_dataset(paths)
+    current = latest_model(paths)
+    models = [
+        {
+            "model": record.model_id,
+            "parent": record.parent,
+            "created": record.created,
+            "cases": record.cases,
+            "test_dice": record.test_dice,
+            "compared_with": record.compared_with,
+            "basis": record.basis,
+            "verdicts": record.verdicts,
+            "accepted": record.accepted,
+            "in_use": current is not None and record.model_id == current.model_id,
+            "folder": record.folder,
+        }
+        for record in load_models(paths)
+    ]
+    return {"stage": "models", "dataset": dataset_id, "models": models, "history": load_promotions(paths)}

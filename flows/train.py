@@ -1,4 +1,4 @@
-"""Train: the folds of an iteration, in parallel; when all are done ``latest`` moves.
+"""Train: the folds of an iteration, in parallel; a model that is not worse takes the place of the old.
 
 Inputs: a prepared iteration; the model in use, from which the folds start warm. Output: a model.
 Command: ``iterseg train DATASET``.
@@ -19,16 +19,11 @@ from tasks.ledger.lock import dataset_lock
 from tasks.ledger.models import ModelRecord, latest_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.progress import progress
+from tasks.promote import judge_candidate, promote_model, score_test_set
 from tasks.report import write_report
-from tasks.settings import ClusterSettings, load_cluster, load_dataset_settings
+from tasks.settings import ClusterSettings, DatasetSettings, load_cluster, load_dataset_settings
 from tasks.state import require_dataset
-from tasks.train import (
-    model_of,
-    promote_model,
-    record_model,
-    score_test_set,
-    train_fold,
-)
+from tasks.train import candidate_folder, model_id_of, model_of, record_model, train_fold
 
 
 class TrainParameters(ComputeParameters):
@@ -50,7 +45,7 @@ def train(parameters: TrainParameters) -> dict[str, Any]:
         iteration = newest_iteration(paths, day, parameters.iteration)
         known = model_of(paths, iteration)
         if known is not None:
-            if not known.promoted:
+            if known.accepted and not known.promoted:
                 # The run before was killed between the model's record and its promotion.
                 promote_model(paths.dataset_id, known)
             return _report(paths, iteration, known, "nothing new")
@@ -69,11 +64,31 @@ def train(parameters: TrainParameters) -> dict[str, Any]:
                 "totals": {},
             }
         threads = threads_per_worker(cluster) * worker_count(cluster)
-        test_cases = score_test_set(paths.dataset_id, iteration, settings, threads)
-        record = record_model(paths.dataset_id, iteration, results, test_cases)
-        promote_model(paths.dataset_id, record)
+        record = _judged(paths, iteration, results, settings, threads)
+        if record.accepted:
+            promote_model(paths.dataset_id, record)
         write_report(paths.dataset_id)
     return _report(paths, iteration, record, "trained")
+
+
+def _judged(
+    paths: DatasetPaths,
+    iteration: Iteration,
+    results: list[dict[str, Any]],
+    settings: DatasetSettings,
+    threads: int,
+) -> ModelRecord:
+    """Score the candidate and the model in use on the same cases, and write the candidate's record."""
+    dataset_id, current = paths.dataset_id, latest_model(paths)
+    folder = candidate_folder(paths, iteration)
+    name = model_id_of(iteration, dataset_id)
+    test_cases = score_test_set(dataset_id, iteration, name, folder, settings, threads)
+    before: list[dict[str, Any]] = []
+    if current is not None:
+        known, its_folder = current.test_cases, paths.home / current.folder
+        before = score_test_set(dataset_id, iteration, current.model_id, its_folder, settings, threads, known)
+    judgement = judge_candidate(dataset_id, iteration, results, test_cases, before, settings)
+    return record_model(dataset_id, iteration, results, test_cases, judgement)
 
 
 def _folds(iteration: Iteration, chosen: list[int] | None) -> list[int]:
@@ -130,6 +145,10 @@ def _report(paths: DatasetPaths, iteration: Iteration, record: ModelRecord, stat
         "iteration": iteration.name,
         "model": record.model_id,
         "parent": record.parent,
+        "accepted": record.accepted,
+        "compared_with": record.compared_with,
+        "basis": record.basis,
+        "verdicts": record.verdicts,
         "latest": str(paths.latest),
         "validation_dice": record.validation_dice,
         "test_dice": record.test_dice,

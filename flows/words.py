@@ -55,7 +55,36 @@ def _train(report: dict[str, Any]) -> list[str]:
     for fold, scores in report["validation_dice"].items():
         values = ", ".join(f"{name} {_number(value)}" for name, value in scores.items())
         lines.append(f"  fold {fold}: {values}")
-    return [*lines, f"  in use: {report['latest']}"]
+    if report["accepted"]:
+        return [*lines, f"  in use: {report['latest']}"]
+    lines.append(f"  NOT put into use: {report['compared_with']} stays, {_worse(report)}")
+    return lines
+
+
+def _worse(report: dict[str, Any]) -> str:
+    """In which structures a candidate is worse than the model in use, or might be."""
+    worse = [verdict for verdict in report["verdicts"] if not verdict["non_inferior"]]
+    return f"on the {report['basis']} " + ", ".join(
+        f"{v['structure']} changes by {v['difference']:+.3f} (at least {v['lower_bound']:+.3f}, "
+        f"{v['patients']} patients)"
+        for v in worse
+    )
+
+
+def _rollback(report: dict[str, Any]) -> list[str]:
+    return [f"rollback: model {report['model']} is in use instead of {report['instead_of'] or 'none'}"]
+
+
+def _models(report: dict[str, Any]) -> list[str]:
+    lines = [f"{report['dataset']}: {len(report['models'])} models"]
+    for model in report["models"]:
+        scores = ", ".join(f"{name} {_number(value)}" for name, value in model["test_dice"].items())
+        outcome = "in use" if model["in_use"] else "" if model["accepted"] else "never used: " + _worse(model)
+        parts = [f"from {model['parent'] or 'scratch'}", f"{model['cases']['training']} cases"]
+        parts += [f"test Dice {scores}"] if scores else []
+        lines.append(f"  {model['model']} {', '.join(parts)}{f' ({outcome})' if outcome else ''}")
+    lines += [f"  {entry['at']} {entry['model']} put into use: {entry['why']}" for entry in report["history"]]
+    return lines
 
 
 def _predict(report: dict[str, Any]) -> list[str]:
@@ -81,12 +110,15 @@ def _status(report: dict[str, Any]) -> list[str]:
     if report["not_ingested"]:
         lines.append(f"  not ingested yet: {', '.join(report['not_ingested'])}")
     lines.append(f"  model in use: {report['model'] or 'none'}")
-    for model in report["models"]:
-        scores = ", ".join(f"{name} {_number(value)}" for name, value in model["test_dice"].items())
-        lines.append(
-            f"  model {model['model']} from {model['parent'] or 'scratch'}, "
-            f"{model['cases']['training']} cases{', test Dice ' + scores if scores else ''}"
-        )
+    if report["test_dice"]:
+        scores = ", ".join(f"{name} {_number(value)}" for name, value in report["test_dice"].items())
+        lines.append(f"  its test Dice: {scores}")
+    lines.append("  since it was made: " + ", ".join(f"{n} {what}" for what, n in report["account"].items()))
+    lines.append(f"  the next run: {report['next']}")
+    if report["verified"] is not None:
+        lines += [f"  CHANGED: {finding}" for finding in report["verified"]["findings"]]
+        counts = report["verified"]["checked"]
+        lines.append("  verified: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
     return lines
 
 
@@ -97,6 +129,8 @@ _HEADLINES = {
     "prepare": _prepare,
     "train": _train,
     "predict": _predict,
+    "rollback": _rollback,
+    "models": _models,
     "status": _status,
 }
 

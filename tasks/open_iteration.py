@@ -23,6 +23,7 @@ from tasks.settings import DatasetSettings, RoiPatterns
 
 WITHOUT_EFFECT_ON_WHAT_IS_LEARNED: Any = {
     "prediction": True,
+    "promotion": True,
     "training": {"device", "checkpoint_every_s", "augmentation_workers"},
 }
 

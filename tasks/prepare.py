@@ -98,9 +98,7 @@ def _training_case(paths: DatasetPaths, case: dict[str, Any]) -> TrainingCase:
 
 
 def _iteration_of_model(paths: DatasetPaths, model_id: str) -> IterationPaths:
-    record = load_model(paths, model_id)
-    # <iteration>/nnUNet_results/<dataset>/<trainer>
-    return IterationPaths((paths.home / record.folder).parents[2])
+    return load_model(paths, model_id).iteration(paths)
 
 
 @task(task_run_name="preprocess-{chunk}", **RETRIED)

@@ -109,6 +109,15 @@ class PredictionSettings(_Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
+class PromotionSettings(_Settings):
+    """When a candidate takes the place of the model in use."""
+
+    margin: float = Field(default=0.02, ge=0, lt=1)
+    """How much mean Dice of a structure a candidate may lose."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """Of the one-sided bound that must lie above the margin."""
+
+
 def _modality_list(value: object) -> object:
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",")]
@@ -141,6 +150,7 @@ class DatasetSettings(_Settings):
     plan_overrides: PlanOverrides = PlanOverrides()
     training: TrainingSettings = TrainingSettings()
     prediction: PredictionSettings = PredictionSettings()
+    promotion: PromotionSettings = PromotionSettings()
 
     @field_validator("modalities")
     @classmethod

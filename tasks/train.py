@@ -1,9 +1,8 @@
-"""Train: folds in programs of their own, the ensemble's score on the test set, and ``latest``."""
+"""Train: folds in programs of their own, and the record of the model that they make."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -21,18 +20,15 @@ from tasks.ledger.models import (
     leaked_patients,
     load_model,
     load_models,
-    promote,
     save_model,
 )
 from tasks.ledger.paths import DatasetPaths, DatedName, IterationPaths
-from tasks.ledger.store import Store
 from tasks.nnunet.fold import FoldJob, trained_model_folder
 from tasks.nnunet.fold import train_fold as run_fold
-from tasks.nnunet.predict import predict_batch
 from tasks.placement import gpu_of_this_worker
 from tasks.program import Message
 from tasks.retries import RETRIED
-from tasks.review.scores import dice_of_files, mean_dice
+from tasks.review.scores import mean_dice
 from tasks.settings import DatasetSettings
 
 
@@ -47,6 +43,12 @@ def model_of(paths: DatasetPaths, iteration: Iteration) -> ModelRecord | None:
     """The model that an iteration has already become."""
     wanted = model_id_of(iteration, paths.dataset_id)
     return next((record for record in load_models(paths) if record.model_id == wanted), None)
+
+
+def candidate_folder(paths: DatasetPaths, iteration: Iteration) -> Path:
+    """nnU-Net's folder of the model that an iteration becomes."""
+    results = IterationPaths(paths.procdata / iteration.name).results
+    return trained_model_folder(results, iteration.plans_name, iteration.configuration)
 
 
 def fold_job(paths: DatasetPaths, iteration: Iteration, fold: int, settings: DatasetSettings) -> FoldJob:
@@ -112,7 +114,7 @@ def train_fold(
     result = run_fold(
         fold_job(paths, iteration, fold, settings),
         environment,
-        trained_model_folder(at.results, iteration.plans_name, iteration.configuration),
+        candidate_folder(paths, iteration),
         paths.logs / f"{iteration.name}.fold-{fold}.log",
         show,
     )
@@ -148,62 +150,18 @@ def _epoch_line(message: Message) -> str:
     )
 
 
-@task(task_run_name="test-set", **RETRIED)
-def score_test_set(
-    dataset_id: str, iteration: Iteration, settings: DatasetSettings, threads: int
-) -> list[dict[str, Any]]:
-    """Predict the held-out patients with the ensemble and compare with their labels.
-
-    Returns
-    -------
-    For each case ``case_id`` and ``dice`` (structure → Dice, None where neither has the structure).
-    """
-    paths = DatasetPaths.of(dataset_id)
-    at = IterationPaths(paths.procdata / iteration.name)
-    store = Store(paths.store)
-    cases = iteration.test_cases()
-    outputs = {case["case_id"]: at.root / "test_predictions" / f"{case['case_id']}.nii.gz" for case in cases}
-    failures = predict_batch(
-        [
-            {
-                "case_id": case["case_id"],
-                "image": str(store.image(case["case_id"], case["image_key"])),
-                "output": str(outputs[case["case_id"]]),
-            }
-            for case in cases
-        ],
-        model_folder=trained_model_folder(at.results, iteration.plans_name, iteration.configuration),
-        folds=list(range(iteration.folds)),
-        device=settings.prediction.device,
-        mirroring=settings.prediction.mirroring,
-        log=paths.logs / f"{iteration.name}.test.log",
-        threads=threads,
-    )
-    if failures:
-        raise UserDataError(f"the model cannot predict test cases: {failures}")
-    return [
-        {
-            "case_id": case["case_id"],
-            "dice": dice_of_files(
-                store.label(case["case_id"], case["label_key"]), outputs[case["case_id"]], iteration.labels
-            ),
-        }
-        for case in cases
-    ]
-
-
 @task(task_run_name="record-model", **RETRIED)
 def record_model(
     dataset_id: str,
     iteration: Iteration,
     folds: Sequence[dict[str, Any]],
     test_cases: Sequence[dict[str, Any]],
+    judgement: Mapping[str, Any],
 ) -> ModelRecord:
     """Write the model's record; its ancestry of patients is its parent's and its own."""
     paths = DatasetPaths.of(dataset_id)
-    at = IterationPaths(paths.procdata / iteration.name)
     parent = load_model(paths, iteration.parent) if iteration.parent else None
-    folder = trained_model_folder(at.results, iteration.plans_name, iteration.configuration)
+    folder = candidate_folder(paths, iteration)
     record = ModelRecord(
         model_id=model_id_of(iteration, dataset_id),
         parent=iteration.parent,
@@ -221,6 +179,7 @@ def record_model(
         validation_dice={str(result["fold"]): result["validation_dice"] for result in folds},
         test_dice=mean_dice([case["dice"] for case in test_cases], iteration.structures),
         test_cases=list(test_cases),
+        **judgement,
     )
     save_model(paths, record)
     return record
@@ -229,12 +188,3 @@ def record_model(
 def _seen(iteration: Iteration, parent: ModelRecord | None, fold: int) -> list[str]:
     own = {c["patient"] for c in iteration.training_cases() if c["place"] != fold}
     return sorted(own | set(parent.seen[str(fold)] if parent else []))
-
-
-@task(task_run_name="promote", **RETRIED)
-def promote_model(dataset_id: str, record: ModelRecord) -> Path:
-    """Point ``latest`` at the model, in one atomic step."""
-    paths = DatasetPaths.of(dataset_id)
-    promote(paths, record)
-    save_model(paths, replace(record, promoted=True))
-    return paths.latest

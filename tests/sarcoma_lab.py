@@ -30,6 +30,7 @@ training:
   device: cpu
   augmentation_workers: 0
 prediction: {mirroring: false, device: cpu}
+promotion: {margin: 0.99}  # networks of a few steps score by chance; what is tested is the loop
 """
 PLANTED_ID, PLANTED_NAME = "XYZZY-0815", "Plugh^Xyzzyson"
 

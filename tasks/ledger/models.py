@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tasks.errors import UserDataError
 from tasks.labels import Labels, MaskStrategy
 from tasks.ledger.files import read_json, replace_symlink, write_json
-from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.paths import DatasetPaths, IterationPaths
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class ModelRecord:
         Fold → structure → mean Dice on the fold's own validation cases, from final checkpoints.
     test_dice
         Structure → mean Dice of the ensemble on the test set; empty without a test set.
+    compared_with, basis, verdicts
+        The model that was in use when this one was judged, on what (``test set``,
+        ``cross-validation``, or why on nothing), and for each structure what came out.
+    accepted
+        Whether it was found fit to be used.
     promoted
         Whether ``latest`` has ever been moved to it.
     """
@@ -51,11 +57,19 @@ class ModelRecord:
     test_cases: list[dict[str, Any]] = field(default_factory=list)
     promoted: bool = False
     mask_strategy: MaskStrategy = "label_image"
+    compared_with: str | None = None
+    basis: str = ""
+    verdicts: list[dict[str, Any]] = field(default_factory=list)
+    accepted: bool = True
 
     @property
     def labels(self) -> Labels:
         """Which integers are which structure."""
         return Labels(self.structures, self.mask_strategy)
+
+    def iteration(self, paths: DatasetPaths) -> IterationPaths:
+        """The iteration that made it: ``folder`` is <iteration>/nnUNet_results/<dataset>/<trainer>."""
+        return IterationPaths((paths.home / self.folder).parents[2])
 
 
 def save_model(paths: DatasetPaths, record: ModelRecord) -> None:
@@ -119,9 +133,30 @@ def latest_model(paths: DatasetPaths) -> ModelRecord | None:
     )
 
 
-def promote(paths: DatasetPaths, record: ModelRecord) -> None:
-    """Make a model the one in use, in one atomic step."""
-    replace_symlink(paths.latest, paths.home / record.folder)
+def promote(paths: DatasetPaths, record: ModelRecord, why: str) -> None:
+    """Make a model the one in use, in one atomic step, after the history says so.
+
+    Promoting the model that is in use changes nothing.
+    """
+    target = paths.home / record.folder
+    if paths.latest.is_symlink() and paths.latest.resolve() == target.resolve():
+        return
+    history = load_promotions(paths)
+    entry = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": record.model_id,
+        "instead_of": history[-1]["model"] if history else None,
+        "why": why,
+    }
+    # A run that was killed between the two steps does both again.
+    if not history or history[-1]["model"] != record.model_id:
+        write_json(paths.promotions, [*history, entry])
+    replace_symlink(paths.latest, target)
+
+
+def load_promotions(paths: DatasetPaths) -> list[dict[str, Any]]:
+    """Which model was put into use when, instead of which, and why; oldest first."""
+    return read_json(paths.promotions) if paths.promotions.is_file() else []
 
 
 def leaked_patients(parent: ModelRecord, validation: Mapping[int, Iterable[str]]) -> dict[int, list[str]]:

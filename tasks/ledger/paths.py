@@ -143,6 +143,11 @@ class DatasetPaths:
         return self.rawdata / "deliveries"
 
     @property
+    def promotions(self) -> Path:
+        """Which model was put into use when."""
+        return self.ledger / "promotions.json"
+
+    @property
     def withdrawals(self) -> Path:
         """Patients (keyed hash) and cases that are out."""
         return self.ledger / "withdrawals.json"

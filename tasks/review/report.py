@@ -80,14 +80,29 @@ def _models(content: ReportContent) -> str:
     header = ["model", "parent", "training cases", "test cases"]
     header += [f"test Dice {name}" for name in content.structures]
     header += [f"cross-validation Dice {name}" for name in content.structures]
+    header += ["outcome"]
     rows = []
     for model in content.models:
         row: list[Any] = [model["model_id"], model["parent"] or "from scratch"]
         row += [model["cases"]["training"], model["cases"]["test"]]
         row += [_score(model["test_dice"].get(name)) for name in content.structures]
         row += [_score(_cross_validation(model, name)) for name in content.structures]
+        row += [_outcome(model, content.in_use)]
         rows.append(row)
     return _table(header, rows) if rows else "<p>No model has been trained yet.</p>"
+
+
+def _outcome(model: Mapping[str, Any], in_use: str | None) -> str:
+    """What became of a model, in words."""
+    if model["model_id"] == in_use:
+        return "in use"
+    if model["accepted"]:
+        return "was in use"
+    worse = [v for v in model["verdicts"] if not v["non_inferior"]]
+    changes = ", ".join(
+        f"{v['structure']} {v['difference']:+.3f} (at least {v['lower_bound']:+.3f})" for v in worse
+    )
+    return f"not put into use: against {model['compared_with']} on the {model['basis']}, {changes}"
 
 
 def _cross_validation(model: Mapping[str, Any], structure: str) -> float | None:

@@ -55,7 +55,7 @@ def test_promotion_and_going_back_move_latest(paths: DatasetPaths) -> None:
         save_model(paths, model)
     assert latest_model(paths) is None
     for model in (first, second, first):
-        promote(paths, model)
+        promote(paths, model, "test")
         assert latest_model(paths) == model
 
 
@@ -73,13 +73,13 @@ def test_a_latest_that_is_lost_or_leads_nowhere_is_an_error(paths: DatasetPaths)
     save_model(paths, model)
     with pytest.raises(UserDataError, match="Point it at the one"):
         latest_model(paths)
-    promote(paths, model)
+    promote(paths, model, "test")
     with pytest.raises(UserDataError, match="Point it at the one"):
         latest_model(paths)
     (paths.home / model.folder).mkdir(parents=True)
     assert latest_model(paths) == model
     (paths.home / "elsewhere").mkdir()
-    promote(paths, replace(model, folder="elsewhere"))
+    promote(paths, replace(model, folder="elsewhere"), "test")
     with pytest.raises(UserDataError, match=model.folder):
         latest_model(paths)
 

@@ -79,6 +79,19 @@ def content(**changes: object) -> ReportContent:
         "cases": {"training": 6, "test": 2},
         "test_dice": {"GTV": 0.8},
         "validation_dice": {"0": {"GTV": 0.7}, "1": {"GTV": 0.9}},
+        "compared_with": None,
+        "basis": "the first model",
+        "verdicts": [],
+        "accepted": True,
+    }
+    verdict = {"structure": "GTV", "difference": -0.31, "lower_bound": -0.4, "non_inferior": False}
+    worse = {
+        **model,
+        "model_id": "2026-11-23.2",
+        "compared_with": "2026-11-23",
+        "basis": "test set",
+        "verdicts": [verdict],
+        "accepted": False,
     }
     later = {**model, "model_id": "2026-11-24", "parent": "2026-11-23", "test_dice": {"GTV": 0.9}}
     values: dict[str, object] = {
@@ -88,7 +101,7 @@ def content(**changes: object) -> ReportContent:
         "structures": ["GTV"],
         "account": {"labelled": 8, "unlabelled": 2},
         "set_aside": [{"case_id": "case1", "reason": "overlap", "detail": "<script>alert(1)</script>"}],
-        "models": [model, later],
+        "models": [model, worse, later],
         "predictions": [PredictedCase("case2", "results/case2.seg.dcm", {"GTV": 1.5}, b"RIFF")],
     }
     return ReportContent(**{**values, **changes})  # type: ignore[arg-type]
@@ -101,7 +114,9 @@ def test_the_page_says_what_is_in_use_how_it_scores_and_what_to_correct() -> Non
         assert words in text
     line = page.find("polyline")
     assert line is not None
-    assert len(str(line["points"]).split()) == 2
+    assert len(str(line["points"]).split()) == 3
+    assert "not put into use: against 2026-11-23 on the test set, GTV -0.310 (at least -0.400)" in text
+    assert "was in use" in text
 
 
 def test_the_page_needs_no_network_and_runs_no_script() -> None:

@@ -1,0 +1,176 @@
+"""Promote: a candidate is scored beside the model in use, judged, and put into use or kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+
+from tasks.errors import UserDataError
+from tasks.ledger.files import read_json, sha256_of_file
+from tasks.ledger.iterations import Iteration, load_iteration
+from tasks.ledger.models import ModelRecord, latest_model, load_model, promote, save_model
+from tasks.ledger.paths import DatasetPaths, IterationPaths
+from tasks.ledger.store import Store
+from tasks.nnunet.fold import RESULT
+from tasks.nnunet.predict import predict_batch
+from tasks.retries import RETRIED
+from tasks.review.promotion import ScoredCase, judge
+from tasks.review.scores import dice_of_files
+from tasks.settings import DatasetSettings
+
+KEYS = ("image_key", "label_key")
+
+
+@task(task_run_name="test-set-{name}", **RETRIED)
+def score_test_set(
+    dataset_id: str,
+    iteration: Iteration,
+    name: str,
+    model_folder: Path,
+    settings: DatasetSettings,
+    threads: int,
+    known: Sequence[Mapping[str, Any]] = (),
+) -> list[dict[str, Any]]:
+    """Predict the held-out patients with a model's ensemble and compare with their labels.
+
+    Parameters
+    ----------
+    name
+        What the model is called.
+    known
+        Scores that it has; those of the same image and label are not computed again.
+
+    Returns
+    -------
+    For each case ``case_id``, ``image_key``, ``label_key`` and ``dice`` (structure → Dice, None where
+    neither has the structure).
+    """
+    paths = DatasetPaths.of(dataset_id)
+    at = IterationPaths(paths.procdata / iteration.name)
+    store = Store(paths.store)
+    scored = {(row["case_id"], *(row.get(key) for key in KEYS)): row for row in known}
+    cases = iteration.test_cases()
+    missing = [case for case in cases if (case["case_id"], *(case[key] for key in KEYS)) not in scored]
+    outputs = {
+        case["case_id"]: at.root / "test_predictions" / name / f"{case['case_id']}.nii.gz" for case in missing
+    }
+    failures = predict_batch(
+        [
+            {
+                "case_id": case["case_id"],
+                "image": str(store.image(case["case_id"], case["image_key"])),
+                "output": str(outputs[case["case_id"]]),
+            }
+            for case in missing
+        ],
+        model_folder=model_folder,
+        folds=list(range(iteration.folds)),
+        device=settings.prediction.device,
+        mirroring=settings.prediction.mirroring,
+        log=paths.logs / f"{iteration.name}.test-{name}.log",
+        threads=threads,
+    )
+    if failures:
+        raise UserDataError(f"model {name} cannot predict test cases: {failures}")
+    for case in missing:
+        truth = store.label(case["case_id"], case["label_key"])
+        row = {"case_id": case["case_id"], **{key: case[key] for key in KEYS}}
+        row["dice"] = dice_of_files(truth, outputs[case["case_id"]], iteration.labels)
+        scored[case["case_id"], *(case[key] for key in KEYS)] = row
+    return [dict(scored[case["case_id"], *(case[key] for key in KEYS)]) for case in cases]
+
+
+@task(task_run_name="judge", **RETRIED)
+def judge_candidate(
+    dataset_id: str,
+    iteration: Iteration,
+    folds: Sequence[Mapping[str, Any]],
+    test_cases: Sequence[Mapping[str, Any]],
+    current_test_cases: Sequence[Mapping[str, Any]],
+    settings: DatasetSettings,
+) -> dict[str, Any]:
+    """Whether a candidate is fit to take the place of the model in use.
+
+    On the test set where there is one; else on the cases that both models were validated on in the
+    same fold and under the same label, each by weights that have never seen them.
+
+    Returns
+    -------
+    The fields ``compared_with``, ``basis``, ``verdicts`` and ``accepted`` of a model's record.
+    """
+    paths = DatasetPaths.of(dataset_id)
+    current = latest_model(paths)
+    if current is None:
+        return {"compared_with": None, "basis": "the first model", "verdicts": [], "accepted": True}
+    patients = {case["case_id"]: case["patient"] for case in iteration.cases}
+    if test_cases:
+        basis = "test set"
+        before = {row["case_id"]: row["dice"] for row in current_test_cases}
+        after = {row["case_id"]: row["dice"] for row in test_cases}
+    else:
+        basis = "cross-validation"
+        before = _validated_before(paths, current, iteration)
+        after = {case_id: dice for fold in folds for case_id, dice in fold["cases"].items()}
+    scored = [ScoredCase(patients[c], after[c], before[c]) for c in sorted(after.keys() & before.keys())]
+    limits = settings.promotion
+    verdicts = judge(scored, iteration.structures, margin=limits.margin, confidence=limits.confidence)
+    return {
+        "compared_with": current.model_id,
+        "basis": basis if scored else f"{basis}, without a case that both know",
+        "verdicts": [asdict(verdict) for verdict in verdicts],
+        "accepted": all(verdict.non_inferior for verdict in verdicts),
+    }
+
+
+def _validated_before(
+    paths: DatasetPaths, current: ModelRecord, iteration: Iteration
+) -> dict[str, dict[str, float | None]]:
+    """Case → Dice of the model in use, where the label is still the same."""
+    folder = paths.home / current.folder
+    own = load_iteration(current.iteration(paths))
+    assert own is not None, "a model's iteration is never removed"
+    then = {case["case_id"]: case["label_key"] for case in own.cases}
+    now = {case["case_id"]: case["label_key"] for case in iteration.cases}
+    return {
+        case_id: dice
+        for fold in range(own.folds)
+        for case_id, dice in read_json(folder / f"fold_{fold}" / RESULT)["cases"].items()
+        if now.get(case_id) == then[case_id]
+    }
+
+
+@task(task_run_name="promote", **RETRIED)
+def promote_model(dataset_id: str, record: ModelRecord) -> Path:
+    """Point ``latest`` at a model that was accepted, in one atomic step."""
+    paths = DatasetPaths.of(dataset_id)
+    why = f"not worse than {record.compared_with} on the {record.basis}"
+    promote(paths, record, why if record.compared_with else record.basis)
+    save_model(paths, replace(record, promoted=True))
+    return paths.latest
+
+
+@task(task_run_name="rollback", **RETRIED)
+def put_back(dataset_id: str, model_id: str) -> dict[str, Any]:
+    """Point ``latest`` at a model of the lineage, whatever was judged; the history says so.
+
+    Raises
+    ------
+    UserDataError
+        Where there is no such model, or its weights are not those on record.
+    """
+    paths = DatasetPaths.of(dataset_id)
+    record, before = load_model(paths, model_id), latest_model(paths)
+    for fold, digest in record.checkpoints.items():
+        checkpoint = paths.home / record.folder / f"fold_{fold}" / "checkpoint_final.pth"
+        if not checkpoint.is_file() or sha256_of_file(checkpoint) != digest:
+            raise UserDataError(
+                f"fold {fold} of model {record.model_id} is not what was recorded; restore {checkpoint} "
+                "from the backup. `latest` stays"
+            )
+    promote(paths, record, "rollback")
+    save_model(paths, replace(record, promoted=True))
+    return {"model": record.model_id, "instead_of": before.model_id if before else None}

@@ -1,0 +1,74 @@
+"""A candidate that is worse is kept and not used, and a rollback gives the former predictions back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hippocampus_lab import ANSWERED, TRAINED, lab, mean_dice_of, predicted, series_of
+from numpy.typing import NDArray
+from tests_support import PrefectServer, iterseg
+
+from tasks.ledger.files import read_json
+
+pytestmark = pytest.mark.slow
+
+
+def drawn(_number: int, labels: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
+    return {"Anterior": labels == 1, "Posterior": labels == 2}
+
+
+def test_worse_is_not_used_better_is_and_back_again(
+    home: Path, tmp_path: Path, prefect_server: PrefectServer
+) -> None:
+    def run(*arguments: str) -> dict[str, Any]:
+        answer = iterseg(home, *arguments, "--json", **prefect_server.environment)
+        assert answer.returncode == 0, answer.stderr
+        return answer.report
+
+    rois = "Anterior: Anterior\nPosterior: Posterior\n"
+    delivery, truth = lab(home, tmp_path, "", rois, drawn)
+    mean_dice_of(home, tmp_path, truth, delivery, prefect_server)
+    latest = home / "data" / "results" / "D" / "latest"
+    first = latest.readlink()
+    scans = [series_of(n, tmp_path / "again" / f"{n}") for n in range(TRAINED, TRAINED + ANSWERED)]
+    before = [predicted(home, scan) for scan in scans]
+
+    settings = home / "config" / "dataset_D.yaml"
+    text = settings.read_text()
+    # A learning rate with which a network forgets what it knew.
+    spoiled = text.replace(
+        "epochs_first: 8", "epochs_first: 8\n  epochs_fine_tune: 1\n  learning_rate_fine_tune: 5"
+    )
+    settings.write_text(spoiled)
+    trained = next(s for s in run("run", "D")["stages"] if s["stage"] == "train")
+    assert (trained["accepted"], trained["basis"]) == (False, "cross-validation")
+    assert latest.readlink() == first
+    said = iterseg(home, "models", "D").stdout
+    assert "never used: on the cross-validation Anterior changes by -0." in said
+    # The next night does not try again, and does not use it either.
+    again = next(s for s in run("run", "D")["stages"] if s["stage"] == "train")
+    assert (again["state"], latest.readlink()) == ("nothing new", first)
+
+    gentle = spoiled.replace("learning_rate_fine_tune: 5", "learning_rate_fine_tune: 0.001")
+    settings.write_text(gentle)
+    trained = next(s for s in run("run", "D")["stages"] if s["stage"] == "train")
+    assert trained["accepted"], trained["verdicts"]
+    assert trained["parent"] == trained["compared_with"]
+    assert latest.readlink() != first
+
+    run("rollback", "D", trained["parent"])
+    assert latest.readlink() == first
+    run("predict", "D")
+    for scan, masks in zip(scans, before, strict=True):
+        for name, mask in predicted(home, scan, trained["parent"]).items():
+            np.testing.assert_array_equal(mask, masks[name])
+    history = read_json(home / "data" / "results" / "D" / "ledger" / "promotions.json")
+    assert [entry["why"] for entry in history] == [
+        "the first model",
+        f"not worse than {trained['parent']} on the cross-validation",
+        "rollback",
+    ]
+    assert run("status", "D", "--verify")["verified"]["findings"] == []

@@ -1,0 +1,156 @@
+"""A candidate is judged on the cases that both models can be judged on, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.errors import UserDataError
+from tasks.ledger.files import sha256_of_file, write_json
+from tasks.ledger.iterations import Iteration
+from tasks.ledger.models import ModelRecord, latest_model, load_promotions, promote, save_model
+from tasks.ledger.paths import DatasetPaths, DatedName
+from tasks.promote import judge_candidate, promote_model, put_back, score_test_set
+from tasks.settings import DatasetSettings
+from tasks.verify import verify_dataset
+
+SETTINGS = DatasetSettings()
+
+
+def case(number: int, place: int | str, label_key: str = "same") -> dict[str, Any]:
+    name = f"case{number}"
+    return {
+        "case_id": name,
+        "patient": f"p{number}",
+        "place": place,
+        "image_key": "i",
+        "label_key": label_key,
+    }
+
+
+def iteration(name: str, cases: list[dict[str, Any]]) -> Iteration:
+    return Iteration(name, name, None, "CT", ["GTV"], "3d_fullres", "nnUNetPlans", "", 2, cases)
+
+
+@pytest.fixture
+def paths(home: Path) -> DatasetPaths:
+    return DatasetPaths.of("D")
+
+
+def trained(paths: DatasetPaths, day: str, cases: list[dict[str, Any]], dice: float) -> ModelRecord:
+    """A model on disk, as training leaves it."""
+    name = DatedName.parse(f"{day}__D", "D")
+    assert name is not None
+    at = paths.iteration(name)
+    write_json(at.record, {"version": 1, **asdict(iteration(f"{day}__D", cases))})
+    folder = at.results / "trainer"
+    checkpoints = {}
+    for fold in (0, 1):
+        file = folder / f"fold_{fold}" / "checkpoint_final.pth"
+        file.parent.mkdir(parents=True)
+        file.write_text(f"weights {day} {fold}")
+        checkpoints[str(fold)] = sha256_of_file(file)
+        scores = {c["case_id"]: {"GTV": dice} for c in cases if c["place"] == fold}
+        write_json(file.parent / "fold.json", {"cases": scores})
+    record = ModelRecord(
+        day,
+        None,
+        str(folder.relative_to(paths.home)),
+        f"{day}T00:00:00",
+        ["GTV"],
+        {},
+        checkpoints,
+        {"0": 1, "1": 1},
+        {"training": len(cases), "test": 0},
+        {},
+        {},
+    )
+    save_model(paths, record)
+    return record
+
+
+def fold_results(dice: dict[str, float]) -> list[dict[str, Any]]:
+    return [{"fold": 0, "cases": {name: {"GTV": value} for name, value in dice.items()}}]
+
+
+def test_the_first_model_is_used(paths: DatasetPaths) -> None:
+    judgement = judge_candidate.fn("D", iteration("1", [case(1, 0)]), [], [], [], SETTINGS)
+    assert (judgement["accepted"], judgement["basis"]) == (True, "the first model")
+
+
+@pytest.mark.parametrize(("dice", "accepted"), [(0.8, True), (0.6, False)])
+def test_without_a_test_set_validation_cases_decide(paths: DatasetPaths, dice: float, accepted: bool) -> None:
+    cases = [case(n, n % 2) for n in range(6)]
+    promote(paths, trained(paths, "2026-01-01", cases, 0.8), "first")
+    judgement = judge_candidate.fn(
+        "D", iteration("2", cases), fold_results({c["case_id"]: dice for c in cases}), [], [], SETTINGS
+    )
+    assert (judgement["accepted"], judgement["basis"]) == (accepted, "cross-validation")
+    assert judgement["verdicts"][0]["patients"] == 6
+
+
+def test_a_case_under_a_corrected_label_is_no_comparison(paths: DatasetPaths) -> None:
+    """The old score is of another truth."""
+    promote(paths, trained(paths, "2026-01-01", [case(0, 0), case(1, 1)], 0.8), "first")
+    now = [case(0, 0, "corrected"), case(1, 1), case(2, 0)]
+    results = fold_results({"case0": 0.1, "case1": 0.9, "case2": 0.1})
+    judgement = judge_candidate.fn("D", iteration("2", now), results, [], [], SETTINGS)
+    assert (judgement["accepted"], judgement["verdicts"][0]["cases"]) == (True, 1)
+
+
+def test_where_there_is_a_test_set_it_decides(paths: DatasetPaths) -> None:
+    cases = [case(0, 0), case(1, 1), case(2, "test")]
+    promote(paths, trained(paths, "2026-01-01", cases, 0.2), "first")
+    rows = [[{"case_id": "case2", "dice": {"GTV": value}}] for value in (0.5, 0.8)]
+    results = fold_results({"case0": 0.9, "case1": 0.9})
+    judgement = judge_candidate.fn("D", iteration("2", cases), results, *rows, SETTINGS)
+    assert (judgement["accepted"], judgement["basis"]) == (False, "test set")
+    assert judgement["verdicts"][0]["difference"] == pytest.approx(-0.3)
+
+
+def test_known_scores_of_the_same_image_and_label_are_not_computed_again(paths: DatasetPaths) -> None:
+    now = iteration("2026-01-02__D", [case(2, "test")])
+    known = [{"case_id": "case2", "image_key": "i", "label_key": "same", "dice": {"GTV": 0.7}}]
+    rows = score_test_set.fn("D", now, "m", paths.home / "absent", SETTINGS, 1, known)
+    assert rows == known
+
+
+def test_a_rollback_is_one_step_and_on_record(paths: DatasetPaths) -> None:
+    cases = [case(0, 0), case(1, 1)]
+    first, second = trained(paths, "2026-01-01", cases, 0.5), trained(paths, "2026-01-02", cases, 0.6)
+    promote_model.fn("D", first)
+    promote_model.fn("D", second)
+    assert put_back.fn("D", "2026-01-01") == {"model": "2026-01-01", "instead_of": "2026-01-02"}
+    current = latest_model(paths)
+    assert current is not None and current.model_id == "2026-01-01"
+    put_back.fn("D", "2026-01-01")
+    assert [(e["model"], e["instead_of"]) for e in load_promotions(paths)] == [
+        ("2026-01-01", None),
+        ("2026-01-02", "2026-01-01"),
+        ("2026-01-01", "2026-01-02"),
+    ]
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+def test_weights_that_are_not_those_on_record_are_not_put_back(paths: DatasetPaths, damage: str) -> None:
+    cases = [case(0, 0), case(1, 1)]
+    first, second = trained(paths, "2026-01-01", cases, 0.5), trained(paths, "2026-01-02", cases, 0.6)
+    promote_model.fn("D", first)
+    promote_model.fn("D", second)
+    file = paths.home / first.folder / "fold_1" / "checkpoint_final.pth"
+    file.unlink() if damage == "gone" else file.write_text("other")
+    with pytest.raises(UserDataError, match="fold 1 of model 2026-01-01 is not what was recorded"):
+        put_back.fn("D", "2026-01-01")
+    current = latest_model(paths)
+    assert current is not None and current.model_id == "2026-01-02"
+    findings = verify_dataset(paths)["findings"]
+    fate = {"changed": "has another content than was recorded", "gone": "is gone"}[damage]
+    assert f"model 2026-01-01, fold 1 {fate}" in findings
+
+
+def test_a_model_that_is_not_there_is_said(paths: DatasetPaths) -> None:
+    with pytest.raises(UserDataError, match="has no model '2020-01-01'; it has: none"):
+        put_back.fn("D", "2020-01-01")

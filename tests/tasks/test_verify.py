@@ -1,0 +1,40 @@
+"""What was changed behind the ledger's back is found, and named without a path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import pytest
+from dicom_factory import write_series
+
+from tasks.ingest import take_delivery
+from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.snapshots import make_writable
+from tasks.verify import verify_dataset
+
+
+@pytest.mark.parametrize(
+    ("damage", "fate"),
+    [
+        (lambda file: file.unlink(), "is gone"),
+        (lambda file: file.write_bytes(b"other"), "has another content than was recorded"),
+    ],
+)
+def test_every_file_of_a_snapshot_is_hashed_again(
+    home: Path, tmp_path: Path, damage: Callable[[Path], None], fate: str
+) -> None:
+    write_series(tmp_path / "DOE^JOHN", (6, 20, 24))
+    take_delivery.fn("D", tmp_path / "DOE^JOHN", date(2026, 11, 24))
+    paths = DatasetPaths.of("D")
+    assert verify_dataset(paths) == {
+        "checked": {"files": 6, "checkpoints": 0, "iterations": 0},
+        "findings": [],
+    }
+    make_writable(paths.rawdata / "2026-11-24__D")
+    damage(next(paths.rawdata.rglob("*.dcm")))
+    (finding,) = verify_dataset(paths)["findings"]
+    assert finding.startswith("2026-11-24__D, file ")
+    assert finding.endswith(fate)
+    assert "DOE" not in finding
