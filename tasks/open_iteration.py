@@ -24,6 +24,7 @@ from tasks.settings import DatasetSettings, RoiPatterns
 WITHOUT_EFFECT_ON_WHAT_IS_LEARNED: Any = {
     "prediction": True,
     "promotion": True,
+    "surface_tolerance_mm": True,
     "training": {"device", "checkpoint_every_s", "augmentation_workers"},
 }
 

@@ -19,10 +19,11 @@ from tasks.nnunet.fold import RESULT
 from tasks.nnunet.predict import predict_batch
 from tasks.retries import RETRIED
 from tasks.review.promotion import ScoredCase, judge
-from tasks.review.scores import dice_of_files
+from tasks.review.scores import scores_of_files
 from tasks.settings import DatasetSettings
 
-KEYS = ("image_key", "label_key")
+KEYS = ("case_id", "image_key", "label_key", "tolerance_mm")
+"""What a score on the test set is of: another image, label or tolerance makes another score."""
 
 
 @task(task_run_name="test-set-{name}", **RETRIED)
@@ -46,15 +47,19 @@ def score_test_set(
 
     Returns
     -------
-    For each case ``case_id``, ``image_key``, ``label_key`` and ``dice`` (structure → Dice, None where
-    neither has the structure).
+    For each case ``case_id``, ``image_key``, ``label_key``, ``tolerance_mm``, and ``dice``,
+    ``surface_dice`` and ``hd95_mm`` (structure → value, None where it is not defined).
     """
     paths = DatasetPaths.of(dataset_id)
     at = IterationPaths(paths.procdata / iteration.name)
     store = Store(paths.store)
-    scored = {(row["case_id"], *(row.get(key) for key in KEYS)): row for row in known}
-    cases = iteration.test_cases()
-    missing = [case for case in cases if (case["case_id"], *(case[key] for key in KEYS)) not in scored]
+    tolerance = settings.surface_tolerance_mm
+    cases = [
+        {"tolerance_mm": tolerance, **{key: case[key] for key in KEYS if key in case}}
+        for case in iteration.test_cases()
+    ]
+    scored = {tuple(row.get(key) for key in KEYS): dict(row) for row in known}
+    missing = [case for case in cases if _identity(case) not in scored]
     outputs = {
         case["case_id"]: at.root / "test_predictions" / name / f"{case['case_id']}.nii.gz" for case in missing
     }
@@ -78,10 +83,13 @@ def score_test_set(
         raise UserDataError(f"model {name} cannot predict test cases: {failures}")
     for case in missing:
         truth = store.label(case["case_id"], case["label_key"])
-        row = {"case_id": case["case_id"], **{key: case[key] for key in KEYS}}
-        row["dice"] = dice_of_files(truth, outputs[case["case_id"]], iteration.labels)
-        scored[case["case_id"], *(case[key] for key in KEYS)] = row
-    return [dict(scored[case["case_id"], *(case[key] for key in KEYS)]) for case in cases]
+        scores = scores_of_files(truth, outputs[case["case_id"]], iteration.labels, tolerance)
+        scored[_identity(case)] = {**case, **scores}
+    return [scored[_identity(case)] for case in cases]
+
+
+def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[key] for key in KEYS)
 
 
 @task(task_run_name="judge", **RETRIED)

@@ -151,6 +151,7 @@ class DatasetSettings(_Settings):
     training: TrainingSettings = TrainingSettings()
     prediction: PredictionSettings = PredictionSettings()
     promotion: PromotionSettings = PromotionSettings()
+    surface_tolerance_mm: PositiveFloat = 2.0
 
     @field_validator("modalities")
     @classmethod

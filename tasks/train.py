@@ -28,7 +28,7 @@ from tasks.nnunet.fold import train_fold as run_fold
 from tasks.placement import gpu_of_this_worker
 from tasks.program import Message
 from tasks.retries import RETRIED
-from tasks.review.scores import mean_dice
+from tasks.review.scores import mean_scores
 from tasks.settings import DatasetSettings
 
 
@@ -177,12 +177,20 @@ def record_model(
             "test": len(iteration.test_cases()),
         },
         validation_dice={str(result["fold"]): result["validation_dice"] for result in folds},
-        test_dice=mean_dice([case["dice"] for case in test_cases], iteration.structures),
+        test_dice=_mean("dice", test_cases, iteration),
+        test_surface_dice=_mean("surface_dice", test_cases, iteration),
+        test_hd95_mm=_mean("hd95_mm", test_cases, iteration),
         test_cases=list(test_cases),
         **judgement,
     )
     save_model(paths, record)
     return record
+
+
+def _mean(
+    score: str, test_cases: Sequence[Mapping[str, Any]], iteration: Iteration
+) -> dict[str, float | None]:
+    return mean_scores([case[score] for case in test_cases], iteration.structures)
 
 
 def _seen(iteration: Iteration, parent: ModelRecord | None, fold: int) -> list[str]:

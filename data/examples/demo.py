@@ -26,7 +26,7 @@ from dicom_from_nifti import STRUCTURES, write_mr_series, write_segmentation
 from tasks.dicom.image import image_files, read_series
 from tasks.dicom.seg import SegObject
 from tasks.ledger.paths import DatasetPaths
-from tasks.review.scores import dice, mean_dice
+from tasks.review.scores import dice, mean_scores
 
 DATASET = "demo_hippocampus"
 SOURCE = Path(__file__).parent / "hippocampus"
@@ -108,7 +108,7 @@ def _score(
         seg = SegObject(predicted[_series_uid(series[name][0])])
         masks = {segment.name: seg.mask(segment, volumes[name].grid) for segment in seg.segments}
         found.append({s: dice(truth == value, masks[s]) for s, value in STRUCTURES.items()})
-    return mean_dice(found, list(STRUCTURES))
+    return mean_scores(found, list(STRUCTURES))
 
 
 def _series_of(seg_file: Path) -> str:

@@ -32,8 +32,8 @@ class ModelRecord:
         Fold → every patient (keyed hash) that its weights or their ancestors were trained on.
     validation_dice
         Fold → structure → mean Dice on the fold's own validation cases, from final checkpoints.
-    test_dice
-        Structure → mean Dice of the ensemble on the test set; empty without a test set.
+    test_dice, test_surface_dice, test_hd95_mm
+        Structure → mean of the ensemble on the test set; empty without a test set.
     compared_with, basis, verdicts
         The model that was in use when this one was judged, on what (``test set``,
         ``cross-validation``, or why on nothing), and for each structure what came out.
@@ -61,6 +61,8 @@ class ModelRecord:
     basis: str = ""
     verdicts: list[dict[str, Any]] = field(default_factory=list)
     accepted: bool = True
+    test_surface_dice: dict[str, float | None] = field(default_factory=dict)
+    test_hd95_mm: dict[str, float | None] = field(default_factory=dict)
 
     @property
     def labels(self) -> Labels:

@@ -79,6 +79,8 @@ def render(content: ReportContent) -> str:
 def _models(content: ReportContent) -> str:
     header = ["model", "parent", "training cases", "test cases"]
     header += [f"test Dice {name}" for name in content.structures]
+    header += [f"surface Dice {name}" for name in content.structures]
+    header += [f"HD95 {name}, mm" for name in content.structures]
     header += [f"cross-validation Dice {name}" for name in content.structures]
     header += ["outcome"]
     rows = []
@@ -86,6 +88,8 @@ def _models(content: ReportContent) -> str:
         row: list[Any] = [model["model_id"], model["parent"] or "from scratch"]
         row += [model["cases"]["training"], model["cases"]["test"]]
         row += [_score(model["test_dice"].get(name)) for name in content.structures]
+        row += [_score(model["test_surface_dice"].get(name)) for name in content.structures]
+        row += [_score(model["test_hd95_mm"].get(name), 1) for name in content.structures]
         row += [_score(_cross_validation(model, name)) for name in content.structures]
         row += [_outcome(model, content.in_use)]
         rows.append(row)
@@ -178,5 +182,5 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def _score(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _score(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

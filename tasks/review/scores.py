@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from tasks.labels import Labels
+from tasks.review.surface import surface_scores
 
 
 def dice(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> float | None:
@@ -25,28 +26,40 @@ def dice(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> float | Non
     return 2 * int((truth & prediction).sum()) / both if both else None
 
 
-def dice_of_files(truth: Path, prediction: Path, labels: Labels) -> dict[str, float | None]:
-    """Structure → Dice of two label maps (NIfTI) on one grid.
+def scores_of_files(
+    truth: Path, prediction: Path, labels: Labels, tolerance_mm: float
+) -> dict[str, dict[str, float | None]]:
+    """Compare two label maps (NIfTI) on one grid.
 
     Voxels with the ignore label in the truth count for nothing. A structure without a voxel in a
-    truth that has such voxels may just not have been drawn: it has no Dice.
+    truth that has such voxels may just not have been drawn: it has no score.
+
+    Returns
+    -------
+    ``dice``, ``surface_dice`` and ``hd95_mm``, each structure → value or None.
     """
-    truth_map = sitk.GetArrayFromImage(sitk.ReadImage(str(truth)))
+    image = sitk.ReadImage(str(truth))
+    truth_map = sitk.GetArrayFromImage(image)
     predicted_map = sitk.GetArrayFromImage(sitk.ReadImage(str(prediction)))
     known = truth_map != labels.ignore
     partial = not known.all()
-    scores: dict[str, float | None] = {}
+    scores: dict[str, dict[str, float | None]] = {"dice": {}, "surface_dice": {}, "hd95_mm": {}}
     for (name, true), (_, predicted) in zip(
         labels.masks(truth_map), labels.masks(predicted_map), strict=True
     ):
-        scores[name] = None if partial and not true.any() else dice(true, predicted & known)
+        judged = predicted & known
+        unknown = partial and not true.any()
+        surface = None if unknown else surface_scores(true, judged, image.GetSpacing()[::-1], tolerance_mm)
+        scores["dice"][name] = None if unknown else dice(true, judged)
+        scores["surface_dice"][name] = surface.surface_dice if surface else None
+        scores["hd95_mm"][name] = surface.hd95_mm if surface else None
     return scores
 
 
-def mean_dice(
+def mean_scores(
     cases: Sequence[Mapping[str, float | None]], structures: Sequence[str]
 ) -> dict[str, float | None]:
-    """Structure → mean Dice over the cases where it is defined; empty without cases."""
+    """Structure → mean over the cases where it is defined; empty without cases."""
     if not cases:
         return {}
     means: dict[str, float | None] = {}

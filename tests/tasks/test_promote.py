@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.errors import UserDataError
+from tasks.errors import IterSegError, UserDataError
 from tasks.ledger.files import sha256_of_file, write_json
 from tasks.ledger.iterations import Iteration
 from tasks.ledger.models import ModelRecord, latest_model, load_promotions, promote, save_model
@@ -113,9 +113,17 @@ def test_where_there_is_a_test_set_it_decides(paths: DatasetPaths) -> None:
 
 def test_known_scores_of_the_same_image_and_label_are_not_computed_again(paths: DatasetPaths) -> None:
     now = iteration("2026-01-02__D", [case(2, "test")])
-    known = [{"case_id": "case2", "image_key": "i", "label_key": "same", "dice": {"GTV": 0.7}}]
-    rows = score_test_set.fn("D", now, "m", paths.home / "absent", SETTINGS, 1, known)
-    assert rows == known
+    row = {
+        "case_id": "case2",
+        "image_key": "i",
+        "label_key": "same",
+        "tolerance_mm": 2.0,
+        "dice": {"GTV": 0.7},
+    }
+    assert score_test_set.fn("D", now, "m", paths.home / "absent", SETTINGS, 1, [row]) == [row]
+    with pytest.raises(IterSegError):  # no such model: what is not known would be computed
+        old = {**row, "label_key": "before it was corrected"}
+        score_test_set.fn("D", now, "m", paths.home / "absent", SETTINGS, 1, [old])
 
 
 def test_a_rollback_is_one_step_and_on_record(paths: DatasetPaths) -> None:

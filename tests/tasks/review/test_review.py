@@ -14,7 +14,7 @@ from PIL import Image
 from tasks.labels import Labels
 from tasks.review.montage import TILE_PIXELS, montage
 from tasks.review.report import PredictedCase, ReportContent, render
-from tasks.review.scores import dice, dice_of_files, mean_dice
+from tasks.review.scores import dice, mean_scores, scores_of_files
 
 BOX = np.zeros((4, 4, 4), dtype=bool)
 BOX[:2] = True
@@ -38,8 +38,8 @@ def test_masks_of_different_shape_are_a_mistake() -> None:
 
 def test_the_mean_leaves_out_what_is_not_defined() -> None:
     cases = [{"a": 1.0, "b": None}, {"a": 0.5, "b": None}]
-    assert mean_dice(cases, ["a", "b"]) == {"a": 0.75, "b": None}
-    assert mean_dice([], ["a"]) == {}
+    assert mean_scores(cases, ["a", "b"]) == {"a": 0.75, "b": None}
+    assert mean_scores([], ["a"]) == {}
 
 
 @pytest.fixture
@@ -57,9 +57,13 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "i.nii.gz", tmp_path / "l.nii.gz"
 
 
-def test_dice_of_files(files: tuple[Path, Path]) -> None:
+def test_scores_of_files(files: tuple[Path, Path]) -> None:
     _, label = files
-    assert dice_of_files(label, label, LABELS) == {"a": 1.0, "b": 1.0, "c": None}
+    assert scores_of_files(label, label, LABELS, 2.0) == {
+        "dice": {"a": 1.0, "b": 1.0, "c": None},
+        "surface_dice": {"a": 1.0, "b": 1.0, "c": None},
+        "hd95_mm": {"a": 0.0, "b": 0.0, "c": None},
+    }
 
 
 def test_a_montage_shows_the_structures_in_their_colours(files: tuple[Path, Path]) -> None:
@@ -79,6 +83,8 @@ def content(**changes: object) -> ReportContent:
         "cases": {"training": 6, "test": 2},
         "test_dice": {"GTV": 0.8},
         "validation_dice": {"0": {"GTV": 0.7}, "1": {"GTV": 0.9}},
+        "test_surface_dice": {"GTV": 0.95},
+        "test_hd95_mm": {"GTV": 2.25},
         "compared_with": None,
         "basis": "the first model",
         "verdicts": [],
@@ -110,7 +116,7 @@ def content(**changes: object) -> ReportContent:
 def test_the_page_says_what_is_in_use_how_it_scores_and_what_to_correct() -> None:
     page = BeautifulSoup(render(content()), "html.parser")
     text = page.get_text(" ")
-    for words in ("2026-11-24", "labelled", "0.900", "0.800", "case2", "1.50 ml", "overlap"):
+    for words in ("0.950", "2.2", "2026-11-24", "labelled", "0.900", "0.800", "case2", "1.50 ml", "overlap"):
         assert words in text
     line = page.find("polyline")
     assert line is not None

@@ -1,0 +1,65 @@
+"""Distances of surfaces, held against definitions written out in full."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from dicom_factory import ball
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+
+from tasks.review.surface import surface_scores
+
+SHAPE = (9, 20, 20)
+SPACING = (3.0, 1.0, 0.8)
+
+
+def surface_points(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Centres, in mm, of voxels that have a face neighbour outside, one by one."""
+    padded = np.pad(mask, 1)
+    steps = [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)]
+    found = [v for v in np.argwhere(padded) if not all(padded[tuple(v + np.array(s))] for s in steps)]
+    return np.array(found, dtype=float).reshape(-1, 3) * SPACING
+
+
+@settings(max_examples=60, deadline=None)
+@given(hnp.arrays(bool, (4, 5, 6)), hnp.arrays(bool, (4, 5, 6)), st.floats(0.1, 6))
+def test_they_are_what_the_definitions_say(
+    truth: NDArray[np.bool_], prediction: NDArray[np.bool_], tolerance_mm: float
+) -> None:
+    found = surface_scores(truth, prediction, SPACING, tolerance_mm)
+    if not truth.any() or not prediction.any():
+        assert found is None or (found.surface_dice, found.hd95_mm) == (0.0, None)
+        return
+    apart = cdist(surface_points(truth), surface_points(prediction))
+    there, back = apart.min(axis=1), apart.min(axis=0)
+    near = (there <= tolerance_mm).sum() + (back <= tolerance_mm).sum()
+    assert found is not None
+    assert found.surface_dice == pytest.approx(near / (there.size + back.size))
+    assert found.hd95_mm == pytest.approx(max(np.percentile(there, 95), np.percentile(back, 95)))
+
+
+def test_the_same_mask_is_perfect_and_a_shift_is_its_length() -> None:
+    mask = ball(SHAPE, (4, 9, 9), 3)
+    same = surface_scores(mask, mask, SPACING, 2.0)
+    assert same is not None and (same.surface_dice, same.hd95_mm) == (1.0, 0.0)
+    shifted = surface_scores(mask, np.roll(mask, 1, axis=0), SPACING, tolerance_mm=0.5)
+    assert shifted is not None and shifted.hd95_mm is not None
+    assert 0 < shifted.hd95_mm <= 3.0
+    assert shifted.surface_dice < 1
+
+
+def test_a_mask_at_the_border_of_the_image_has_a_surface_there() -> None:
+    everything = np.ones((3, 4, 5), dtype=bool)
+    smaller = everything.copy()
+    smaller[0] = False
+    found = surface_scores(everything, smaller, (1, 1, 1), tolerance_mm=0.5)
+    assert found is not None and found.surface_dice < 1
+
+
+def test_masks_of_other_shapes_are_a_mistake() -> None:
+    with pytest.raises(ValueError, match="differ in shape"):
+        surface_scores(np.ones((2, 2, 2), bool), np.ones((2, 2, 3), bool), SPACING, 2.0)
