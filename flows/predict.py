@@ -14,7 +14,7 @@ from pydantic import Field, SecretStr
 
 from flows.parameters import ComputeParameters, run_name, show_table
 from tasks.cluster import chunks, result_of, task_runner, threads_per_worker, worker_count
-from tasks.convert import to_convert
+from tasks.conversion import to_convert
 from tasks.dicom.cases import Case
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError

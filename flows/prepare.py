@@ -14,7 +14,8 @@ from pydantic import Field
 
 from flows.parameters import ComputeParameters, run_name, show_table
 from tasks.cluster import chunks, result_of, task_runner, worker_count
-from tasks.convert import CaseToConvert, convert_cases, to_convert
+from tasks.conversion import CaseToConvert, to_convert
+from tasks.convert import convert_cases
 from tasks.dicom.cases import Assembly
 from tasks.errors import UserDataError
 from tasks.ingest import seal_by_hand

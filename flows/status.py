@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.convert import to_convert
 from tasks.dicom.cases import Assembly
 from tasks.ledger.iterations import load_iteration
 from tasks.ledger.models import ModelRecord, latest_model, load_models, load_promotions
@@ -30,6 +29,8 @@ def status_of(dataset_id: str, *, verify: bool = False) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     account: dict[str, int] = {}
     if load_snapshots(paths):
+        from tasks.conversion import to_convert  # late: it takes half a second
+
         rois, settings = check_choices(paths.config, dataset_id)
         assembly, _ = state_at(paths, settings)
         jobs = {

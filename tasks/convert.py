@@ -6,7 +6,6 @@ import os
 import shutil
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from isal import igzip
 from prefect import task
 from prefect.logging import get_run_logger
 
-from tasks.dicom.cases import Case
-from tasks.dicom.convert import CONVERTER_VERSION, LabelRules, label_map
+from tasks.conversion import OWN_CONVERTER, CaseToConvert, label_rules
+from tasks.dicom.convert import label_map
 from tasks.dicom.image import SeriesVolume, read_series
 from tasks.dicom.imgtools_converter import convert_with_imgtools, imgtools_version
 from tasks.dicom.reasons import Reason
@@ -24,59 +23,12 @@ from tasks.errors import CaseRejected
 from tasks.labels import count_voxels
 from tasks.ledger.files import sha256_of_file, whole_file, write_json
 from tasks.ledger.paths import DatasetPaths
-from tasks.ledger.store import Store, image_key, label_key
+from tasks.ledger.store import Store, image_key
 from tasks.retries import RETRIED
 from tasks.settings import DatasetSettings, RoiPatterns
 
 COMPRESSION_LEVEL = 1
 COPY_BLOCK_BYTES = 1 << 20
-OWN_CONVERTER = f"iterseg-{CONVERTER_VERSION}"
-
-
-@dataclass(frozen=True)
-class CaseToConvert:
-    """The files of a case and the keys of what they become."""
-
-    case_id: str
-    kind: str
-    files: list[str]
-    image_key: str
-    segmentation: str | None = None
-    segmentation_kind: str | None = None
-    segmentation_sha256: str | None = None
-    label_key: str | None = None
-
-
-def to_convert(case: Case, settings: DatasetSettings, rois: RoiPatterns) -> CaseToConvert:
-    """What a case's conversion depends on: its files, and what the user chose."""
-    labelled = case.segmentation is not None
-    by_imgtools = labelled and settings.converter == "imgtools"
-    converter = f"imgtools-{imgtools_version()}" if by_imgtools else OWN_CONVERTER
-    key = image_key([file.sha256 for file in case.files], converter)
-    files = [str(file.path) for file in case.files]
-    if case.segmentation is None:
-        return CaseToConvert(case.case_id, case.kind, files, key)
-    rules = label_rules(settings, rois)
-    return CaseToConvert(
-        case.case_id,
-        case.kind,
-        files,
-        key,
-        str(case.segmentation.path),
-        case.segmentation.header.kind,
-        case.segmentation.sha256,
-        label_key(key, case.segmentation.sha256, asdict(rules)),
-    )
-
-
-def label_rules(settings: DatasetSettings, rois: RoiPatterns) -> LabelRules:
-    """What the user chose of how ROIs become labels."""
-    return LabelRules(
-        rois.root,
-        settings.mask_strategy,
-        settings.several_rois,
-        dict(sorted(settings.missing_structures.items())),
-    )
 
 
 @task(task_run_name="convert-{chunk}", **RETRIED)

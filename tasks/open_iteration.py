@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect import task
 
-from tasks.convert import CaseToConvert
+from tasks.conversion import CaseToConvert
 from tasks.errors import ConfigError, UserDataError
 from tasks.labels import Labels
 from tasks.ledger.files import digest_of

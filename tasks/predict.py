@@ -9,7 +9,8 @@ from typing import Any
 import SimpleITK as sitk
 from prefect import task
 
-from tasks.convert import CaseToConvert, convert_image
+from tasks.conversion import CaseToConvert
+from tasks.convert import convert_image
 from tasks.delivery import files_below
 from tasks.dicom.cases import Case, DicomFile, assemble
 from tasks.dicom.headers import read_header

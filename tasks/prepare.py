@@ -10,7 +10,7 @@ from typing import Any
 
 from prefect import task
 
-from tasks.convert import CaseToConvert
+from tasks.conversion import CaseToConvert
 from tasks.errors import ConfigError
 from tasks.labels import Labels
 from tasks.ledger.files import read_json, write_json

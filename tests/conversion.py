@@ -12,7 +12,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from tasks.convert import convert_cases, to_convert
+from tasks.conversion import to_convert
+from tasks.convert import convert_cases
 from tasks.dicom.cases import Case
 from tasks.dicom.image import read_series
 from tasks.errors import UserDataError

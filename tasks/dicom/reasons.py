@@ -87,7 +87,7 @@ WHAT_TO_DO: dict[Reason, str] = {
     Reason.CHANGED: "A file was changed after its snapshot was sealed; deliver the new one anew.",
     Reason.UNREADABLE_PIXELS: "The pixel data are cut short or damaged; send the file again.",
     Reason.UNREADABLE_SEGMENTATION: "The segmentation object is damaged; save it again.",
-    Reason.MISSING_ROI: "Draw the structure, or mend its pattern in the ROI file.",
+    Reason.MISSING_ROI: "Draw it, mend its pattern, or say what its absence means (`missing_structures`).",
     Reason.DUPLICATE_ROI: "Two ROIs have one name; rename or remove one.",
     Reason.SEVERAL_ROIS: "A pattern matches several ROIs; narrow it, or set `several_rois: merge`.",
     Reason.EMPTY_MASK: "The structure covers no voxel of the image; draw it again.",

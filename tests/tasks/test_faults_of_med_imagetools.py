@@ -19,7 +19,8 @@ from conversion import ALL_KINDS, deliver
 from dicom_factory import Series, ball, edit, grid_for, shapes, write_rois, write_segments, write_series
 from numpy.typing import NDArray
 
-from tasks.convert import convert_image, to_convert
+from tasks.conversion import to_convert
+from tasks.convert import convert_image
 from tasks.labels import Labels
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store

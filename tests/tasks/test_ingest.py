@@ -13,7 +13,8 @@ import pydicom
 import pytest
 from dicom_factory import Series, ball, edit, write_rois, write_series
 
-from tasks.convert import convert_case, convert_image, to_convert
+from tasks.conversion import to_convert
+from tasks.convert import convert_case, convert_image
 from tasks.errors import CaseRejected, ConfigError, UserDataError
 from tasks.ingest import seal_by_hand, take_delivery
 from tasks.ledger.files import sha256_of_file, write_json

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from dicom_factory import ball, edit, write_rois, write_segments, write_series
 
-from tasks.convert import convert_case, to_convert
+from tasks.conversion import to_convert
+from tasks.convert import convert_case
 from tasks.errors import UserDataError
 from tasks.ingest import seal_by_hand, take_delivery
 from tasks.ledger.files import sha256_of_file

@@ -1,0 +1,59 @@
+"""What a case's conversion is made of, and the keys of what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from tasks.dicom.cases import Case
+from tasks.dicom.convert import CONVERTER_VERSION, LabelRules
+from tasks.dicom.imgtools_converter import imgtools_version
+from tasks.ledger.store import image_key, label_key
+from tasks.settings import DatasetSettings, RoiPatterns
+
+OWN_CONVERTER = f"iterseg-{CONVERTER_VERSION}"
+
+
+@dataclass(frozen=True)
+class CaseToConvert:
+    """The files of a case and the keys of what they become."""
+
+    case_id: str
+    kind: str
+    files: list[str]
+    image_key: str
+    segmentation: str | None = None
+    segmentation_kind: str | None = None
+    segmentation_sha256: str | None = None
+    label_key: str | None = None
+
+
+def to_convert(case: Case, settings: DatasetSettings, rois: RoiPatterns) -> CaseToConvert:
+    """What a case's conversion depends on: its files, and what the user chose."""
+    labelled = case.segmentation is not None
+    by_imgtools = labelled and settings.converter == "imgtools"
+    converter = f"imgtools-{imgtools_version()}" if by_imgtools else OWN_CONVERTER
+    key = image_key([file.sha256 for file in case.files], converter)
+    files = [str(file.path) for file in case.files]
+    if case.segmentation is None:
+        return CaseToConvert(case.case_id, case.kind, files, key)
+    rules = label_rules(settings, rois)
+    return CaseToConvert(
+        case.case_id,
+        case.kind,
+        files,
+        key,
+        str(case.segmentation.path),
+        case.segmentation.header.kind,
+        case.segmentation.sha256,
+        label_key(key, case.segmentation.sha256, asdict(rules)),
+    )
+
+
+def label_rules(settings: DatasetSettings, rois: RoiPatterns) -> LabelRules:
+    """What the user chose of how ROIs become labels."""
+    return LabelRules(
+        rois.root,
+        settings.mask_strategy,
+        settings.several_rois,
+        dict(sorted(settings.missing_structures.items())),
+    )
