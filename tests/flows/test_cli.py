@@ -151,3 +151,33 @@ def test_what_runs_no_flow_loads_neither_prefect_nor_torch(lab: Path, command: l
         env={**__import__("os").environ, "ITERSEG_HOME": str(lab)},
     )
     assert "loaded: []" in done.stdout
+
+
+def test_two_commands_tell_the_fate_of_every_file_and_series(
+    lab: Path, tmp_path: Path, prefect_server: PrefectServer
+) -> None:
+    delivery = tmp_path / "in"
+    good = write_series(delivery / "good", SHAPE, name="good")
+    write_rois(delivery / "good.rt", good, {"GTV": ball(SHAPE, (3, 8, 8), 3)}, name="good.rt")
+    gap = write_series(delivery / "gap", SHAPE, name="gap")
+    write_rois(delivery / "gap.rt", gap, {"GTV": ball(SHAPE, (3, 8, 8), 3)}, name="gap.rt")
+    gap.files[2].unlink()
+    write_series(delivery / "mr", SHAPE, name="mr", kind="MR")
+    (delivery / "notes.txt").write_text("no DICOM")
+    (delivery / "broken.dcm").write_bytes(b"DICM")
+    env = prefect_server.environment
+    ingested = iterseg(lab, "ingest", "D", "--from", str(delivery), "--json", **env).report
+    # Of the folder that was filled by hand, and of the delivery.
+    files = [p for p in [*delivery.rglob("*"), *lab.rglob("2026-11-20__D/**/*")] if p.is_file()]
+    assert len(ingested["rows"]) == sum(ingested["files"].values()) == len(files) - 1  # the manifest
+    assert all(row["reason"] for row in ingested["rows"] if row["state"] in ("rejected", "ignored"))
+    series = {row["series_instance_uid"] for row in ingested["rows"]} - {None}
+    prepared = iterseg(lab, "prepare", "D", "--convert-only", "--json", **env).report
+    fates = {row["series_instance_uid"]: (row["state"], row["reason"]) for row in prepared["cases"]}
+    drawn = {row["series_instance_uid"] for row in ingested["rows"] if row["kind"] == "RTSTRUCT"}
+    # A segmentation that became its image's label is told with it; any other has a row of its own.
+    assert series - drawn <= fates.keys()
+    assert fates[good.uids["series"]] == ("done", None)
+    assert fates[gap.uids["series"]] == ("rejected", "uneven-slices")
+    assert sorted(map(str, fates.values())).count("('ignored', 'other-modality')") == 1
+    assert prepared["totals"] == {"done": 2, "rejected": 1, "ignored": 1}

@@ -40,7 +40,7 @@ def test_worse_is_not_used_better_is_and_back_again(
     text = settings.read_text()
     # A learning rate with which a network forgets what it knew.
     spoiled = text.replace(
-        "epochs_first: 8", "epochs_first: 8\n  epochs_fine_tune: 1\n  learning_rate_fine_tune: 5"
+        "epochs_first: 8", "epochs_first: 8\n  epochs_fine_tune: 1\n  learning_rate_fine_tune: 0.3"
     )
     settings.write_text(spoiled)
     trained = next(s for s in run("run", "D")["stages"] if s["stage"] == "train")
@@ -52,7 +52,7 @@ def test_worse_is_not_used_better_is_and_back_again(
     again = next(s for s in run("run", "D")["stages"] if s["stage"] == "train")
     assert (again["state"], latest.readlink()) == ("nothing new", first)
 
-    gentle = spoiled.replace("learning_rate_fine_tune: 5", "learning_rate_fine_tune: 0.001")
+    gentle = spoiled.replace("learning_rate_fine_tune: 0.3", "learning_rate_fine_tune: 0.001")
     settings.write_text(gentle)
     trained = next(s for s in run("run", "D")["stages"] if s["stage"] == "train")
     assert trained["accepted"], trained["verdicts"]
