@@ -30,7 +30,7 @@ test: install  ## Every test but the slow proofs (about 12 minutes)
 test-slow: install  ## The slow proofs: damaged files by the thousand, training with every kind of label
 	$(PYTEST) -m slow
 
-bench: install  ## Measure against med-imagetools; writes tests/bench/report.md (about 10 minutes)
+bench: install  ## Measure against med-imagetools; writes tests/bench/report.md (about 15 minutes)
 	PYTHONPATH=.:tests $(BIN)/python tests/bench/run.py
 
 bench-quick: install  ## The same with fewer cases, printed only

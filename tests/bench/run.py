@@ -141,7 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer and smaller cases")
     quick = parser.parse_args().quick
-    count = 4 if quick else 16
+    count = 4 if quick else 32
     with tempfile.TemporaryDirectory(prefix="iterseg-bench-") as name:
         work = Path(name)
         cases = work / "cases"
