@@ -17,6 +17,7 @@ GOOD_ENOUGH = 0.5
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_structures_that_overlap_are_learned_and_predicted_overlapping(
     home: Path, tmp_path: Path, prefect_server: PrefectServer
 ) -> None:
@@ -40,6 +41,7 @@ def test_structures_that_overlap_are_learned_and_predicted_overlapping(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_structure_that_half_of_the_cases_lack_is_learned_from_the_others(
     home: Path, tmp_path: Path, prefect_server: PrefectServer
 ) -> None:

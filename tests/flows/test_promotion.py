@@ -13,7 +13,7 @@ from tests_support import PrefectServer, iterseg
 
 from tasks.ledger.files import read_json
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 
 def drawn(_number: int, labels: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
