@@ -67,7 +67,7 @@ class Labels:
         """Each structure with its mask, one at a time; the shape is that of the label map."""
         for bit, name in enumerate(self.structures):
             if self.overlapping:
-                yield name, (label_map & (1 << bit) > 0) & (label_map < self.ignore)
+                yield name, label_map & (1 << bit) > 0  # the ignore label has none of these bits
             else:
                 yield name, label_map == bit + 1
 
