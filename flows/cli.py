@@ -13,7 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.cli_models import of_models
 from flows.command import checked, fail, run_flow, show
+from flows.options import AsJson, Cluster, Dataset, Day, Verbose
 from tasks.errors import ConfigError, UserDataError
 from tasks.settings import check_dataset_id
 
@@ -24,11 +26,7 @@ app = typer.Typer(
     add_completion=True,
 )
 
-Dataset = Annotated[str, typer.Argument(help="The dataset's id, as in config/roi_<dataset_id>.yaml.")]
-Day = Annotated[str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="The snapshot's date.")]
-Cluster = Annotated[str, typer.Option(help="A file in config/clusters/, without .yaml.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's own log.")]
+app.add_typer(of_models)
 
 
 @app.command()
@@ -196,7 +194,9 @@ def run(
     def run_all() -> dict[str, Any]:
         from flows.iterate import IterateParameters, iterate
 
-        return iterate(IterateParameters(dataset_id=dataset, date=when, cluster=cluster))
+        report = iterate(IterateParameters(dataset_id=dataset, date=when, cluster=cluster))
+        assert isinstance(report, dict)  # Prefect unpacks a state
+        return report
 
     run_flow(dataset, run_all, as_json, verbose, cluster)
 
@@ -214,32 +214,6 @@ def status(
     show(report, as_json)
     if report["verified"] and report["verified"]["findings"]:
         raise typer.Exit(UserDataError.exit_code)
-
-
-@app.command()
-def models(dataset: Dataset, as_json: AsJson = False) -> None:
-    """The lineage of models, and how each was judged. Example: iterseg models PM_IASLC"""
-    from flows.status import models_of
-
-    show(checked(lambda name: models_of(check_dataset_id(name)), dataset, as_json), as_json)
-
-
-@app.command()
-def rollback(
-    dataset: Dataset,
-    model: Annotated[str, typer.Argument(help="A model's id, as `iterseg models` lists it.")],
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
-    """Put a former model into use. Example: iterseg rollback PM_IASLC 2026-11-22"""
-
-    def run() -> dict[str, Any]:
-        from flows.rollback import RollbackParameters
-        from flows.rollback import rollback as flow
-
-        return flow(RollbackParameters(dataset_id=dataset, model=model))
-
-    run_flow(dataset, run, as_json, verbose)
 
 
 def _stop_on_signals() -> threading.Event:

@@ -1,6 +1,6 @@
 """Iterate: ingest, prepare, train, predict for the newest data, as every night.
 
-Inputs: the dataset's folders. Output: the next model and its predictions.
+Inputs: the dataset's folders. Output: the next model and its predictions, or the state "Nothing new".
 Command: ``iterseg run DATASET``.
 """
 
@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow
+from prefect import State, flow
+from prefect.states import Completed
 
 from flows.ingest import IngestParameters, ingest
 from flows.parameters import ComputeParameters, run_name, show_table
 from flows.predict import PredictParameters, predict
 from flows.prepare import PrepareParameters, prepare
 from flows.train import TrainParameters, train
+from tasks.last_run import inputs_of, nothing_new, remember_run
+from tasks.ledger.models import latest_model
+from tasks.ledger.paths import DatasetPaths
+from tasks.state import require_dataset
 
 
 class IterateParameters(ComputeParameters):
@@ -22,10 +27,15 @@ class IterateParameters(ComputeParameters):
 
 
 @flow(name="iterate", flow_run_name=run_name("iterate"))
-def iterate(parameters: IterateParameters) -> dict[str, Any]:
-    """The four stages in sequence; each does only what is new."""
+def iterate(parameters: IterateParameters) -> dict[str, Any] | State[dict[str, Any]]:
+    """The four stages in sequence; each does only what is new, and none runs where nothing is."""
     dataset_id, cluster, day = parameters.dataset_id, parameters.cluster, parameters.date
+    paths = DatasetPaths.of(dataset_id)
+    require_dataset(paths)
+    if day is None and nothing_new(dataset_id):
+        return Completed(name="Nothing new", message="nothing to do since the last run", data=_idle(paths))
     ingested = ingest(IngestParameters(dataset_id=dataset_id))
+    inputs = inputs_of(paths)
     prepared = prepare(PrepareParameters(dataset_id=dataset_id, cluster=cluster, date=day))
     trained = train(TrainParameters(dataset_id=dataset_id, cluster=cluster, iteration=prepared["iteration"]))
     predicted = predict(PredictParameters(dataset_id=dataset_id, cluster=cluster))
@@ -36,10 +46,29 @@ def iterate(parameters: IterateParameters) -> dict[str, Any]:
         {"stage": "predict", "outcome": str(predicted["totals"])},
     ]
     show_table("iterate", dataset_id, rows, f"model {trained['model']}, test {trained['test_dice']}")
+    if day is None:
+        remember_run(dataset_id, inputs)
     return {
         "stage": "iterate",
+        "state": trained["state"],
         "stages": [ingested, prepared, trained, predicted],
         "report": predicted["report"],
         "cases": prepared["cases"],
         "totals": prepared["totals"],
+    }
+
+
+def _idle(paths: DatasetPaths) -> dict[str, Any]:
+    """What a run says that has nothing to do."""
+    model = latest_model(paths)
+    summary = f"model {model.model_id} stays in use" if model else "there is no model"
+    show_table("iterate", paths.dataset_id, [{"stage": "all", "outcome": "nothing new"}], summary)
+    return {
+        "stage": "iterate",
+        "state": "nothing new",
+        "stages": [],
+        "model": model.model_id if model else None,
+        "report": str(paths.report),
+        "cases": [],
+        "totals": {"done": 0, "rejected": 0, "ignored": 0},
     }

@@ -22,7 +22,8 @@ from tasks.ingest import seal_by_hand
 from tasks.ledger.lock import dataset_lock
 from tasks.ledger.models import load_model
 from tasks.ledger.paths import DatasetPaths
-from tasks.predict import images_in, predict_cases
+from tasks.ledger.pseudonyms import Pseudonyms
+from tasks.predict import images_in, patients_of_test_set, predict_cases
 from tasks.progress import progress
 from tasks.report import write_report
 from tasks.settings import DatasetSettings, load_cluster, load_dataset_settings, load_rois
@@ -49,6 +50,7 @@ def predict(parameters: PredictParameters) -> dict[str, Any]:
     model = load_model(paths, parameters.model)
     with dataset_lock(paths.procdata):
         cases, damaged = _images(paths, settings, parameters)
+        _leave_test_set_out(paths, settings, cases, all_new=parameters.input is None)
         wanted = [case for case in cases if case.reason == Reason.UNLABELLED]
         jobs = [to_convert(case, settings, rois) for case in wanted]
         threads = threads_per_worker(cluster)
@@ -74,11 +76,24 @@ def predict(parameters: PredictParameters) -> dict[str, Any]:
     }
 
 
+def _leave_test_set_out(
+    paths: DatasetPaths, settings: DatasetSettings, cases: list[Case], *, all_new: bool
+) -> None:
+    """Nobody is to draw a test case over a prediction. Images from outside may be of strangers."""
+    waiting = [case for case in cases if case.reason == Reason.UNLABELLED]
+    patients = {case.patient for case in waiting} if all_new else set()
+    test = patients_of_test_set(paths.dataset_id, patients, settings)
+    for case in waiting:
+        if case.patient in test:
+            case.settle("ignored", Reason.TEST_SET.value, "")
+
+
 def _images(
     paths: DatasetPaths, settings: DatasetSettings, parameters: PredictParameters
 ) -> tuple[list[Case], list[dict[str, Any]]]:
     if parameters.input is not None:
-        return images_in(Path(parameters.input.get_secret_value()), settings)
+        pseudonyms = Pseudonyms(paths.patient_key, first=False)
+        return images_in(Path(parameters.input.get_secret_value()), settings, pseudonyms.patient)
     seal_by_hand(paths.dataset_id)
     assembly, _ = state_at(paths, settings, parameters.date)
     return [case for case in assembly.images if case.reason == Reason.UNLABELLED], []

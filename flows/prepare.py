@@ -14,15 +14,18 @@ from pydantic import Field
 
 from flows.parameters import ComputeParameters, run_name, show_table
 from tasks.cluster import chunks, result_of, task_runner, worker_count
-from tasks.conversion import CaseToConvert, to_convert
+from tasks.conversion import CaseToConvert, booked, to_convert
 from tasks.convert import convert_cases
 from tasks.dicom.cases import Assembly
+from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
 from tasks.ingest import seal_by_hand
+from tasks.ledger.case_book import BookedCase
 from tasks.ledger.lock import dataset_lock
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.store import Store
-from tasks.open_iteration import open_iteration
+from tasks.open_iteration import book, open_iteration
 from tasks.prepare import (
     close_iteration,
     plan_iteration,
@@ -65,9 +68,11 @@ def prepare(parameters: PrepareParameters) -> dict[str, Any]:
             cases = list(converted.values())
             folder = write_converted(paths.dataset_id, snapshot.name, cases, settings, rois)
             return {**report, "converted": str(folder)}
+        book(paths.dataset_id, snapshot.name, _booked(paths, assembly, converted, settings, rois))
         patients = {case.case_id: case.patient for case in assembly.images}
         done = [(case, patients[case_id]) for case_id, case in converted.items()]
-        iteration, known = open_iteration(paths.dataset_id, snapshot.name, done, settings, rois)
+        unlabelled = {case.patient for case in assembly.images if case.reason == Reason.UNLABELLED}
+        iteration, known = open_iteration(paths.dataset_id, snapshot.name, done, settings, rois, unlabelled)
         if not known:
             iteration = plan_iteration(paths.dataset_id, iteration, settings)
             pieces = chunks(iteration.training_cases(), workers)
@@ -79,6 +84,25 @@ def prepare(parameters: PrepareParameters) -> dict[str, Any]:
                 result_of(future)
             close_iteration(paths.dataset_id, iteration)
     return {**report, "iteration": iteration.name, "reused": known}
+
+
+def _booked(
+    paths: DatasetPaths,
+    assembly: Assembly,
+    converted: dict[str, CaseToConvert],
+    settings: DatasetSettings,
+    rois: RoiPatterns,
+) -> dict[str, BookedCase]:
+    """The cases that can be used: those that are labelled, and those that can be predicted."""
+    pseudonyms = Pseudonyms(paths.patient_key, first=False)
+    cases = {}
+    for case in assembly.images:
+        job = converted.get(case.case_id)
+        if job is None and case.reason == Reason.UNLABELLED:
+            job = to_convert(case, settings, rois)
+        if job is not None:
+            cases[case.case_id] = booked(case, job, paths.rawdata, pseudonyms)
+    return cases
 
 
 def _convert(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from tasks.dicom.cases import Assembly
 from tasks.ledger.iterations import load_iteration
-from tasks.ledger.models import ModelRecord, latest_model, load_models, load_promotions
+from tasks.ledger.lineages import Lineage, current_lineage, load_lineages
+from tasks.ledger.models import ModelRecord, latest_model, load_models, load_promotions, parent_in
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots, unsealed_folders
 from tasks.settings import check_choices
@@ -25,7 +27,7 @@ def status_of(dataset_id: str, *, verify: bool = False) -> dict[str, Any]:
     paths = DatasetPaths.of(dataset_id)
     require_dataset(paths)
     waiting = [str(name) for name in unsealed_folders(paths)]
-    model = latest_model(paths)
+    model, lineage = latest_model(paths), current_lineage(paths)
     rows: list[dict[str, Any]] = []
     account: dict[str, int] = {}
     if load_snapshots(paths):
@@ -52,7 +54,8 @@ def status_of(dataset_id: str, *, verify: bool = False) -> dict[str, Any]:
         "parent": model.parent if model else None,
         "test_dice": model.test_dice if model else {},
         "account": account,
-        "next": _next(account, waiting, model),
+        "lineage": lineage.number if lineage else None,
+        "next": _next(account, waiting, _start(paths, lineage)),
         "verified": verify_dataset(paths) if verify else None,
         "report": str(paths.report) if paths.report.is_file() else None,
         "cases": rows,
@@ -79,14 +82,21 @@ def _account(jobs: dict[str, str | None], learned: dict[str, str], assembly: Ass
     }
 
 
-def _next(account: dict[str, int], waiting: list[str], model: ModelRecord | None) -> str:
+def _start(paths: DatasetPaths, lineage: Lineage | None) -> str:
+    """How the next model would begin."""
+    parent = parent_in(paths, lineage.number) if lineage else None
+    if lineage is not None and lineage.plans is None:
+        return f"plans lineage {lineage.number} anew and trains from scratch"
+    return f"trains warm from {parent.model_id}" if parent else "trains from scratch"
+
+
+def _next(account: dict[str, int], waiting: list[str], start: str) -> str:
     changes = [f"{n} {what}" for what, n in account.items() if n and what != "reused"]
     if waiting:
         changes.insert(0, f"ingests {', '.join(waiting)}")
-    if not changes:
+    if not changes and "anew" not in start:
         return "nothing new, unless a case was rejected or a candidate is waiting"
-    start = f"warm from {model.model_id}" if model else "from scratch"
-    return f"{', '.join(changes)}; trains {start}"
+    return "; ".join([", ".join(changes), start] if changes else [start])
 
 
 def models_of(dataset_id: str) -> dict[str, Any]:
@@ -98,6 +108,9 @@ def models_of(dataset_id: str) -> dict[str, Any]:
         {
             "model": record.model_id,
             "parent": record.parent,
+            "lineage": record.lineage,
+            "imported": record.imported_from is not None,
+            "control": record.control,
             "created": record.created,
             "cases": record.cases,
             "test_dice": record.test_dice,
@@ -110,4 +123,11 @@ def models_of(dataset_id: str) -> dict[str, Any]:
         }
         for record in load_models(paths)
     ]
-    return {"stage": "models", "dataset": dataset_id, "models": models, "history": load_promotions(paths)}
+    lineages = [asdict(lineage) for lineage in load_lineages(paths)[0].values()]
+    return {
+        "stage": "models",
+        "dataset": dataset_id,
+        "models": models,
+        "lineages": lineages,
+        "history": load_promotions(paths),
+    }

@@ -6,6 +6,7 @@ Command: ``iterseg train DATASET``.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from prefect import flow
@@ -14,16 +15,23 @@ from pydantic import Field
 from flows.parameters import ComputeParameters, run_name, show_table
 from tasks.cluster import outcome_of, task_runner, threads_per_worker, worker_count
 from tasks.errors import ConfigError, IterSegError
-from tasks.ledger.iterations import Iteration, newest_iteration
+from tasks.ledger.iterations import Contender, Iteration, newest_iteration
 from tasks.ledger.lock import dataset_lock
 from tasks.ledger.models import ModelRecord, latest_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.progress import progress
-from tasks.promote import judge_candidate, promote_model, score_test_set
-from tasks.report import write_report
+from tasks.promote import judge_candidate, promote_model, race, score_test_set
+from tasks.report import suspects_of, write_report
 from tasks.settings import ClusterSettings, DatasetSettings, load_cluster, load_dataset_settings
 from tasks.state import require_dataset
-from tasks.train import candidate_folder, model_id_of, model_of, record_model, train_fold
+from tasks.train import (
+    candidate_folder,
+    control_is_due,
+    model_id_of,
+    model_of,
+    record_model,
+    train_fold,
+)
 
 
 class TrainParameters(ComputeParameters):
@@ -50,19 +58,12 @@ def train(parameters: TrainParameters) -> dict[str, Any]:
                 promote_model(paths.dataset_id, known)
             return _report(paths, iteration, known, "nothing new")
         folds = _folds(iteration, parameters.folds)
-        results = _train_folds(paths, iteration, folds, cluster)
-        if len(folds) < iteration.folds:
-            done = [{"fold": result["fold"], "epochs": result["epochs"]} for result in results]
-            show_table("train", paths.dataset_id, done, f"folds {folds} of {iteration.name}")
-            return {
-                "stage": "train",
-                "state": f"folds {folds} are done; `iterseg train {paths.dataset_id}` trains the others "
-                "and puts the model into use",
-                "iteration": iteration.name,
-                "folds": results,
-                "cases": [],
-                "totals": {},
-            }
+        whole = len(folds) == iteration.folds
+        controlled = whole and control_is_due(paths, iteration, settings.training.control_every)
+        contenders: list[Contender] = ["fold", "control"] if controlled else ["fold"]
+        results = _train_folds(paths, iteration, folds, contenders, settings, cluster)
+        if not whole:
+            return _some_folds(paths, iteration, results["fold"])
         threads = threads_per_worker(cluster) * worker_count(cluster)
         record = _judged(paths, iteration, results, settings, threads)
         if record.accepted:
@@ -71,24 +72,64 @@ def train(parameters: TrainParameters) -> dict[str, Any]:
     return _report(paths, iteration, record, "trained")
 
 
+def _some_folds(paths: DatasetPaths, iteration: Iteration, results: list[dict[str, Any]]) -> dict[str, Any]:
+    done = [{"fold": result["fold"], "epochs": result["epochs"]} for result in results]
+    folds = [result["fold"] for result in results]
+    show_table("train", paths.dataset_id, done, f"folds {folds} of {iteration.name}")
+    return {
+        "stage": "train",
+        "state": f"folds {folds} are done; `iterseg train {paths.dataset_id}` trains the others "
+        "and puts the model into use",
+        "iteration": iteration.name,
+        "folds": results,
+        "cases": [],
+        "totals": {},
+    }
+
+
 def _judged(
     paths: DatasetPaths,
     iteration: Iteration,
-    results: list[dict[str, Any]],
+    results: dict[Contender, list[dict[str, Any]]],
     settings: DatasetSettings,
     threads: int,
 ) -> ModelRecord:
-    """Score the candidate and the model in use on the same cases, and write the candidate's record."""
+    """Score the candidate and the model in use on the same cases, and write the candidate's record.
+
+    Where a control raced the warm start, the better of the two is the candidate.
+    """
     dataset_id, current = paths.dataset_id, latest_model(paths)
-    folder = candidate_folder(paths, iteration)
     name = model_id_of(iteration, dataset_id)
-    test_cases = score_test_set(dataset_id, iteration, name, folder, settings, threads)
-    before: list[dict[str, Any]] = []
-    if current is not None:
-        known, its_folder = current.test_cases, paths.home / current.folder
-        before = score_test_set(dataset_id, iteration, current.model_id, its_folder, settings, threads, known)
-    judgement = judge_candidate(dataset_id, iteration, results, test_cases, before, settings)
-    return record_model(dataset_id, iteration, results, test_cases, judgement)
+    scores: dict[Contender, list[dict[str, Any]]] = {}
+    for contender in results:
+        control = contender == "control"
+        folder = candidate_folder(paths, iteration, control=control)
+        called = f"{name}-control" if control else name
+        scores[contender] = score_test_set(dataset_id, iteration, called, folder, settings, threads)
+    raced = race(iteration, results, scores) if "control" in results else None
+    winner: Contender = "control" if raced is not None and raced["winner"] == "control" else "fold"
+    before = [] if current is None else _scores_of(paths, iteration, current, settings, threads)
+    judgement = judge_candidate(dataset_id, iteration, results[winner], scores[winner], before, settings)
+    return record_model(dataset_id, iteration, results[winner], scores[winner], judgement, raced)
+
+
+def _scores_of(
+    paths: DatasetPaths, iteration: Iteration, model: ModelRecord, settings: DatasetSettings, threads: int
+) -> list[dict[str, Any]]:
+    """What the model in use scores on the cases of today's test set."""
+    # An imported model was validated elsewhere; without a test set it is asked what the folds are.
+    validated_elsewhere = model.imported_from is not None and not iteration.test_cases()
+    return score_test_set(
+        paths.dataset_id,
+        iteration,
+        model.model_id,
+        paths.home / model.folder,
+        settings,
+        threads,
+        known=model.test_cases,
+        labels=model.labels,
+        cases=iteration.training_cases() if validated_elsewhere else None,
+    )
 
 
 def _folds(iteration: Iteration, chosen: list[int] | None) -> list[int]:
@@ -99,27 +140,36 @@ def _folds(iteration: Iteration, chosen: list[int] | None) -> list[int]:
 
 
 def _train_folds(
-    paths: DatasetPaths, iteration: Iteration, folds: list[int], cluster: ClusterSettings
-) -> list[dict[str, Any]]:
+    paths: DatasetPaths,
+    iteration: Iteration,
+    folds: list[int],
+    contenders: list[Contender],
+    settings: DatasetSettings,
+    cluster: ClusterSettings,
+) -> dict[Contender, list[dict[str, Any]]]:
     """Train folds at the same time. One that fails does not stop the others, and fails the flow."""
-    settings = load_dataset_settings(paths.config, paths.dataset_id)
     threads = threads_per_worker(cluster)
     futures = {
-        fold: train_fold.submit(paths.dataset_id, iteration, fold, settings, threads) for fold in folds
+        (contender, fold): train_fold.submit(paths.dataset_id, iteration, fold, settings, threads, contender)
+        for contender in contenders
+        for fold in folds
     }
-    outcomes: dict[int, Any] = {
-        fold: outcome_of(future) for fold, future in progress(futures.items(), "train", len(futures))
+    outcomes: dict[tuple[Contender, int], Any] = {
+        key: outcome_of(future) for key, future in progress(futures.items(), "train", len(futures))
     }
-    failed = {fold: error for fold, error in outcomes.items() if isinstance(error, Exception)}
+    failed = {key: error for key, error in outcomes.items() if isinstance(error, Exception)}
     if failed:
         model = latest_model(paths)
         stays = f"`latest` stays at {model.model_id}" if model else "no model is in use"
-        reasons = "; ".join(f"fold {fold}: {error}" for fold, error in failed.items())
+        reasons = "; ".join(f"{contender} {fold}: {error}" for (contender, fold), error in failed.items())
         raise IterSegError(
-            f"{len(failed)} of {len(folds)} folds failed, {stays}. {reasons}. Run the command again: "
+            f"{len(failed)} of {len(futures)} folds failed, {stays}. {reasons}. Run the command again: "
             "what is finished is kept"
         )
-    return list(outcomes.values())
+    return {
+        contender: [outcome for (which, _), outcome in outcomes.items() if which == contender]
+        for contender in contenders
+    }
 
 
 def _report(paths: DatasetPaths, iteration: Iteration, record: ModelRecord, state: str) -> dict[str, Any]:
@@ -149,6 +199,8 @@ def _report(paths: DatasetPaths, iteration: Iteration, record: ModelRecord, stat
         "compared_with": record.compared_with,
         "basis": record.basis,
         "verdicts": record.verdicts,
+        "control": record.control,
+        "suspects": [asdict(suspect) for suspect in suspects_of(paths, record)],
         "latest": str(paths.latest),
         "validation_dice": record.validation_dice,
         "test_dice": record.test_dice,

@@ -12,6 +12,8 @@ SHOWN_CASES = 10
 
 def in_words(report: dict[str, Any]) -> str:
     """The report of a command for a terminal."""
+    if report["stage"] == "iterate" and not report["stages"]:
+        return f"run: nothing new; model {report['model'] or 'none'} stays in use\nreport: {report['report']}"
     if report["stage"] == "iterate":
         return "\n\n".join(in_words(stage) for stage in report["stages"])
     lines = [*_HEADLINES[report["stage"]](report), *_cases(report)]
@@ -45,20 +47,53 @@ def _prepare(report: dict[str, Any]) -> list[str]:
     return [f"prepare: iteration {report['iteration']}{known}"]
 
 
+def _plan(report: dict[str, Any]) -> list[str]:
+    if report["opened"] is not None:
+        return [
+            f"plan: lineage {report['opened']} begins with {', '.join(report['structures'])}",
+            "  the next run plans anew and trains from scratch; the model in use stays till one is no worse",
+        ]
+    lines = [f"plan: lineage {report['lineage']} against its {report['cases']} cases of today"]
+    for row in report["rows"]:
+        change = "" if row["change"] is None else f" ({row['change']:.0%})"
+        mark = "! " if row["matters"] else "  "
+        lines.append(f"  {mark}{row['what']}: {row['frozen']} → {row['today']}{change}")
+    if report["worth_it"]:
+        return [*lines, "  new plans are worth a training from scratch: `iterseg plan DATASET --new-lineage`"]
+    return [*lines, "  the plans still fit"]
+
+
 def _train(report: dict[str, Any]) -> list[str]:
     if "model" not in report:
         return [f"train: {report['state']}"]
     parent = report["parent"] or "scratch"
-    lines = [f"train: model {report['model']} from {parent} ({report['state']})"]
+    lines = [f"train: model {report['model']} from {parent} ({report['state']})", *_race(report["control"])]
     for structure, value in report["test_dice"].items():
         lines.append(f"  test Dice {structure}: {_number(value)}")
     for fold, scores in report["validation_dice"].items():
         values = ", ".join(f"{name} {_number(value)}" for name, value in scores.items())
         lines.append(f"  fold {fold}: {values}")
+    lines += [
+        f"  look at the label of {s['case_id']} again: {s['structure']} agrees with its out-of-fold "
+        f"prediction to a Dice of {s['dice']:.3f}, the others to {s['median']:.3f}"
+        for s in report["suspects"][:SHOWN_CASES]
+    ]
     if report["accepted"]:
         return [*lines, f"  in use: {report['latest']}"]
     lines.append(f"  NOT put into use: {report['compared_with']} stays, {_worse(report)}")
     return lines
+
+
+def _race(control: dict[str, Any] | None) -> list[str]:
+    """Who won where a training from scratch raced the warm start."""
+    if control is None:
+        return []
+    sides = [
+        f"{name} " + ", ".join(f"{structure} {_number(value)}" for structure, value in dice.items())
+        for name, dice in control["dice"].items()
+    ]
+    return [f"  from scratch against warm start on the {control['basis']}: {' / '.join(sides)}",
+            f"  the {control['winner']} won"]  # fmt: skip
 
 
 def _worse(report: dict[str, Any]) -> str:
@@ -75,14 +110,35 @@ def _rollback(report: dict[str, Any]) -> list[str]:
     return [f"rollback: model {report['model']} is in use instead of {report['instead_of'] or 'none'}"]
 
 
+def _export(report: dict[str, Any]) -> list[str]:
+    return [
+        f"export: model {report['model']} in {report['file']}",
+        "  nnUNetv2_install_pretrained_model_from_zip installs it; predict with -chk checkpoint_final.pth",
+    ]
+
+
+def _import(report: dict[str, Any]) -> list[str]:
+    known = "" if report["new"] else " (imported before)"
+    use = "in use: `iterseg predict` predicts with it" if report["in_use"] else "the next run starts from it"
+    return [
+        f"import: model {report['model']}, {', '.join(report['structures'])}{known}",
+        f"  ancestor of lineage {report['lineage']}; {use}",
+    ]
+
+
 def _models(report: dict[str, Any]) -> list[str]:
     lines = [f"{report['dataset']}: {len(report['models'])} models"]
     for model in report["models"]:
         scores = ", ".join(f"{name} {_number(value)}" for name, value in model["test_dice"].items())
         outcome = "in use" if model["in_use"] else "" if model["accepted"] else "never used: " + _worse(model)
-        parts = [f"from {model['parent'] or 'scratch'}", f"{model['cases']['training']} cases"]
+        origin = model["parent"] or ("elsewhere" if model["imported"] else "scratch")
+        parts = [f"lineage {model['lineage']}, from {origin}", f"{model['cases']['training']} cases"]
         parts += [f"test Dice {scores}"] if scores else []
+        parts += [f"the {model['control']['winner']} won its race"] if model["control"] else []
         lines.append(f"  {model['model']} {', '.join(parts)}{f' ({outcome})' if outcome else ''}")
+    lines += [
+        f"  {line['opened']} lineage {line['number']} begun: {line['why']}" for line in report["lineages"]
+    ]
     lines += [f"  {entry['at']} {entry['model']} put into use: {entry['why']}" for entry in report["history"]]
     return lines
 
@@ -127,10 +183,13 @@ _HEADLINES = {
     "receive": lambda _: ["receive: stopped"],
     "withdraw": _withdraw,
     "prepare": _prepare,
+    "plan": _plan,
     "train": _train,
     "predict": _predict,
     "rollback": _rollback,
     "models": _models,
+    "export": _export,
+    "import": _import,
     "status": _status,
 }
 

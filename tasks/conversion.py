@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from tasks.dicom.cases import Case
 from tasks.dicom.convert import CONVERTER_VERSION, LabelRules
 from tasks.dicom.imgtools_converter import imgtools_version
+from tasks.ledger.case_book import BookedCase
+from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.store import image_key, label_key
 from tasks.settings import DatasetSettings, RoiPatterns
 
@@ -56,4 +59,19 @@ def label_rules(settings: DatasetSettings, rois: RoiPatterns) -> LabelRules:
         settings.mask_strategy,
         settings.several_rois,
         dict(sorted(settings.missing_structures.items())),
+    )
+
+
+def booked(case: Case, job: CaseToConvert, rawdata: Path, pseudonyms: Pseudonyms) -> BookedCase:
+    """A case as the ledger keeps it: without the name of who drew it, but the same hand stays the same."""
+    segmentation = case.segmentation
+    newest = segmentation or max(case.files, key=lambda file: file.arrival)
+    authors = segmentation.header.authors if segmentation else []
+    return BookedCase(
+        patient=case.patient,
+        image=job.image_key,
+        label=job.label_key,
+        segmentation=segmentation.header.sop_instance_uid if segmentation else None,
+        drawn_by=pseudonyms.patient(f"author:{authors[0]}") if authors else None,
+        arrived=newest.path.relative_to(rawdata).parts[0],
     )

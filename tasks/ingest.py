@@ -25,6 +25,7 @@ from tasks.ledger.snapshots import (
     load_snapshots,
     make_read_only,
     next_snapshot_name,
+    note_snapshots,
     record_delivery,
     seal,
     unsealed_folders,
@@ -92,6 +93,7 @@ def _take(
         seal(folder, rows, origin)
         commit_folder(folder, paths.rawdata / str(name))
     make_read_only(paths.rawdata / str(name))
+    note_snapshots(paths)
     return _report(str(name), rows)
 
 
@@ -146,6 +148,7 @@ def seal_by_hand(dataset_id: str) -> list[dict[str, Any]]:
             rows = intake.settle(intake.stage_all(files, folder, None))
             seal(folder, rows, "by hand")
             make_read_only(folder)
+            note_snapshots(paths)
             reports.append(_report(str(name), rows))
     for snapshot in load_snapshots(paths):
         later = _added_later(snapshot)

@@ -65,11 +65,17 @@ class Labels:
 
     def masks(self, label_map: NDArray[np.integer]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
         """Each structure with its mask, one at a time; the shape is that of the label map."""
-        for bit, name in enumerate(self.structures):
-            if self.overlapping:
-                yield name, label_map & (1 << bit) > 0  # the ignore label has none of these bits
-            else:
-                yield name, label_map == bit + 1
+        for name in self.structures:
+            yield name, self.mask(label_map, name)
+
+    def mask(self, label_map: NDArray[np.integer], structure: str) -> NDArray[np.bool_]:
+        """The mask of one structure."""
+        position = self.structures.index(structure)
+        # The ignore label has none of the bits.
+        mask: NDArray[np.bool_] = (
+            label_map & (1 << position) > 0 if self.overlapping else label_map == position + 1
+        )
+        return mask
 
 
 def count_voxels(label_map: NDArray[np.integer]) -> dict[int, int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
 from prefect import task
@@ -10,11 +11,15 @@ from prefect import task
 from tasks.conversion import CaseToConvert
 from tasks.errors import ConfigError, UserDataError
 from tasks.labels import Labels
+from tasks.ledger.case_book import BookedCase, book_cases
 from tasks.ledger.files import digest_of
 from tasks.ledger.iterations import Iteration, load_iteration
-from tasks.ledger.models import ModelRecord, latest_model
+from tasks.ledger.journal import Journal
+from tasks.ledger.lineages import Lineage, current_lineage, open_lineage
+from tasks.ledger.models import parent_in
 from tasks.ledger.paths import DatasetPaths, DatedName, IterationPaths, dated_folders
 from tasks.ledger.patients import TEST, PatientTable, extend_patients
+from tasks.ledger.snapshots import note_snapshots
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.nnunet.plan import PLANS_OF_PLANNER
@@ -25,8 +30,17 @@ WITHOUT_EFFECT_ON_WHAT_IS_LEARNED: Any = {
     "prediction": True,
     "promotion": True,
     "surface_tolerance_mm": True,
-    "training": {"device", "checkpoint_every_s", "augmentation_workers"},
+    "training": {"device", "checkpoint_every_s", "augmentation_workers", "control_every"},
 }
+FIRST = "the first iteration"
+
+
+@task(task_run_name="book-cases", **RETRIED)
+def book(dataset_id: str, snapshot: DatedName, cases: Mapping[str, BookedCase]) -> None:
+    """Write into the ledger what each case is now."""
+    paths = DatasetPaths.of(dataset_id)
+    note_snapshots(paths)
+    book_cases(paths.cases, str(snapshot), cases)
 
 
 @task(task_run_name="open-iteration", **RETRIED)
@@ -36,6 +50,7 @@ def open_iteration(
     done: Sequence[tuple[CaseToConvert, str]],
     settings: DatasetSettings,
     rois: RoiPatterns,
+    unlabelled: Collection[str] = (),
 ) -> tuple[Iteration, bool]:
     """Give every case its place, and find or begin the iteration of exactly these inputs.
 
@@ -43,20 +58,25 @@ def open_iteration(
     ----------
     done
         Each converted case with its patient (keyed hash).
+    unlabelled
+        Patients with images that nobody has segmented.
 
     Returns
     -------
     The iteration, and whether it was prepared before.
     """
     paths = DatasetPaths.of(dataset_id)
-    parent = latest_model(paths)
-    _same_lineage(parent, settings, rois)
+    lineage = current_lineage(paths)
+    if lineage is not None and lineage.plans is not None:
+        _same_lineage(lineage, settings, rois)
     patients = extend_patients(
         paths.patients,
         [patient for _, patient in done],
         settings.folds,
         settings.test_share,
         load_withdrawals(paths.withdrawals).patients,
+        unlabelled=unlabelled,
+        snapshot=str(snapshot),
     )
     cases = _placed(done, patients)
     _every_fold_validates(cases, settings.folds)
@@ -65,8 +85,11 @@ def open_iteration(
         _every_fold_knows_background(
             Store(paths.store), cases, Labels(rois.structures, settings.mask_strategy)
         )
+    if lineage is None or lineage.plans is None:
+        lineage = _opened(paths, lineage, settings, rois)
     digest = digest_of(
         {
+            "lineage": lineage.number,
             "cases": cases,
             "structures": rois.structures,
             "settings": settings.model_dump(mode="json", exclude=WITHOUT_EFFECT_ON_WHAT_IS_LEARNED),
@@ -76,21 +99,44 @@ def open_iteration(
         existing = load_iteration(IterationPaths(folder))
         if existing is not None and existing.digest == digest:
             return existing, True
+    parent = parent_in(paths, lineage.number)
     iteration = Iteration(
         name=str(_free_name(paths, snapshot)),
         digest=digest,
         parent=parent.model_id if parent else None,
         modality=settings.image_modality,
         structures=rois.structures,
-        configuration=settings.configuration,
-        plans_name=PLANS_OF_PLANNER[settings.planner],
+        configuration=lineage.configuration,
+        plans_name=lineage.plans_name,
         preparation="",
         folds=settings.folds,
         cases=cases,
         mask_strategy=settings.mask_strategy,
         partial=partial,
+        lineage=lineage.number,
+        ledger=_heads(paths),
+        code=f"nnunetv2-{version('nnunetv2')}",
     )
     return iteration, False
+
+
+def _opened(
+    paths: DatasetPaths, lineage: Lineage | None, settings: DatasetSettings, rois: RoiPatterns
+) -> Lineage:
+    """The lineage that is about to be planned, as the user's files have it now."""
+    plans_name = PLANS_OF_PLANNER[settings.planner]
+    chosen = (rois.structures, settings.mask_strategy, plans_name, settings.configuration)
+    if lineage is not None and chosen == (
+        lineage.structures, lineage.mask_strategy, lineage.plans_name, lineage.configuration
+    ):  # fmt: skip
+        return lineage
+    return open_lineage(paths, lineage.why if lineage else FIRST, *chosen)
+
+
+def _heads(paths: DatasetPaths) -> dict[str, str | None]:
+    """Where each journal of the ledger stands: from here on it may only grow."""
+    journals = (paths.snapshots, paths.cases, paths.patients, paths.labels, paths.withdrawals, paths.lineages)
+    return {path.stem: Journal(path).head() for path in journals}
 
 
 def _placed(done: Sequence[tuple[CaseToConvert, str]], patients: PatientTable) -> list[dict[str, Any]]:
@@ -133,17 +179,22 @@ def _every_fold_knows_background(store: Store, cases: Sequence[dict[str, Any]], 
         )
 
 
-def _same_lineage(parent: ModelRecord | None, settings: DatasetSettings, rois: RoiPatterns) -> None:
-    """Labels are frozen within a lineage: the same integer means the same structure for ever."""
-    if parent is not None and parent.labels.overlapping != (settings.mask_strategy == "regions"):
+def _same_lineage(lineage: Lineage, settings: DatasetSettings, rois: RoiPatterns) -> None:
+    """Labels and plans are frozen within a lineage: the same integer means the same for ever."""
+    way_out = "Set it back, or begin a new lineage, trained from scratch: `iterseg plan --new-lineage`"
+    if lineage.labels.overlapping != (settings.mask_strategy == "regions"):
         raise ConfigError(
-            f"the model in use was trained with mask_strategy {parent.mask_strategy}; regions and exclusive "
-            "labels are different networks. Set it back, or begin a dataset of its own"
+            f"lineage {lineage.number} was begun with mask_strategy {lineage.mask_strategy}; regions and "
+            f"exclusive labels are different networks. {way_out}"
         )
-    if parent is not None and parent.structures != rois.structures:
+    if lineage.structures != rois.structures:
         raise ConfigError(
-            f"the model in use knows the structures {parent.structures}, the ROI file names "
-            f"{rois.structures}. Set the file back, or begin a dataset of its own for the new ones"
+            f"lineage {lineage.number} knows the structures {lineage.structures}, the ROI file names "
+            f"{rois.structures}. {way_out}"
+        )
+    if lineage.base is None and lineage.plans_name != PLANS_OF_PLANNER[settings.planner]:
+        raise ConfigError(
+            f"lineage {lineage.number} was planned by another planner ({lineage.plans_name}). {way_out}"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from tasks.errors import CaseRejected, UserDataError
 from tasks.ledger.files import digest_of, read_json, sha256_of_file, whole_file, write_json
 from tasks.ledger.models import ModelRecord
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.patients import extend_patients
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.store import Store
+from tasks.ledger.withdrawals import load_withdrawals
 from tasks.nnunet.predict import predict_batch
 from tasks.placement import gpu_of_this_worker
 from tasks.retries import RETRIED
@@ -32,7 +34,25 @@ SERIES_NUMBER = 900
 ALGORITHM = "IterSeg nnU-Net"
 
 
-def images_in(folder: Path, settings: DatasetSettings) -> tuple[list[Case], list[dict[str, Any]]]:
+@task(task_run_name="keep-test-set", **RETRIED)
+def patients_of_test_set(dataset_id: str, patients: Collection[str], settings: DatasetSettings) -> set[str]:
+    """Which patients (keyed hash) are in the test set; those that are new to the ledger get their place.
+
+    A test case must be drawn by hand, and never over a prediction, or the test would ask the model
+    whether it agrees with itself.
+    """
+    paths = DatasetPaths.of(dataset_id)
+    withdrawn = load_withdrawals(paths.withdrawals).patients
+    table = extend_patients(
+        paths.patients, (), settings.folds, settings.test_share, withdrawn, unlabelled=patients,
+        every_fold=False,
+    )  # fmt: skip
+    return table.test
+
+
+def images_in(
+    folder: Path, settings: DatasetSettings, hash_patient: Callable[[str], str]
+) -> tuple[list[Case], list[dict[str, Any]]]:
     """Every image series in a folder, all to be predicted, and a row for each damaged file.
 
     Files that are no images are passed over; a damaged one may be a slice that is missing elsewhere.
@@ -41,7 +61,7 @@ def images_in(folder: Path, settings: DatasetSettings) -> tuple[list[Case], list
     damaged: list[dict[str, Any]] = []
     for path in files_below(folder):
         try:
-            header = read_header(path, hash_patient=lambda _: "")
+            header = read_header(path, hash_patient)
         except CaseRejected as error:
             if error.reason not in (Reason.NO_DICOM, Reason.OTHER_KIND):
                 row = {"case_id": f"file{len(damaged) + 1}", "kind": "file"}

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from prefect import task
 
 from tasks.conversion import CaseToConvert
-from tasks.errors import ConfigError
 from tasks.labels import Labels
 from tasks.ledger.files import read_json, write_json
-from tasks.ledger.iterations import Iteration, load_iteration
-from tasks.ledger.models import load_model
+from tasks.ledger.iterations import Iteration
+from tasks.ledger.lineages import DESCRIPTION, FINGERPRINT, keep_plans, load_lineages, plans_of
 from tasks.ledger.paths import DatasetPaths, DatedName, IterationPaths
 from tasks.ledger.store import Store, preprocessed_key
 from tasks.nnunet.dataset import (
@@ -33,7 +32,7 @@ from tasks.settings import DatasetSettings, RoiPatterns
 
 @task(task_run_name="plan", **RETRIED)
 def plan_iteration(dataset_id: str, iteration: Iteration, settings: DatasetSettings) -> Iteration:
-    """Write nnU-Net's raw dataset and its plans: new ones, or those of the parent, unchanged."""
+    """Write nnU-Net's raw dataset and its plans: new ones, or those of the lineage, unchanged."""
     paths = DatasetPaths.of(dataset_id)
     name = DatedName.parse(iteration.name, dataset_id)
     assert name is not None
@@ -42,10 +41,12 @@ def plan_iteration(dataset_id: str, iteration: Iteration, settings: DatasetSetti
         # What an interrupted run left; the store keeps the work itself.
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    cases = [_training_case(paths, case) for case in iteration.training_cases()]
-    description = _description(paths, iteration)
-    write_raw(at.raw, cases, description)
-    if iteration.parent is None:
+    lineage = load_lineages(paths)[0][iteration.lineage]
+    frozen = None if lineage.plans is None else plans_of(paths, lineage)
+    description = _description(paths, iteration, None if frozen is None else read_json(frozen / DESCRIPTION))
+    write_raw(at.raw, [_training_case(paths, case) for case in iteration.training_cases()], description)
+    plans_file = f"{iteration.plans_name}.json"
+    if frozen is None:
         plan_dataset(
             environment=at.environment(),
             dataset=at.nnunet_dataset,
@@ -54,39 +55,30 @@ def plan_iteration(dataset_id: str, iteration: Iteration, settings: DatasetSetti
             overrides=settings.plan_overrides.model_dump(),
             log=paths.logs / f"{iteration.name}.plan.log",
         )
+        names = (plans_file, DESCRIPTION, FINGERPRINT)
+        keep_plans(paths, lineage, {name: read_json(at.preprocessed / name) for name in names})
     else:
-        parent = load_iteration(_iteration_of_model(paths, iteration.parent))
-        assert parent is not None, "a model's iteration is never removed"
-        if parent.plans_name != iteration.plans_name:
-            raise ConfigError(
-                f"the model in use was planned by another planner ({parent.plans_name}); plans are "
-                "frozen within a lineage. Set `planner` back"
-            )
-        parent_paths = _iteration_of_model(paths, iteration.parent)
-        carry_plans(parent_paths.preprocessed, at.preprocessed, at.nnunet_dataset, iteration.plans_name)
-        write_json(at.preprocessed / "dataset.json", description)
-    plans = read_json(at.preprocessed / f"{iteration.plans_name}.json")
-    preparation = preparation_digest(plans, iteration.configuration, description)
-    return Iteration(**{**asdict(iteration), "preparation": preparation})
+        carry_plans(frozen, at.preprocessed, at.nnunet_dataset, iteration.plans_name)
+        write_json(at.preprocessed / DESCRIPTION, description)
+    plans, description = (read_json(at.preprocessed / name) for name in (plans_file, DESCRIPTION))
+    return replace(iteration, preparation=preparation_digest(plans, iteration.configuration, description))
 
 
-def _description(paths: DatasetPaths, iteration: Iteration) -> dict[str, Any]:
+def _description(paths: DatasetPaths, iteration: Iteration, frozen: dict[str, Any] | None) -> dict[str, Any]:
+    """``dataset.json`` of an iteration; labels and regions are those of the lineage once it has them."""
     store = Store(paths.store)
     found = {
         value
         for case in iteration.training_cases()
         for value in store.read_voxel_counts(case["case_id"], case["label_key"])
     }
-    parent = None
-    if iteration.parent is not None:
-        parent = read_json(_iteration_of_model(paths, iteration.parent).preprocessed / "dataset.json")
     return dataset_json(
         iteration.modality,
         iteration.labels,
         len(iteration.training_cases()),
         partial=iteration.partial,
         found=sorted(found),
-        parent=parent,
+        parent=frozen,
     )
 
 
@@ -95,10 +87,6 @@ def _training_case(paths: DatasetPaths, case: dict[str, Any]) -> TrainingCase:
     return TrainingCase(
         case_id, store.image(case_id, case["image_key"]), store.label(case_id, case["label_key"])
     )
-
-
-def _iteration_of_model(paths: DatasetPaths, model_id: str) -> IterationPaths:
-    return load_model(paths, model_id).iteration(paths)
 
 
 @task(task_run_name="preprocess-{chunk}", **RETRIED)
@@ -125,7 +113,7 @@ def preprocess(dataset_id: str, chunk: int, iteration: Iteration, cases: Sequenc
 
 
 def _stored(paths: DatasetPaths, iteration: Iteration, case: dict[str, Any]) -> Path:
-    key = preprocessed_key(case["image_key"], case["label_key"], iteration.preparation)
+    key = preprocessed_key(case["image_key"], case["label_key"], iteration.preparation, iteration.code)
     return Store(paths.store).preprocessed(case["case_id"], key)
 
 

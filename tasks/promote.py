@@ -10,16 +10,18 @@ from typing import Any
 from prefect import task
 
 from tasks.errors import UserDataError
-from tasks.ledger.files import read_json, sha256_of_file
-from tasks.ledger.iterations import Iteration, load_iteration
-from tasks.ledger.models import ModelRecord, latest_model, load_model, promote, save_model
+from tasks.labels import Labels
+from tasks.ledger.files import read_json
+from tasks.ledger.iterations import Contender, Iteration, load_iteration
+from tasks.ledger.lineages import resume_lineage
+from tasks.ledger.models import ModelRecord, check_weights, latest_model, load_model, promote, save_model
 from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.ledger.store import Store
 from tasks.nnunet.fold import RESULT
 from tasks.nnunet.predict import predict_batch
 from tasks.retries import RETRIED
 from tasks.review.promotion import ScoredCase, judge
-from tasks.review.scores import scores_of_files
+from tasks.review.scores import mean_scores, scores_of_files
 from tasks.settings import DatasetSettings
 
 KEYS = ("case_id", "image_key", "label_key", "tolerance_mm")
@@ -35,6 +37,8 @@ def score_test_set(
     settings: DatasetSettings,
     threads: int,
     known: Sequence[Mapping[str, Any]] = (),
+    labels: Labels | None = None,
+    cases: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Predict the held-out patients with a model's ensemble and compare with their labels.
 
@@ -44,6 +48,10 @@ def score_test_set(
         What the model is called.
     known
         Scores that it has; those of the same image and label are not computed again.
+    labels
+        What the model's integers mean, where it is of another lineage than the iteration.
+    cases
+        Other cases than those of the test set, such as the model has never seen.
 
     Returns
     -------
@@ -54,12 +62,12 @@ def score_test_set(
     at = IterationPaths(paths.procdata / iteration.name)
     store = Store(paths.store)
     tolerance = settings.surface_tolerance_mm
-    cases = [
+    wanted = [
         {"tolerance_mm": tolerance, **{key: case[key] for key in KEYS if key in case}}
-        for case in iteration.test_cases()
+        for case in (iteration.test_cases() if cases is None else cases)
     ]
     scored = {tuple(row.get(key) for key in KEYS): dict(row) for row in known}
-    missing = [case for case in cases if _identity(case) not in scored]
+    missing = [case for case in wanted if _identity(case) not in scored]
     outputs = {
         case["case_id"]: at.root / "test_predictions" / name / f"{case['case_id']}.nii.gz" for case in missing
     }
@@ -73,7 +81,7 @@ def score_test_set(
             for case in missing
         ],
         model_folder=model_folder,
-        folds=list(range(iteration.folds)),
+        folds=None,
         device=settings.prediction.device,
         mirroring=settings.prediction.mirroring,
         log=paths.logs / f"{iteration.name}.test-{name}.log",
@@ -83,9 +91,9 @@ def score_test_set(
         raise UserDataError(f"model {name} cannot predict test cases: {failures}")
     for case in missing:
         truth = store.label(case["case_id"], case["label_key"])
-        scores = scores_of_files(truth, outputs[case["case_id"]], iteration.labels, tolerance)
+        scores = scores_of_files(truth, outputs[case["case_id"]], iteration.labels, tolerance, labels)
         scored[_identity(case)] = {**case, **scores}
-    return [scored[_identity(case)] for case in cases]
+    return [scored[_identity(case)] for case in wanted]
 
 
 def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -98,13 +106,19 @@ def judge_candidate(
     iteration: Iteration,
     folds: Sequence[Mapping[str, Any]],
     test_cases: Sequence[Mapping[str, Any]],
-    current_test_cases: Sequence[Mapping[str, Any]],
+    current_cases: Sequence[Mapping[str, Any]],
     settings: DatasetSettings,
 ) -> dict[str, Any]:
     """Whether a candidate is fit to take the place of the model in use.
 
     On the test set where there is one; else on the cases that both models were validated on in the
     same fold and under the same label, each by weights that have never seen them.
+
+    Parameters
+    ----------
+    current_cases
+        What the model in use scored on the test set; without one, an imported model's scores on all
+        cases, none of which it has seen.
 
     Returns
     -------
@@ -117,15 +131,17 @@ def judge_candidate(
     patients = {case["case_id"]: case["patient"] for case in iteration.cases}
     if test_cases:
         basis = "test set"
-        before = {row["case_id"]: row["dice"] for row in current_test_cases}
+        before = {row["case_id"]: row["dice"] for row in current_cases}
         after = {row["case_id"]: row["dice"] for row in test_cases}
     else:
         basis = "cross-validation"
-        before = _validated_before(paths, current, iteration)
+        before = {row["case_id"]: row["dice"] for row in current_cases}
+        before = before or _validated_before(paths, current, iteration)
         after = {case_id: dice for fold in folds for case_id, dice in fold["cases"].items()}
     scored = [ScoredCase(patients[c], after[c], before[c]) for c in sorted(after.keys() & before.keys())]
     limits = settings.promotion
-    verdicts = judge(scored, iteration.structures, margin=limits.margin, confidence=limits.confidence)
+    shared = [name for name in iteration.structures if name in current.structures]
+    verdicts = judge(scored, shared, margin=limits.margin, confidence=limits.confidence)
     return {
         "compared_with": current.model_id,
         "basis": basis if scored else f"{basis}, without a case that both know",
@@ -137,10 +153,14 @@ def judge_candidate(
 def _validated_before(
     paths: DatasetPaths, current: ModelRecord, iteration: Iteration
 ) -> dict[str, dict[str, float | None]]:
-    """Case → Dice of the model in use, where the label is still the same."""
+    """Case → Dice of the model in use, where the label is still the same.
+
+    An imported model was validated elsewhere, on nothing that is known here.
+    """
     folder = paths.home / current.folder
     own = load_iteration(current.iteration(paths))
-    assert own is not None, "a model's iteration is never removed"
+    if own is None:
+        return {}
     then = {case["case_id"]: case["label_key"] for case in own.cases}
     now = {case["case_id"]: case["label_key"] for case in iteration.cases}
     return {
@@ -149,6 +169,43 @@ def _validated_before(
         for case_id, dice in read_json(folder / f"fold_{fold}" / RESULT)["cases"].items()
         if now.get(case_id) == then[case_id]
     }
+
+
+@task(task_run_name="race", **RETRIED)
+def race(
+    iteration: Iteration,
+    folds: Mapping[Contender, Sequence[Mapping[str, Any]]],
+    test_cases: Mapping[Contender, Sequence[Mapping[str, Any]]],
+) -> dict[str, Any]:
+    """Which of the warm start and the training from scratch is the better one.
+
+    On the test set where there is one, else on the validation cases, which are the same for both. The
+    mean over structures of the mean Dice decides; of two that are equal the warm start wins.
+
+    Parameters
+    ----------
+    folds, test_cases
+        Contender (``fold`` or ``control``) → its folds' results and its scores on the test set.
+
+    Returns
+    -------
+    ``winner`` (``warm start`` or ``control``), ``basis``, and ``dice``: contender → structure → mean Dice.
+    """
+    basis = "test set" if iteration.test_cases() else "cross-validation"
+    dice = {}
+    names: dict[Contender, str] = {"fold": "warm start", "control": "control"}
+    for contender, name in names.items():
+        rows = [row["dice"] for row in test_cases[contender]]
+        rows = rows or [row for result in folds[contender] for row in result["cases"].values()]
+        dice[name] = mean_scores(rows, iteration.structures)
+    means = {name: _mean_of_defined(scores) for name, scores in dice.items()}
+    winner = "control" if means["control"] > means["warm start"] else "warm start"
+    return {"winner": winner, "basis": basis, "dice": dice}
+
+
+def _mean_of_defined(scores: Mapping[str, float | None]) -> float:
+    defined = [score for score in scores.values() if score is not None]
+    return sum(defined) / len(defined) if defined else 0.0
 
 
 @task(task_run_name="promote", **RETRIED)
@@ -163,7 +220,9 @@ def promote_model(dataset_id: str, record: ModelRecord) -> Path:
 
 @task(task_run_name="rollback", **RETRIED)
 def put_back(dataset_id: str, model_id: str) -> dict[str, Any]:
-    """Point ``latest`` at a model of the lineage, whatever was judged; the history says so.
+    """Point ``latest`` at a former model, whatever was judged; the history says so.
+
+    Later iterations go on from it, in its lineage.
 
     Raises
     ------
@@ -172,13 +231,8 @@ def put_back(dataset_id: str, model_id: str) -> dict[str, Any]:
     """
     paths = DatasetPaths.of(dataset_id)
     record, before = load_model(paths, model_id), latest_model(paths)
-    for fold, digest in record.checkpoints.items():
-        checkpoint = paths.home / record.folder / f"fold_{fold}" / "checkpoint_final.pth"
-        if not checkpoint.is_file() or sha256_of_file(checkpoint) != digest:
-            raise UserDataError(
-                f"fold {fold} of model {record.model_id} is not what was recorded; restore {checkpoint} "
-                "from the backup. `latest` stays"
-            )
+    check_weights(paths, record)
+    resume_lineage(paths, record.lineage, f"rollback to {record.model_id}")
     promote(paths, record, "rollback")
     save_model(paths, replace(record, promoted=True))
     return {"model": record.model_id, "instead_of": before.model_id if before else None}

@@ -11,12 +11,15 @@ from prefect import task
 
 from tasks.labels import Labels
 from tasks.ledger.files import read_json, write_text
+from tasks.ledger.iterations import load_iteration
 from tasks.ledger.models import ModelRecord, latest_model, load_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
+from tasks.nnunet.fold import RESULT
 from tasks.retries import RETRIED
 from tasks.review.montage import montage
-from tasks.review.report import PredictedCase, ReportContent, render
+from tasks.review.report import PredictedCase, ReportContent, SuspectCase, render
+from tasks.review.suspects import Suspect, suspect_labels
 from tasks.settings import load_dataset_settings, load_rois
 from tasks.state import state_at
 
@@ -41,9 +44,40 @@ def write_report(dataset_id: str) -> Path:
         set_aside=[{"case_id": case.case_id, "reason": case.reason, "detail": case.detail} for case in aside],
         models=[asdict(record) for record in load_models(paths)],
         predictions=_predictions(paths, model, {case.case_id for case in labelled}),
+        suspects=_suspects(paths, model, {case.case_id for case in labelled}),
+        drift=read_json(paths.drift) if paths.drift.is_file() else None,
     )
     write_text(paths.report, render(content))
     return paths.report
+
+
+def suspects_of(paths: DatasetPaths, model: ModelRecord) -> list[Suspect]:
+    """Labels with which the out-of-fold predictions of a model strongly disagree."""
+    folder = paths.home / model.folder
+    files = [folder / f"fold_{fold}" / RESULT for fold in model.checkpoints]
+    cases = {
+        case: dice for file in files if file.is_file() for case, dice in read_json(file)["cases"].items()
+    }
+    return suspect_labels(cases, model.structures)
+
+
+def _suspects(paths: DatasetPaths, model: ModelRecord | None, labelled: set[str]) -> list[SuspectCase]:
+    """The suspects with pictures: the label outlined in colour, what the network drew in white."""
+    own = load_iteration(model.iteration(paths)) if model is not None else None
+    if model is None or own is None:
+        return []
+    cases, store = {case["case_id"]: case for case in own.cases}, Store(paths.store)
+    found = []
+    for suspect in suspects_of(paths, model):
+        case = cases[suspect.case_id]
+        name = f"fold_{case['place']}/validation/{suspect.case_id}.nii.gz"
+        image = store.image(suspect.case_id, case["image_key"])
+        label = store.label(suspect.case_id, case["label_key"])
+        prediction = paths.home / model.folder / name
+        # A withdrawn case is gone, and has no picture.
+        if suspect.case_id in labelled and image.is_file() and label.is_file() and prediction.is_file():
+            found.append(SuspectCase(suspect, montage(image, label, model.labels, prediction)))
+    return found
 
 
 def _predictions(paths: DatasetPaths, model: ModelRecord | None, labelled: set[str]) -> list[PredictedCase]:

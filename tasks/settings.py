@@ -87,6 +87,15 @@ class PlanOverrides(_Settings):
     convolutions_per_stage: PositiveInt | None = None
 
 
+class EarlyStop(_Settings):
+    """When a fold has learned what it can: its curve on the validation fold is flat."""
+
+    patience_epochs: PositiveInt = 30
+    """For so many epochs …"""
+    min_gain: float = Field(default=0.005, ge=0, lt=1)
+    """… the moving average of the pseudo Dice has gained less than this."""
+
+
 class TrainingSettings(_Settings):
     """How long and how fast a fold learns, and on what."""
 
@@ -100,6 +109,9 @@ class TrainingSettings(_Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_every_s: PositiveFloat = 300.0
     augmentation_workers: int | None = Field(default=None, ge=0)
+    early_stop: EarlyStop | None = None
+    control_every: PositiveInt | None = 10
+    """Every so many iterations a training from scratch races the warm start; None: never."""
 
 
 class PredictionSettings(_Settings):

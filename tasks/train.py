@@ -14,7 +14,7 @@ from prefect.logging import get_run_logger
 
 from tasks.errors import UserDataError
 from tasks.ledger.files import digest_of
-from tasks.ledger.iterations import Iteration
+from tasks.ledger.iterations import Contender, Iteration
 from tasks.ledger.models import (
     ModelRecord,
     leaked_patients,
@@ -28,8 +28,10 @@ from tasks.nnunet.fold import train_fold as run_fold
 from tasks.placement import gpu_of_this_worker
 from tasks.program import Message
 from tasks.retries import RETRIED
+from tasks.review.card import write_card
 from tasks.review.scores import mean_scores
 from tasks.settings import DatasetSettings
+from tasks.versions import versions
 
 
 def model_id_of(iteration: Iteration, dataset_id: str) -> str:
@@ -45,14 +47,35 @@ def model_of(paths: DatasetPaths, iteration: Iteration) -> ModelRecord | None:
     return next((record for record in load_models(paths) if record.model_id == wanted), None)
 
 
-def candidate_folder(paths: DatasetPaths, iteration: Iteration) -> Path:
-    """nnU-Net's folder of the model that an iteration becomes."""
-    results = IterationPaths(paths.procdata / iteration.name).results
+def control_is_due(paths: DatasetPaths, iteration: Iteration, every: int | None) -> bool:
+    """Whether a training from scratch is to race the warm start of this iteration.
+
+    A lineage of warm starts may end worse than a training from scratch on the same cases
+    (TotalSegmentator#358), so it is tried every so many iterations.
+    """
+    if every is None or iteration.parent is None:
+        return False
+    since = 1
+    for record in reversed(load_models(paths)):
+        if record.lineage != iteration.lineage:
+            continue
+        if record.parent is None or record.control is not None:
+            break
+        since += 1
+    return since >= every
+
+
+def candidate_folder(paths: DatasetPaths, iteration: Iteration, *, control: bool = False) -> Path:
+    """nnU-Net's folder of the model that an iteration becomes, or of the control that races it."""
+    at = IterationPaths(paths.procdata / iteration.name)
+    results = at.results_of_control if control else at.results
     return trained_model_folder(results, iteration.plans_name, iteration.configuration)
 
 
-def fold_job(paths: DatasetPaths, iteration: Iteration, fold: int, settings: DatasetSettings) -> FoldJob:
-    """Everything that decides a fold's training.
+def fold_job(
+    paths: DatasetPaths, iteration: Iteration, fold: int, settings: DatasetSettings, *, control: bool = False
+) -> FoldJob:
+    """Everything that decides a fold's training; a control has no parent.
 
     Raises
     ------
@@ -60,19 +83,9 @@ def fold_job(paths: DatasetPaths, iteration: Iteration, fold: int, settings: Dat
         Where the parent's weights have seen a patient that would now validate them.
     """
     training = settings.training
-    parent = load_model(paths, iteration.parent) if iteration.parent else None
-    warm_start = None
-    if parent is not None:
-        judges = [*iteration.fold_of_cases(fold), *iteration.test_cases()]
-        validation = {fold: [case["patient"] for case in judges]}
-        leaked = leaked_patients(parent, validation)
-        if leaked:
-            raise UserDataError(
-                f"fold {fold} would be judged by {len(leaked[fold])} patients that model "
-                f"{parent.model_id} or its ancestors were trained on in this fold; the warm start is "
-                f"refused. Was {paths.patients} changed or lost? Restore it from the backup"
-            )
-        warm_start = str(paths.home / parent.folder / f"fold_{fold}" / "checkpoint_final.pth")
+    parent = load_model(paths, iteration.parent) if iteration.parent and not control else None
+    early_stop = training.early_stop.model_dump() if training.early_stop else {}
+    warm_start, sha256 = (None, None) if parent is None else _warm_start(paths, iteration, fold, parent)
     return FoldJob(
         dataset=IterationPaths(paths.procdata / iteration.name).nnunet_dataset,
         plans_name=iteration.plans_name,
@@ -87,43 +100,65 @@ def fold_job(paths: DatasetPaths, iteration: Iteration, fold: int, settings: Dat
             "learning_rate": (training.learning_rate_fine_tune if parent else training.learning_rate_first),
             "checkpoint_every_s": training.checkpoint_every_s,
             "mirroring": settings.prediction.mirroring,
+            **early_stop,
         },
         data=digest_of([iteration.digest, iteration.preparation]),
         warm_start=warm_start,
-        warm_start_sha256=parent.checkpoints[str(fold)] if parent else None,
+        warm_start_sha256=sha256,
     )
 
 
-@task(task_run_name="fold-{fold}", **RETRIED)
+def _warm_start(paths: DatasetPaths, iteration: Iteration, fold: int, parent: ModelRecord) -> tuple[str, str]:
+    """The parent's checkpoint for a fold, with its sha256."""
+    judges = [*iteration.fold_of_cases(fold), *iteration.test_cases()]
+    leaked = leaked_patients(parent, {fold: [case["patient"] for case in judges]})
+    if leaked:
+        raise UserDataError(
+            f"fold {fold} would be judged by {len(leaked[fold])} patients that model "
+            f"{parent.model_id} or its ancestors were trained on in this fold; the warm start is "
+            f"refused. Was {paths.patients} changed or lost? Restore it from the backup"
+        )
+    # An imported model may have fewer folds; none of them has seen anybody from here.
+    own = str(fold) if parent.imported_from is None else str(fold % len(parent.checkpoints))
+    return str(paths.home / parent.folder / f"fold_{own}" / "checkpoint_final.pth"), parent.checkpoints[own]
+
+
+@task(task_run_name="{contender}-{fold}", **RETRIED)
 def train_fold(
-    dataset_id: str, iteration: Iteration, fold: int, settings: DatasetSettings, threads: int
+    dataset_id: str,
+    iteration: Iteration,
+    fold: int,
+    settings: DatasetSettings,
+    threads: int,
+    contender: Contender = "fold",
 ) -> dict[str, Any]:
     """Train one fold; its progress is an artifact that moves with every epoch."""
     paths = DatasetPaths.of(dataset_id)
     at = IterationPaths(paths.procdata / iteration.name)
-    show = _shown_progress(dataset_id, fold)
+    control = contender == "control"
+    show = _shown_progress(dataset_id, f"{contender}-{fold}")
 
     augmentation = settings.training.augmentation_workers
     environment = {
-        **at.environment(),
+        **at.environment(control=control),
         **gpu_of_this_worker(),
         "OMP_NUM_THREADS": str(threads),
         "nnUNet_def_n_proc": str(threads),
         "nnUNet_n_proc_DA": str(max(1, threads - 1) if augmentation is None else augmentation),
     }
     result = run_fold(
-        fold_job(paths, iteration, fold, settings),
+        fold_job(paths, iteration, fold, settings, control=control),
         environment,
-        candidate_folder(paths, iteration),
-        paths.logs / f"{iteration.name}.fold-{fold}.log",
+        candidate_folder(paths, iteration, control=control),
+        paths.logs / f"{iteration.name}.{contender}-{fold}.log",
         show,
     )
     return {"fold": fold, **{key: value for key, value in result.items() if key != "job"}}
 
 
-def _shown_progress(dataset_id: str, fold: int) -> Callable[[Message], None]:
+def _shown_progress(dataset_id: str, name: str) -> Callable[[Message], None]:
     """Show each epoch in the UI. A server that is away for a while does not end a training."""
-    key = f"fold-{fold}-{dataset_id}".lower().replace("_", "-")
+    key = f"{name}-{dataset_id}".lower().replace("_", "-")
     artifacts: list[UUID] = []
 
     def show(message: Message) -> None:
@@ -157,14 +192,22 @@ def record_model(
     folds: Sequence[dict[str, Any]],
     test_cases: Sequence[dict[str, Any]],
     judgement: Mapping[str, Any],
+    race: Mapping[str, Any] | None = None,
 ) -> ModelRecord:
-    """Write the model's record; its ancestry of patients is its parent's and its own."""
+    """Write the model's record; its ancestry of patients is its parent's and its own.
+
+    Parameters
+    ----------
+    race
+        What :func:`tasks.promote.race` found, where a control raced the warm start.
+    """
     paths = DatasetPaths.of(dataset_id)
-    parent = load_model(paths, iteration.parent) if iteration.parent else None
-    folder = candidate_folder(paths, iteration)
+    control = race is not None and race["winner"] == "control"
+    parent = load_model(paths, iteration.parent) if iteration.parent and not control else None
+    folder = candidate_folder(paths, iteration, control=control)
     record = ModelRecord(
         model_id=model_id_of(iteration, dataset_id),
-        parent=iteration.parent,
+        parent=parent.model_id if parent else None,
         folder=str(folder.relative_to(paths.home)),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         structures=iteration.structures,
@@ -181,8 +224,14 @@ def record_model(
         test_surface_dice=_mean("surface_dice", test_cases, iteration),
         test_hd95_mm=_mean("hd95_mm", test_cases, iteration),
         test_cases=list(test_cases),
+        lineage=iteration.lineage,
+        parent_digest=parent.digest if parent else None,
+        training_s={str(result["fold"]): result["training_s"] for result in folds},
+        control=None if race is None else dict(race),
+        versions=versions(),
         **judgement,
     )
+    write_card(paths, record)
     save_model(paths, record)
     return record
 
@@ -195,4 +244,4 @@ def _mean(
 
 def _seen(iteration: Iteration, parent: ModelRecord | None, fold: int) -> list[str]:
     own = {c["patient"] for c in iteration.training_cases() if c["place"] != fold}
-    return sorted(own | set(parent.seen[str(fold)] if parent else []))
+    return sorted(own | set(parent.seen.get(str(fold), []) if parent else []))

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tasks.errors import UserDataError
 from tasks.ledger.files import read_json, sha256_of_file
 from tasks.ledger.iterations import load_iteration
-from tasks.ledger.models import load_models
+from tasks.ledger.journal import Journal
+from tasks.ledger.lineages import load_lineages, plans_of
+from tasks.ledger.models import load_models, load_promotions
 from tasks.ledger.paths import DatasetPaths, IterationPaths, dated_folders
-from tasks.ledger.snapshots import load_snapshots
+from tasks.ledger.snapshots import MANIFEST, load_snapshots, noted_snapshots
 from tasks.nnunet.dataset import preparation_digest
 
 
 def verify_dataset(paths: DatasetPaths) -> dict[str, Any]:
-    """Hash every file of the snapshots and every checkpoint again, and look at plans and links.
+    """Hash every file of the snapshots and every checkpoint again, and look at plans, links and journals.
 
     Returns
     -------
@@ -23,12 +28,59 @@ def verify_dataset(paths: DatasetPaths) -> dict[str, Any]:
     but no path of a delivery.
     """
     findings: list[str] = []
-    checked = {"files": 0, "checkpoints": 0, "iterations": 0}
-    for kind, finding in (*_snapshots(paths), *_models(paths), *_iterations(paths)):
+    checked = {"files": 0, "checkpoints": 0, "iterations": 0, "records": 0}
+    kinds = (_snapshots(paths), _models(paths), _iterations(paths), _records(paths))
+    for kind, finding in itertools.chain(*kinds):
         checked[kind] += 1
         if finding:
             findings.append(finding)
     return {"checked": checked, "findings": findings}
+
+
+def _records(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:
+    """Journals whose chain is whole and has only grown; manifests, plans and models that are as noted."""
+    names = ("snapshots", "cases", "patients", "labels", "withdrawals", "lineages", "promotions")
+    journals = {name: Journal(getattr(paths, name)) for name in names}
+    broken = {name: _finding(journal.entries) for name, journal in journals.items()}
+    for finding in broken.values():
+        yield "records", finding
+    if any(broken.values()):
+        return  # what follows is read from them
+    for name, folder in dated_folders(paths.procdata, paths.dataset_id).items():
+        iteration = load_iteration(IterationPaths(folder))
+        for journal, head in (iteration.ledger if iteration else {}).items():
+            lost = f"the ledger's {journal}.json has lost entries since iteration {name}"
+            yield "records", None if journals[journal].has_been_at(head) else lost
+    for snapshot, noted in noted_snapshots(paths).items():
+        fate = _compare(paths.rawdata / snapshot / MANIFEST, noted["manifest_sha256"])
+        yield "records", fate and f"the manifest of {snapshot} {fate}"
+    for lineage in load_lineages(paths)[0].values():
+        if lineage.plans is not None:
+            yield "records", _finding(partial(plans_of, paths, lineage))
+    yield from _ancestry(paths)
+
+
+def _ancestry(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:
+    """Each model names its parent by digest, and so does the history of what was in use."""
+    digests = {record.model_id: record.digest for record in load_models(paths)}
+    for record in load_models(paths):
+        if record.parent_digest is not None and record.parent is not None:
+            same = digests.get(record.parent) == record.parent_digest
+            yield (
+                "records",
+                None if same else f"model {record.parent} is not what {record.model_id} came from",
+            )
+    for entry in load_promotions(paths):
+        same = digests.get(entry["model"]) == entry["digest"]
+        yield "records", None if same else f"model {entry['model']} is not what was put into use"
+
+
+def _finding(check: Callable[[], object]) -> str | None:
+    try:
+        check()
+    except UserDataError as error:
+        return str(error)
+    return None
 
 
 def _snapshots(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:

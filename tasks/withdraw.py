@@ -27,6 +27,7 @@ from tasks.ledger.snapshots import (
     load_snapshots,
     make_read_only,
     make_writable,
+    note_snapshots,
 )
 from tasks.ledger.withdrawals import add_withdrawal, load_withdrawals
 from tasks.retries import RETRIED
@@ -111,7 +112,9 @@ def delete_withdrawn(dataset_id: str) -> dict[str, int]:
     """
     paths = DatasetPaths.of(dataset_id)
     doomed = _Doomed.of(paths)
-    gone = {"rawdata": sum(_delete_raw(snapshot, doomed) for snapshot in load_snapshots(paths))}
+    deleted = {str(snapshot.name): _delete_raw(snapshot, doomed) for snapshot in load_snapshots(paths)}
+    note_snapshots(paths, rewritten=[name for name, count in deleted.items() if count is not None])
+    gone = {"rawdata": sum(count or 0 for count in deleted.values())}
     gone["rawdata"] += _delete_set_aside(paths, doomed)
     for place, root in (("procdata", paths.procdata), ("results", paths.results)):
         gone[place] = sum(_delete_named(root, case) for case in doomed.cases)
@@ -170,11 +173,11 @@ def _blank(row: FileRow) -> FileRow:
     )
 
 
-def _delete_raw(snapshot: Snapshot, doomed: _Doomed) -> int:
-    """Delete the files of a snapshot that are out, and blank their rows in its manifest."""
+def _delete_raw(snapshot: Snapshot, doomed: _Doomed) -> int | None:
+    """Delete the files of a snapshot that are out, and blank their rows; None where none is."""
     rows = [row for row in snapshot.files if doomed.includes(row)]
     if not rows:
-        return 0
+        return None
     make_writable(snapshot.folder)
     deleted = 0
     # In a folder that a user filled, copies and rejected files lie there too.

@@ -21,6 +21,7 @@ class Reason(StrEnum):
     WITHDRAWN = "withdrawn"
     # series
     UNLABELLED = "unlabelled"
+    TEST_SET = "test-set"
     OTHER_MODALITY = "other-modality"
     SUPERSEDED = "superseded"
     REFERENCE_ABSENT = "reference-absent"
@@ -70,6 +71,7 @@ WHAT_TO_DO: dict[Reason, str] = {
     Reason.IDENTITY_LEFT: "A label quotes the patient's name or ID; rename it and send it again.",
     Reason.WITHDRAWN: "The patient or the scan was withdrawn; `iterseg withdraw` did it.",
     Reason.UNLABELLED: "Nobody has segmented this image yet; `iterseg predict` predicts it.",
+    Reason.TEST_SET: "Its patient is in the test set: draw it by hand, not over a prediction.",
     Reason.OTHER_MODALITY: "`modalities` in the dataset's YAML asks for another modality.",
     Reason.SUPERSEDED: "A newer segmentation of the same image is used.",
     Reason.REFERENCE_ABSENT: "Ingest the image series that this segmentation refers to.",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from tasks.errors import UserDataError
 from tasks.labels import Labels, MaskStrategy
 from tasks.ledger.files import read_json
 from tasks.ledger.paths import DatasetPaths, IterationPaths, dated_folders
 from tasks.ledger.patients import TEST
+
+Contender = Literal["fold", "control"]
+"""A fold that starts warm from the parent, or from scratch where there is none; one that races it."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,8 @@ class Iteration:
 
     ``cases`` have ``case_id``, ``patient`` (keyed hash), ``place`` (a fold or ``"test"``),
     ``image_key`` and ``label_key``. ``digest`` is of everything that decides what is learned.
-    ``partial``: label maps may hold the ignore label.
+    ``partial``: label maps may hold the ignore label. ``ledger`` has the digest at which each journal of
+    the ledger stood, ``code`` what preprocessed the cases besides the plans.
     """
 
     name: str
@@ -33,6 +37,9 @@ class Iteration:
     cases: list[dict[str, Any]]
     mask_strategy: MaskStrategy = "label_image"
     partial: bool = False
+    lineage: int = 1
+    ledger: dict[str, str | None] = field(default_factory=dict)
+    code: str = ""
 
     @property
     def labels(self) -> Labels:

@@ -10,7 +10,8 @@ from typing import Any
 
 from tasks.errors import UserDataError
 from tasks.labels import Labels, MaskStrategy
-from tasks.ledger.files import read_json, replace_symlink, write_json
+from tasks.ledger.files import digest_of, read_json, replace_symlink, sha256_of_file, write_json
+from tasks.ledger.journal import Journal
 from tasks.ledger.paths import DatasetPaths, IterationPaths
 
 
@@ -41,6 +42,19 @@ class ModelRecord:
         Whether it was found fit to be used.
     promoted
         Whether ``latest`` has ever been moved to it.
+    lineage
+        The number of its lineage.
+    parent_digest
+        :attr:`digest` of its parent, so that no ancestor can be changed unseen.
+    training_s
+        Fold → seconds spent in epochs, over all attempts.
+    control
+        Of an iteration in which a training from scratch raced the warm start: which of them this model
+        is (``warm start`` or ``control``), and what the other one scored.
+    imported_from
+        sha256 of the file that an imported model was read from; it was trained elsewhere.
+    versions
+        The libraries and the code that it was made with.
     """
 
     model_id: str
@@ -63,6 +77,17 @@ class ModelRecord:
     accepted: bool = True
     test_surface_dice: dict[str, float | None] = field(default_factory=dict)
     test_hd95_mm: dict[str, float | None] = field(default_factory=dict)
+    lineage: int = 1
+    parent_digest: str | None = None
+    training_s: dict[str, float] = field(default_factory=dict)
+    control: dict[str, Any] | None = None
+    imported_from: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Of everything but ``promoted``, which is no property of the model."""
+        return digest_of({key: value for key, value in asdict(self).items() if key != "promoted"})
 
     @property
     def labels(self) -> Labels:
@@ -144,21 +169,45 @@ def promote(paths: DatasetPaths, record: ModelRecord, why: str) -> None:
     if paths.latest.is_symlink() and paths.latest.resolve() == target.resolve():
         return
     history = load_promotions(paths)
-    entry = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": record.model_id,
-        "instead_of": history[-1]["model"] if history else None,
-        "why": why,
-    }
     # A run that was killed between the two steps does both again.
     if not history or history[-1]["model"] != record.model_id:
-        write_json(paths.promotions, [*history, entry])
+        entry = {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "model": record.model_id,
+            "digest": record.digest,
+            "instead_of": history[-1]["model"] if history else None,
+            "why": why,
+        }
+        Journal(paths.promotions).append(entry)
     replace_symlink(paths.latest, target)
 
 
 def load_promotions(paths: DatasetPaths) -> list[dict[str, Any]]:
     """Which model was put into use when, instead of which, and why; oldest first."""
-    return read_json(paths.promotions) if paths.promotions.is_file() else []
+    return Journal(paths.promotions).entries()
+
+
+def check_weights(paths: DatasetPaths, record: ModelRecord) -> None:
+    """Raise :class:`UserDataError` where a model's weights are not those on record."""
+    for fold, digest in record.checkpoints.items():
+        checkpoint = paths.home / record.folder / f"fold_{fold}" / "checkpoint_final.pth"
+        if not checkpoint.is_file() or sha256_of_file(checkpoint) != digest:
+            raise UserDataError(
+                f"fold {fold} of model {record.model_id} is not what was recorded; restore {checkpoint} "
+                "from the backup. `latest` stays"
+            )
+
+
+def parent_in(paths: DatasetPaths, lineage: int) -> ModelRecord | None:
+    """The model from which the next one of a lineage starts: the one in use, else the lineage's newest.
+
+    None: the lineage has no model yet, and the next one is trained from scratch.
+    """
+    current = latest_model(paths)
+    if current is not None and current.lineage == lineage:
+        return current
+    own = [record for record in load_models(paths) if record.lineage == lineage]
+    return own[-1] if own else None
 
 
 def leaked_patients(parent: ModelRecord, validation: Mapping[int, Iterable[str]]) -> dict[int, list[str]]:

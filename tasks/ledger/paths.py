@@ -158,6 +158,48 @@ class DatasetPaths:
         return self.ledger / "patients.json"
 
     @property
+    def snapshots(self) -> Path:
+        """The manifest of each snapshot by its sha256, append only."""
+        return self.ledger / "snapshots.json"
+
+    @property
+    def cases(self) -> Path:
+        """Every case that was ever used, append only."""
+        return self.ledger / "cases.json"
+
+    @property
+    def labels(self) -> Path:
+        """Structure → its number, never given twice, append only."""
+        return self.ledger / "labels.json"
+
+    @property
+    def lineages(self) -> Path:
+        """Which lineages there are and which is being trained, append only."""
+        return self.ledger / "lineages.json"
+
+    def lineage(self, number: int) -> Path:
+        """The frozen plans of a lineage."""
+        return self.ledger / "lineages" / str(number)
+
+    @property
+    def last_run(self) -> Path:
+        """What the last complete run was made from, so that the next one knows whether there is more."""
+        return self.ledger / "last_run.json"
+
+    @property
+    def drift(self) -> Path:
+        """How far the data have moved from the plans, as it was last asked."""
+        return self.results / "drift.json"
+
+    def exported(self, model_id: str) -> Path:
+        """A model as a file that plain nnU-Net installs."""
+        return self.results / "exports" / f"{self.dataset_id}-{model_id}.zip"
+
+    def imported(self, model_id: str) -> IterationPaths:
+        """Where an imported model lies, laid out as the results of an iteration."""
+        return IterationPaths(self.procdata / "imported" / model_id)
+
+    @property
     def models(self) -> Path:
         """One record for each model."""
         return self.ledger / "models"
@@ -222,7 +264,16 @@ class IterationPaths:
         """nnU-Net's results of this dataset."""
         return self.root / "nnUNet_results" / self.nnunet_dataset
 
-    def environment(self) -> dict[str, str]:
+    @property
+    def results_of_control(self) -> Path:
+        """nnU-Net's results of the training from scratch that races a warm start."""
+        return self.root / "nnUNet_results_control" / self.nnunet_dataset
+
+    def environment(self, *, control: bool = False) -> dict[str, str]:
         """The three variables by which nnU-Net finds its folders."""
-        names = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
-        return {name: str(self.root / name) for name in names}
+        results = self.results_of_control if control else self.results
+        return {
+            "nnUNet_raw": str(self.raw.parent),
+            "nnUNet_preprocessed": str(self.preprocessed.parent),
+            "nnUNet_results": str(results.parent),
+        }

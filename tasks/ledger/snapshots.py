@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.errors import UserDataError
-from tasks.ledger.files import read_json, write_json
+from tasks.ledger.files import read_json, sha256_of_file, write_json
+from tasks.ledger.journal import Journal
 from tasks.ledger.paths import DatasetPaths, DatedName, dated_folders
 
 MANIFEST = "manifest.json"
@@ -69,6 +70,24 @@ def seal(folder: Path, rows: Iterable[FileRow], origin: Origin) -> None:
     """Write the manifest of a folder; from then on it is a snapshot."""
     files = [asdict(row) for row in rows]
     write_json(folder / MANIFEST, {"version": 1, "origin": origin, "files": files})
+
+
+def note_snapshots(paths: DatasetPaths, rewritten: Iterable[str] = ()) -> None:
+    """Put the manifests that are not on record yet, or were rewritten by a withdrawal, on record."""
+    noted = noted_snapshots(paths)
+    for name, folder in dated_folders(paths.rawdata, paths.dataset_id).items():
+        if is_sealed(folder) and (str(name) not in noted or str(name) in rewritten):
+            row = {
+                "snapshot": str(name),
+                "origin": read_json(folder / MANIFEST)["origin"],
+                "manifest_sha256": sha256_of_file(folder / MANIFEST),
+            }
+            Journal(paths.snapshots).append(row)
+
+
+def noted_snapshots(paths: DatasetPaths) -> dict[str, dict[str, Any]]:
+    """Snapshot → its ``origin`` and ``manifest_sha256``, as it was last put on record."""
+    return {entry["snapshot"]: entry for entry in Journal(paths.snapshots).entries()}
 
 
 def make_read_only(folder: Path) -> None:

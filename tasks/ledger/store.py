@@ -54,9 +54,9 @@ def label_key(image: str, sha256_of_segmentation: str, choices: Mapping[str, Any
     return _key({"image": image, "segmentation": sha256_of_segmentation, "choices": _ordered(choices)})
 
 
-def preprocessed_key(image: str, label: str, preparation: str) -> str:
-    """The key of a preprocessed case: image, label map and the digest of plans and labels."""
-    return _key({"image": image, "label": label, "preparation": preparation})
+def preprocessed_key(image: str, label: str, preparation: str, code: str) -> str:
+    """The key of a preprocessed case: image, label map, the digest of plans and labels, and the code."""
+    return _key({"image": image, "label": label, "preparation": preparation, "code": code})
 
 
 def link(link_path: Path, target: Path) -> None:

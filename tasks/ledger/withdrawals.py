@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from tasks.ledger.files import read_json, write_json
+from tasks.ledger.journal import Journal
 
 
 @dataclass(frozen=True)
@@ -24,21 +24,20 @@ class Withdrawals:
 
 def load_withdrawals(path: Path) -> Withdrawals:
     """Read the file; nothing is withdrawn where there is none."""
-    if not path.is_file():
-        return Withdrawals()
-    content = read_json(path)
-    return Withdrawals(content["patients"], content["cases"])
+    patients: dict[str, str] = {}
+    cases: dict[str, str] = {}
+    for entry in Journal(path).entries():
+        patients |= dict.fromkeys(entry["patients"], entry["day"])
+        cases |= dict.fromkeys(entry["cases"], entry["day"])
+    return Withdrawals(patients, cases)
 
 
 def add_withdrawal(path: Path, day: date, cases: Iterable[str], patient: str | None = None) -> bool:
     """Put cases, and the patient if all of theirs are out, on the list; False where nothing is new."""
     known = load_withdrawals(path)
-    patients, out = dict(known.patients), dict(known.cases)
-    if patient is not None:
-        patients.setdefault(patient, str(day))
-    for case_id in cases:
-        out.setdefault(case_id, str(day))
-    if (patients, out) == (known.patients, known.cases):
+    new_patients = [patient] if patient is not None and patient not in known.patients else []
+    new_cases = sorted(set(cases) - known.cases.keys())
+    if not new_patients and not new_cases:
         return False
-    write_json(path, {"version": 1, "patients": patients, "cases": out})
+    Journal(path).append({"day": str(day), "patients": new_patients, "cases": new_cases})
     return True

@@ -12,6 +12,8 @@ from tasks.ledger.files import read_json, sha256_of_file, write_json
 from tasks.program import Message, run_program, serve, tell
 
 RESULT = "fold.json"
+SEEDS_APART = 100_000
+"""More than any training has epochs, so that no two folds share an epoch's random numbers."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ def train_fold(
 
     Returns
     -------
-    ``checkpoint_sha256``, ``epochs``, ``validation_dice`` (structure → mean Dice or None) and
-    ``cases`` (each validation case's Dice).
+    ``checkpoint_sha256``, ``epochs`` and ``training_s`` (over all attempts), ``validation_dice``
+    (structure → mean Dice or None) and ``cases`` (each validation case's Dice).
     """
     result_file = model_folder / f"fold_{job.fold}" / RESULT
     result = read_result(result_file, job)
@@ -94,7 +96,8 @@ def _work(content: dict[str, Any]) -> None:
     from tasks.nnunet.validation import validate_fold
 
     job = FoldJob(**content)
-    seeded(job.seed + job.fold)
+    seed = SEEDS_APART * (job.seed + job.fold)
+    seeded(seed)
     preprocessed = Path(str(nnUNet_preprocessed)) / job.dataset
     plans = {**read_json(preprocessed / f"{job.plans_name}.json"), "continue_training": False}
     trainer = IterSegTrainer(
@@ -105,6 +108,7 @@ def _work(content: dict[str, Any]) -> None:
         torch.device(torch_device(job.device)),
     )
     trainer.choose(TrainingChoices(**job.choices))
+    trainer.seed = seed
     trainer.initialize()
     folder = Path(trainer.output_folder)
     _same_job_or_anew(folder, content)
@@ -124,7 +128,8 @@ def _work(content: dict[str, Any]) -> None:
         {
             "job": content,
             "checkpoint_sha256": sha256_of_file(final),
-            "epochs": trainer.num_epochs,
+            "epochs": trainer.current_epoch,
+            "training_s": round(trainer.seconds_in_epochs, 1),
             **scores,
         },
     )

@@ -61,7 +61,7 @@ def plan_dataset(
 
 
 def carry_plans(parent: Path, child: Path, dataset: str, plans_name: str) -> None:
-    """Copy plans and fingerprint of a parent's preprocessed folder; only the name changes."""
+    """Copy the plans and the fingerprint of a lineage; only the dataset's name changes."""
     plans = read_json(parent / f"{plans_name}.json")
     write_json(child / f"{plans_name}.json", {**plans, "dataset_name": dataset})
     write_json(child / "dataset_fingerprint.json", read_json(parent / "dataset_fingerprint.json"))

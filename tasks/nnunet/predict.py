@@ -15,7 +15,7 @@ def predict_batch(
     cases: Sequence[Mapping[str, str]],
     *,
     model_folder: Path,
-    folds: Sequence[int],
+    folds: Sequence[int] | None,
     device: str,
     mirroring: bool,
     log: Path,
@@ -50,7 +50,7 @@ def predict_batch(
     job = {
         "cases": [dict(case) for case in cases],
         "model_folder": str(model_folder),
-        "folds": list(folds),
+        "folds": None if folds is None else list(folds),
         "device": device,
         "mirroring": mirroring,
     }

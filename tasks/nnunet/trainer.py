@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,13 @@ class TrainingChoices:
     checkpoint_every_s: float
     mirroring: bool
     """Whether the final validation averages over mirrored images, as predictions do."""
+    patience_epochs: int | None = None
+    min_gain: float = 0.0
+    """Stop where the curve has gained less than this for so many epochs; None: never."""
+
+
+class _CurveIsFlatError(Exception):
+    """Ends nnU-Net's loop over the epochs."""
 
 
 class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
@@ -42,6 +51,9 @@ class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
     checkpoint_every_s = 300.0
     optimizer_name = "sgd"
     mirroring = True
+    patience_epochs: int | None = None
+    min_gain = 0.0
+    seed = 0
     _saved_at = 0.0
 
     def choose(self, choices: TrainingChoices) -> None:
@@ -53,6 +65,8 @@ class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
         self.optimizer_name = choices.optimizer
         self.checkpoint_every_s = choices.checkpoint_every_s
         self.mirroring = choices.mirroring
+        self.patience_epochs = choices.patience_epochs
+        self.min_gain = choices.min_gain
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
         """SGD as nnU-Net has it, or AdamW, which learns from few iterations."""
@@ -73,6 +87,32 @@ class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
             _plain(self.network).load_state_dict(weights)
         except RuntimeError as error:
             raise UserDataError(f"{checkpoint} does not fit the plans of this iteration: {error}") from None
+
+    @property
+    def seconds_in_epochs(self) -> float:
+        """The time spent in epochs, those before an interruption included."""
+        begun, ended = (
+            self.logger.get_value(f"epoch_{what}_timestamps", step=None) for what in ("start", "end")
+        )
+        return float(sum(ended)) - float(sum(begun[: len(ended)]))
+
+    def run_training(self) -> None:
+        """As nnU-Net, until the last epoch or until the curve of the validation fold is flat."""
+        try:
+            super().run_training()
+        except _CurveIsFlatError:
+            self.on_train_end()
+
+    def on_epoch_start(self) -> None:
+        """Each epoch has random numbers of its own: one that is run again is the same again.
+
+        This holds where augmentation runs in this process; workers of their own stay random.
+        """
+        curve = self.logger.get_value("ema_fg_dice", step=None)
+        if self.patience_epochs is not None and is_flat(curve, self.patience_epochs, self.min_gain):
+            raise _CurveIsFlatError
+        seeded(self.seed + self.current_epoch)
+        super().on_epoch_start()
 
     def on_train_start(self) -> None:
         """As nnU-Net; the clock of checkpoints starts."""
@@ -121,8 +161,8 @@ class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
             "trainer_name": PLAIN_TRAINER,
             "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
         }
-        with whole_file(Path(filename)) as temporary:
-            torch.save(checkpoint, temporary)
+        with whole_file(Path(filename)) as temporary, temporary.open("wb") as stream:
+            torch.save(checkpoint, stream)
 
     def _last(self, key: str) -> float:
         return float(self.logger.get_value(key, step=-1))
@@ -138,3 +178,16 @@ def seeded(seed: int) -> None:
     """Fix the random numbers of this process; workers of the augmentation stay random."""
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def is_flat(curve: Sequence[float], patience_epochs: int, min_gain: float) -> bool:
+    """Whether the best of the last epochs is no gain on the best before them.
+
+    Parameters
+    ----------
+    curve
+        One value for each epoch: nnU-Net's moving average of the pseudo Dice on the validation fold.
+    """
+    before, recent = curve[:-patience_epochs], curve[-patience_epochs:]
+    return bool(before) and max(recent) < max(before) + min_gain

@@ -20,7 +20,10 @@ GREY_PERCENTILES = (1.0, 99.0)
 COLOURS = ((230, 60, 50), (50, 150, 230), (110, 190, 40), (240, 180, 30), (200, 80, 200), (40, 200, 190))
 
 
-def montage(image_file: Path, label_file: Path, labels: Labels) -> bytes:
+OTHER_COLOUR = (255, 255, 255)
+
+
+def montage(image_file: Path, label_file: Path, labels: Labels, other_file: Path | None = None) -> bytes:
     """Slices through the structures side by side, as WebP.
 
     Parameters
@@ -29,15 +32,20 @@ def montage(image_file: Path, label_file: Path, labels: Labels) -> bytes:
         NIfTI on one grid.
     labels
         Which integers are which structure.
+    other_file
+        A second label map on the same grid, such as a prediction: outlined in white.
     """
     image = sitk.ReadImage(str(image_file))
     voxels = sitk.GetArrayFromImage(image)
     label_map = sitk.GetArrayFromImage(sitk.ReadImage(str(label_file)))
+    other = label_map[:0] if other_file is None else sitk.GetArrayFromImage(sitk.ReadImage(str(other_file)))
+    drawn = label_map > 0 if other_file is None else (label_map > 0) | (other > 0)
     low, high = np.percentile(voxels, GREY_PERCENTILES)
     grey = np.clip((voxels.astype(np.float32) - low) / max(float(high - low), 1e-6), 0, 1) * 255
     dx, dy, _ = image.GetSpacing()
     tiles = [
-        _tile(grey[k].astype(np.uint8), label_map[k], labels, dx, dy) for k in _telling_slices(label_map)
+        _tile(grey[k].astype(np.uint8), label_map[k], labels, dx, dy, other[k] if len(other) else None)
+        for k in _telling_slices(drawn)
     ]
     sheet = Image.new("RGB", (TILE_PIXELS * len(tiles), TILE_PIXELS))
     for position, tile in enumerate(tiles):
@@ -47,18 +55,26 @@ def montage(image_file: Path, label_file: Path, labels: Labels) -> bytes:
     return stream.getvalue()
 
 
-def _telling_slices(label_map: NDArray[np.integer]) -> list[int]:
+def _telling_slices(drawn: NDArray[np.bool_]) -> list[int]:
     """Slices spread over the structures; over the image where there are none."""
-    filled = np.flatnonzero((label_map > 0).any(axis=(1, 2)))
-    candidates = filled if filled.size else np.arange(label_map.shape[0])
+    filled = np.flatnonzero(drawn.any(axis=(1, 2)))
+    candidates = filled if filled.size else np.arange(drawn.shape[0])
     positions = np.linspace(0, candidates.size - 1, min(TILES, candidates.size))
     return [int(candidates[round(p)]) for p in positions]
 
 
 def _tile(
-    grey: NDArray[np.uint8], label_map: NDArray[np.integer], labels: Labels, dx: float, dy: float
+    grey: NDArray[np.uint8],
+    label_map: NDArray[np.integer],
+    labels: Labels,
+    dx: float,
+    dy: float,
+    other: NDArray[np.integer] | None,
 ) -> Image.Image:
     colour = np.repeat(grey[..., np.newaxis], 3, axis=2)
+    if other is not None:
+        for _, mask in labels.masks(other):
+            colour[mask & ~binary_erosion(mask)] = OTHER_COLOUR
     for position, (_, mask) in enumerate(labels.masks(label_map)):
         colour[mask & ~binary_erosion(mask)] = COLOURS[position % len(COLOURS)]
     rows, columns = grey.shape

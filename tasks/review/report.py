@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 
 from tasks.review.montage import COLOURS
+from tasks.review.suspects import Suspect
 
 CURVE_WIDTH, CURVE_HEIGHT, CURVE_MARGIN = 640, 240, 36
 
@@ -38,6 +39,14 @@ class PredictedCase:
 
 
 @dataclass(frozen=True)
+class SuspectCase:
+    """A label to look at again, with a WebP picture of it and of what the network drew."""
+
+    suspect: Suspect
+    picture: bytes
+
+
+@dataclass(frozen=True)
 class ReportContent:
     """Everything the page shows. ``models`` are records as plain content, oldest first."""
 
@@ -49,6 +58,8 @@ class ReportContent:
     set_aside: Sequence[Mapping[str, Any]]
     models: Sequence[Mapping[str, Any]]
     predictions: Sequence[PredictedCase] = field(default_factory=list)
+    suspects: Sequence[SuspectCase] = field(default_factory=list)
+    drift: Mapping[str, Any] | None = None
 
 
 def render(content: ReportContent) -> str:
@@ -63,6 +74,15 @@ def render(content: ReportContent) -> str:
         _curve(content),
         _models(content),
     ]
+    if content.drift:
+        parts += [_drift(content.drift)]
+    if content.suspects:
+        parts += [
+            "<h2>Labels to look at again</h2><p class=muted>Networks that have not seen these cases strongly "
+            "disagree with their labels. The label is outlined in colour, what was predicted in white; "
+            "the label may be right and the case hard.</p>",
+            *map(_suspect, content.suspects),
+        ]
     if content.set_aside:
         rows = [[row["case_id"], row["reason"], row["detail"]] for row in content.set_aside]
         parts += ["<h2>Set aside</h2>", _table(["case", "reason", "detail"], rows)]
@@ -77,7 +97,7 @@ def render(content: ReportContent) -> str:
 
 
 def _models(content: ReportContent) -> str:
-    header = ["model", "parent", "training cases", "test cases"]
+    header = ["model", "parent", "lineage", "training cases", "test cases"]
     header += [f"test Dice {name}" for name in content.structures]
     header += [f"surface Dice {name}" for name in content.structures]
     header += [f"HD95 {name}, mm" for name in content.structures]
@@ -85,7 +105,8 @@ def _models(content: ReportContent) -> str:
     header += ["outcome"]
     rows = []
     for model in content.models:
-        row: list[Any] = [model["model_id"], model["parent"] or "from scratch"]
+        origin = model["parent"] or ("imported" if model["imported_from"] else "from scratch")
+        row: list[Any] = [model["model_id"], origin, model["lineage"]]
         row += [model["cases"]["training"], model["cases"]["test"]]
         row += [_score(model["test_dice"].get(name)) for name in content.structures]
         row += [_score(model["test_surface_dice"].get(name)) for name in content.structures]
@@ -98,6 +119,11 @@ def _models(content: ReportContent) -> str:
 
 def _outcome(model: Mapping[str, Any], in_use: str | None) -> str:
     """What became of a model, in words."""
+    raced = f"; {model['control']['winner']} won its race" if model["control"] else ""
+    return _use(model, in_use) + raced
+
+
+def _use(model: Mapping[str, Any], in_use: str | None) -> str:
     if model["model_id"] == in_use:
         return "in use"
     if model["accepted"]:
@@ -161,6 +187,30 @@ def _x(position: int, count: int) -> float:
 
 def _y(dice: float) -> float:
     return CURVE_MARGIN + (CURVE_HEIGHT - 2 * CURVE_MARGIN) * (1 - dice)
+
+
+def _drift(drift: Mapping[str, Any]) -> str:
+    """What new plans would change, as `iterseg plan` found."""
+    verdict = "new plans are worth a training from scratch" if drift["worth_it"] else "they still fit"
+    rows = [
+        [row["what"], row["frozen"], row["today"], "–" if row["change"] is None else f"{row['change']:.0%}"]
+        for row in drift["rows"]
+    ]
+    return (
+        f"<h2>Frozen plans</h2><p>Lineage {drift['lineage']}, measured {escape(str(drift['measured']))} with "
+        f"{drift['cases']} cases: <b>{verdict}</b>.</p>"
+    ) + _table(["", "frozen", "today", "change"], rows)
+
+
+def _suspect(case: SuspectCase) -> str:
+    picture = base64.b64encode(case.picture).decode()
+    suspect = case.suspect
+    return (
+        f"<figure><img loading=lazy alt='slices of {escape(suspect.case_id)} with label and prediction' "
+        f"src='data:image/webp;base64,{picture}'><figcaption><b>{escape(suspect.case_id)}</b> "
+        f"{escape(suspect.structure)}: Dice {suspect.dice:.3f} <span class=muted>(median of all cases "
+        f"{suspect.median:.3f})</span></figcaption></figure>"
+    )
 
 
 def _figure(case: PredictedCase) -> str:

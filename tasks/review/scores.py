@@ -27,12 +27,19 @@ def dice(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> float | Non
 
 
 def scores_of_files(
-    truth: Path, prediction: Path, labels: Labels, tolerance_mm: float
+    truth: Path, prediction: Path, labels: Labels, tolerance_mm: float, predicted_labels: Labels | None = None
 ) -> dict[str, dict[str, float | None]]:
     """Compare two label maps (NIfTI) on one grid.
 
     Voxels with the ignore label in the truth count for nothing. A structure without a voxel in a
     truth that has such voxels may just not have been drawn: it has no score.
+
+    Parameters
+    ----------
+    labels
+        Of the truth.
+    predicted_labels
+        Of the prediction, where a model of another lineage made it: what it does not know has no score.
 
     Returns
     -------
@@ -44,9 +51,12 @@ def scores_of_files(
     known = truth_map != labels.ignore
     partial = not known.all()
     scores: dict[str, dict[str, float | None]] = {"dice": {}, "surface_dice": {}, "hd95_mm": {}}
-    for (name, true), (_, predicted) in zip(
-        labels.masks(truth_map), labels.masks(predicted_map), strict=True
-    ):
+    predicted_labels = predicted_labels or labels
+    for name, true in labels.masks(truth_map):
+        if name not in predicted_labels.structures:
+            scores["dice"][name] = scores["surface_dice"][name] = scores["hd95_mm"][name] = None
+            continue
+        predicted = predicted_labels.mask(predicted_map, name)
         judged = predicted & known
         unknown = partial and not true.any()
         surface = None if unknown else surface_scores(true, judged, image.GetSpacing()[::-1], tolerance_mm)

@@ -81,10 +81,17 @@ def test_the_second_iteration_is_warm_with_the_same_plans_and_no_leak(lab: Lab) 
         assert case["patient"] not in second["seen"][str(case["place"])]
 
 
-def test_nothing_new_trains_nothing(lab: Lab) -> None:
-    again = stages(lab.said["run again"])
-    assert again["prepare"]["reused"] is True
-    assert again["train"]["state"] == "nothing new"
+def test_nothing_new_is_said_at_once_and_trains_nothing(lab: Lab) -> None:
+    report = lab.said["run again"].report
+    assert (report["state"], report["stages"], report["model"]) == ("nothing new", [], "2026-11-22")
+    runs = lab.server.post("/flow_runs/filter", {"limit": 200})
+    assert "Nothing new" in {run["state_name"] for run in runs if run["name"].startswith("iterate")}
+    assert set(lab.models()) == {"2026-11-22", "2026-11-23"}
+
+
+def test_each_stage_by_itself_finds_its_work_done(lab: Lab) -> None:
+    assert lab.run("prepare", "STS", "--json").report["reused"] is True
+    assert lab.run("train", "STS", "--json").report["state"] == "nothing new"
     assert set(lab.models()) == {"2026-11-22", "2026-11-23"}
 
 

@@ -65,7 +65,7 @@ def test_worse_is_not_used_better_is_and_back_again(
     for scan, masks in zip(scans, before, strict=True):
         for name, mask in predicted(home, scan, trained["parent"]).items():
             np.testing.assert_array_equal(mask, masks[name])
-    history = read_json(home / "data" / "results" / "D" / "ledger" / "promotions.json")
+    history = read_json(home / "data" / "results" / "D" / "ledger" / "promotions.json")["entries"]
     assert [entry["why"] for entry in history] == [
         "the first model",
         f"not worse than {trained['parent']} on the cross-validation",

@@ -248,8 +248,10 @@ def test_a_folder_that_is_being_filled_is_waited_for(home: Path, tmp_path: Path)
     target = tmp_path / "in"
     target.mkdir()
 
+    shutil.copyfile(series.files[0], target / series.files[0].name)
+
     def copy_slowly() -> None:
-        for file in series.files:
+        for file in series.files[1:]:
             shutil.copyfile(file, target / file.name)
             time.sleep(0.3)
 

@@ -32,6 +32,7 @@ def test_a_label_is_image_segmentation_and_choices_in_their_order(other: tuple[A
     assert label_key("i", "seg", CHOICES) != label_key(*other)
 
 
-def test_a_preprocessed_case_is_image_label_and_plans() -> None:
-    assert preprocessed_key("i", "l", "p") != preprocessed_key("i", "l", "q")
-    assert preprocessed_key("i", "l", "p") != preprocessed_key("i", "m", "p")
+def test_a_preprocessed_case_is_image_label_plans_and_code() -> None:
+    assert preprocessed_key("i", "l", "p", "c") != preprocessed_key("i", "l", "q", "c")
+    assert preprocessed_key("i", "l", "p", "c") != preprocessed_key("i", "m", "p", "c")
+    assert preprocessed_key("i", "l", "p", "c") != preprocessed_key("i", "l", "p", "d")

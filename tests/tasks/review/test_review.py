@@ -13,8 +13,9 @@ from PIL import Image
 
 from tasks.labels import Labels
 from tasks.review.montage import TILE_PIXELS, montage
-from tasks.review.report import PredictedCase, ReportContent, render
+from tasks.review.report import PredictedCase, ReportContent, SuspectCase, render
 from tasks.review.scores import dice, mean_scores, scores_of_files
+from tasks.review.suspects import Suspect, suspect_labels
 
 BOX = np.zeros((4, 4, 4), dtype=bool)
 BOX[:2] = True
@@ -76,6 +77,52 @@ def test_a_montage_shows_the_structures_in_their_colours(files: tuple[Path, Path
     assert blue > 100
 
 
+def test_a_second_label_map_is_outlined_in_white(files: tuple[Path, Path], tmp_path: Path) -> None:
+    image, label = files
+    moved = sitk.GetImageFromArray(np.roll(sitk.GetArrayFromImage(sitk.ReadImage(str(label))), 6, axis=2))
+    moved.CopyInformation(sitk.ReadImage(str(label)))
+    sitk.WriteImage(moved, str(tmp_path / "p.nii.gz"))
+
+    def white(picture: bytes) -> int:
+        pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+        return int((pixels.min(axis=2) > 245).sum())
+
+    assert (
+        white(montage(image, label, LABELS, tmp_path / "p.nii.gz"))
+        > white(montage(image, label, LABELS)) + 100
+    )
+
+
+def test_a_model_of_another_lineage_is_compared_by_the_names_of_structures(files: tuple[Path, Path]) -> None:
+    _, label = files
+    other = Labels(["b", "a"], "label_image")
+    scores = scores_of_files(label, label, LABELS, 2.0, other)
+    assert scores["dice"] == {"a": 0.0, "b": 0.0, "c": None}
+    assert scores_of_files(label, label, LABELS, 2.0, Labels(["a"], "label_image"))["dice"] == {
+        "a": 1.0,
+        "b": None,
+        "c": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([0.9, 0.91, 0.89, 0.9, 0.2], ["case4"]),
+        ([0.9, 0.91, 0.89, 0.9, 0.0, 0.1], ["case4", "case5"]),
+        ([0.9, 0.9, 0.9, 0.9, 0.85], []),  # nobody would see the difference
+        ([0.1, 0.9, 0.2, 0.8, 0.5, 0.6], []),  # a network that knows nothing accuses nobody
+        ([0.9, 0.9, 0.9, 0.1], []),  # of four, who is the odd one?
+        ([0.9, 0.91, 0.89, 0.9, 0.92, None], []),
+    ],
+)
+def test_labels_far_below_the_others_are_suspect(scores: list[float | None], expected: list[str]) -> None:
+    cases = {f"case{n}": {"a": value, "b": 0.9} for n, value in enumerate(scores)}
+    found = suspect_labels(cases, ["a", "b"])
+    assert [suspect.case_id for suspect in found] == expected
+    assert {suspect.structure for suspect in found} <= {"a"}
+
+
 def content(**changes: object) -> ReportContent:
     model = {
         "model_id": "2026-11-23",
@@ -89,6 +136,9 @@ def content(**changes: object) -> ReportContent:
         "basis": "the first model",
         "verdicts": [],
         "accepted": True,
+        "lineage": 1,
+        "imported_from": None,
+        "control": None,
     }
     verdict = {"structure": "GTV", "difference": -0.31, "lower_bound": -0.4, "non_inferior": False}
     worse = {
@@ -100,6 +150,7 @@ def content(**changes: object) -> ReportContent:
         "accepted": False,
     }
     later = {**model, "model_id": "2026-11-24", "parent": "2026-11-23", "test_dice": {"GTV": 0.9}}
+    later["control"] = {"winner": "warm start"}
     values: dict[str, object] = {
         "dataset_id": "D",
         "written": "2026-11-24 06:00",
@@ -109,6 +160,14 @@ def content(**changes: object) -> ReportContent:
         "set_aside": [{"case_id": "case1", "reason": "overlap", "detail": "<script>alert(1)</script>"}],
         "models": [model, worse, later],
         "predictions": [PredictedCase("case2", "results/case2.seg.dcm", {"GTV": 1.5}, b"RIFF")],
+        "suspects": [SuspectCase(Suspect("case7", "GTV", 0.112, 0.9), b"RIFF")],
+        "drift": {
+            "lineage": 1,
+            "measured": "2026-11-24",
+            "cases": 12,
+            "worth_it": True,
+            "rows": [{"what": "patch", "frozen": [8], "today": [12], "change": 0.5, "matters": True}],
+        },
     }
     return ReportContent(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -123,6 +182,9 @@ def test_the_page_says_what_is_in_use_how_it_scores_and_what_to_correct() -> Non
     assert len(str(line["points"]).split()) == 3
     assert "not put into use: against 2026-11-23 on the test set, GTV -0.310 (at least -0.400)" in text
     assert "was in use" in text
+    assert "warm start won its race" in text
+    for words in ("case7", "0.112", "median of all cases 0.900", "worth a training from scratch", "50%"):
+        assert words in text
 
 
 def test_the_page_needs_no_network_and_runs_no_script() -> None:

@@ -1,0 +1,126 @@
+"""The commands about models: what they are, whether they still fit, which is in use, in and out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.command import checked, run_flow, show
+from flows.options import AsJson, Dataset, Verbose
+from tasks.errors import ConfigError
+from tasks.settings import check_dataset_id
+
+of_models = typer.Typer()
+
+
+@of_models.command()
+def plan(
+    dataset: Dataset,
+    new_lineage: Annotated[
+        bool, typer.Option("--new-lineage", help="Plan anew and train from scratch, from now on.")
+    ] = False,
+    why: Annotated[str, typer.Option(help="The reason, for the record.")] = "the user's decision",
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Whether the frozen plans still fit the grown data. Example: iterseg plan PM_IASLC"""
+
+    def run() -> dict[str, Any]:
+        from flows.plan import PlanParameters
+        from flows.plan import plan as flow
+
+        return flow(PlanParameters(dataset_id=dataset, new_lineage=new_lineage, why=why))
+
+    run_flow(dataset, run, as_json, verbose)
+
+
+@of_models.command()
+def models(dataset: Dataset, as_json: AsJson = False) -> None:
+    """The lineage of models, and how each was judged. Example: iterseg models PM_IASLC"""
+    from flows.status import models_of
+
+    show(checked(lambda name: models_of(check_dataset_id(name)), dataset, as_json), as_json)
+
+
+@of_models.command()
+def rollback(
+    dataset: Dataset,
+    model: Annotated[str, typer.Argument(help="A model's id, as `iterseg models` lists it.")],
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Put a former model into use. Example: iterseg rollback PM_IASLC 2026-11-22"""
+
+    def run() -> dict[str, Any]:
+        from flows.rollback import RollbackParameters
+        from flows.rollback import rollback as flow
+
+        return flow(RollbackParameters(dataset_id=dataset, model=model))
+
+    run_flow(dataset, run, as_json, verbose)
+
+
+@of_models.command()
+def export(
+    dataset: Dataset,
+    model: Annotated[str, typer.Option(help="A model's id, or latest.")] = "latest",
+    target: Annotated[Path | None, typer.Option("--to", help="The zip file to write.")] = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a model as a zip file for plain nnU-Net. Example: iterseg export PM_IASLC --to liver.zip"""
+    file = checked(_new_zip, target, as_json)
+
+    def run() -> dict[str, Any]:
+        from flows.exchange import ExportParameters, export_model
+
+        return export_model(ExportParameters(dataset_id=dataset, model=model, target=file))
+
+    run_flow(dataset, run, as_json, verbose)
+
+
+@of_models.command("import")
+def import_(
+    dataset: Dataset,
+    archive: Annotated[Path, typer.Argument(help="A zip file, as nnUNetv2_export_model_to_zip writes it.")],
+    names: Annotated[
+        list[str] | None, typer.Option("--map", metavar="THEIRS=OURS", help="A structure; may repeat.")
+    ] = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Begin with a model of plain nnU-Net. Example: iterseg import PM_IASLC liver.zip --map tumor=GTV"""
+    file = checked(_zip, archive, as_json)
+    pairs = checked(_names, names or [], as_json)
+
+    def run() -> dict[str, Any]:
+        from flows.exchange import ImportParameters, import_model
+
+        return import_model(ImportParameters(dataset_id=dataset, archive=file, names=pairs))
+
+    run_flow(dataset, run, as_json, verbose, needs_data=False)
+
+
+def _new_zip(file: Path) -> str:
+    if file.suffix != ".zip" or not file.resolve().parent.is_dir():
+        raise ConfigError(f"--to {file}: give the name of a .zip file in a folder that exists")
+    return str(file.resolve())
+
+
+def _zip(file: Path) -> str:
+    if not file.is_file():
+        raise ConfigError(f"{file}: there is no such file")
+    return str(file.resolve())
+
+
+def _names(pairs: list[str]) -> dict[str, str]:
+    """``THEIRS=OURS``, each name once."""
+    names: dict[str, str] = {}
+    for pair in pairs:
+        theirs, _, ours = pair.partition("=")
+        if not (theirs and ours) or theirs in names or ours in names.values():
+            raise ConfigError(f"--map {pair}: write THEIRS=OURS, each name once")
+        names[theirs] = ours
+    return names

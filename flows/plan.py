@@ -1,0 +1,44 @@
+"""Plan: are the frozen plans still right? And, on demand, the decision to plan anew.
+
+Inputs: the newest iteration. Output: the drift report, or a new lineage whose first iteration is planned
+anew and trained from scratch. Command: ``iterseg plan DATASET [--new-lineage]``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from pydantic import Field
+
+from flows.parameters import DatasetParameters, run_name, show_table
+from tasks.ledger.lock import dataset_lock
+from tasks.ledger.paths import DatasetPaths
+from tasks.plan import measure_drift, open_new_lineage
+from tasks.settings import check_choices
+from tasks.state import require_dataset
+
+
+class PlanParameters(DatasetParameters):
+    """Whether to begin a new lineage, and why."""
+
+    new_lineage: bool = Field(default=False, description="Plan anew and train from scratch, from now on.")
+    why: str = Field(default="the user's decision", max_length=200, description="A reason, for the record.")
+
+
+@flow(name="plan", flow_run_name=run_name("plan"))
+def plan(parameters: PlanParameters) -> dict[str, Any]:
+    """Compare the frozen plans with what the grown data would give, or begin a new lineage."""
+    paths = DatasetPaths.of(parameters.dataset_id)
+    rois, settings = check_choices(paths.config, paths.dataset_id)
+    require_dataset(paths)
+    with dataset_lock(paths.procdata):
+        if parameters.new_lineage:
+            lineage = open_new_lineage(paths.dataset_id, settings, rois, parameters.why)
+            row = {"lineage": lineage.number, "why": lineage.why, "structures": lineage.structures}
+            show_table("plan", paths.dataset_id, [row], f"lineage {lineage.number} begins")
+            return {"stage": "plan", "opened": lineage.number, "structures": lineage.structures}
+        drift = measure_drift(paths.dataset_id, settings)
+    verdict = "new plans are worth a training from scratch" if drift["worth_it"] else "the plans still fit"
+    show_table("plan", paths.dataset_id, drift["rows"], f"lineage {drift['lineage']}: {verdict}")
+    return {"stage": "plan", "opened": None, **drift}

@@ -1,0 +1,68 @@
+"""Append-only records in one file, each entry naming the one before it by digest.
+
+What was said once cannot be changed or taken out unseen: the chain breaks. Whatever is made from a
+journal's state keeps the digest of its last entry, so that the end of the chain is held too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import UserDataError
+from tasks.ledger.files import digest_of, read_json, write_json
+
+VERSION = 2
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The entries of one file, oldest first. Entries are plain JSON objects with a key ``parent``."""
+
+    path: Path
+
+    def entries(self) -> list[Entry]:
+        """Every entry, the chain of digests checked.
+
+        Raises
+        ------
+        UserDataError
+            Where the file was changed by other hands, or is of a version that is not read.
+        """
+        if not self.path.is_file():
+            return []
+        try:
+            content = read_json(self.path)
+            entries: list[Entry] = content["entries"] if content["version"] == VERSION else []
+            whole = bool(entries) and digests_of(entries)[:-1] == [entry["parent"] for entry in entries][1:]
+        except (ValueError, KeyError, TypeError):
+            whole = False
+        if not whole:
+            raise UserDataError(
+                f"{self.path} was changed or damaged: its entries do not follow from each other. "
+                "Restore it from the backup"
+            )
+        return entries
+
+    def append(self, content: Mapping[str, Any]) -> None:
+        """Add an entry; the file is replaced in one step."""
+        entries = self.entries()
+        parent = digest_of(entries[-1]) if entries else None
+        write_json(self.path, {"version": VERSION, "entries": [*entries, {"parent": parent, **content}]})
+
+    def head(self) -> str | None:
+        """The digest of the last entry; None where there is none."""
+        entries = self.entries()
+        return digest_of(entries[-1]) if entries else None
+
+    def has_been_at(self, head: str | None) -> bool:
+        """Whether the journal once ended with an entry of this digest: it has only grown since."""
+        return head is None or head in digests_of(self.entries())
+
+
+def digests_of(entries: list[Entry]) -> list[str]:
+    """The digest of each entry."""
+    return [digest_of(entry) for entry in entries]
