@@ -79,6 +79,7 @@ def show(report: dict[str, Any], as_json: bool) -> None:
 def fail(error: IterSegError, as_json: bool) -> NoReturn:
     """End with one line that says what is wrong, and the error's exit code."""
     if as_json:
-        typer.echo(json.dumps({"error": type(error).__name__, "message": str(error)}))
+        said = {"error": type(error).__name__, "message": str(error), **error.report}
+        typer.echo(json.dumps(said, default=str))
     typer.echo(f"error: {error}", err=True)
     sys.exit(error.exit_code)

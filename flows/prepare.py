@@ -61,9 +61,11 @@ def prepare(parameters: PrepareParameters) -> dict[str, Any]:
         converted = _convert(paths, assembly, settings, rois, workers)
         rows = _rows(paths, assembly, converted)
         show_table("prepare", paths.dataset_id, rows, f"cases {totals(rows)}")
+        report: dict[str, Any] = {"stage": "prepare", "cases": rows, "totals": totals(rows)}
         if not converted:
-            raise UserDataError(f"no case of {paths.dataset_id} can be used: {_why(rows)}")
-        report = {"stage": "prepare", "cases": rows, "totals": totals(rows)}
+            error = UserDataError(f"no case of {paths.dataset_id} can be used: {_why(rows)}")
+            error.report = report
+            raise error
         if parameters.convert_only:
             cases = list(converted.values())
             folder = write_converted(paths.dataset_id, snapshot.name, cases, settings, rois)

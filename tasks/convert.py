@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from prefect.logging import get_run_logger
 
 from tasks.conversion import OWN_CONVERTER, CaseToConvert, label_rules
 from tasks.dicom.convert import label_map
+from tasks.dicom.deidentify import without_identity
 from tasks.dicom.image import SeriesVolume, read_series
 from tasks.dicom.imgtools_converter import convert_with_imgtools, imgtools_version
 from tasks.dicom.reasons import Reason
@@ -79,6 +81,11 @@ def convert_case(case: CaseToConvert, store: Store, settings: DatasetSettings, r
     CaseRejected
         With the code of what is wrong with image or segmentation.
     """
+    with _told_without_names(case):
+        _convert_case(case, store, settings, rois)
+
+
+def _convert_case(case: CaseToConvert, store: Store, settings: DatasetSettings, rois: RoiPatterns) -> None:
     assert case.segmentation and case.segmentation_kind and case.label_key
     image, label = store.image(case.case_id, case.image_key), store.label(case.case_id, case.label_key)
     if label.is_file() and image.is_file():
@@ -104,7 +111,28 @@ def convert_case(case: CaseToConvert, store: Store, settings: DatasetSettings, r
 def convert_image(case: CaseToConvert, store: Store) -> None:
     """Convert the image of one case, or nothing where the store has it; raises as above."""
     if not store.image(case.case_id, case.image_key).is_file():
-        _store_image(_read(case), case, store)
+        with _told_without_names(case):
+            _store_image(_read(case), case, store)
+
+
+@contextmanager
+def _told_without_names(case: CaseToConvert) -> Iterator[None]:
+    """What goes wrong, told without what may be a patient's: names of ROIs, paths of files.
+
+    A file of the case that is gone or cannot be read is the case's own trouble; a disk that is full is
+    everybody's.
+    """
+    own = {*case.files, case.segmentation}
+    try:
+        yield
+    except CaseRejected as error:
+        files = [Path(file) for file in (case.segmentation, case.files[0]) if file]
+        raise CaseRejected(Reason(error.reason), without_identity(error.detail, files)) from None
+    except OSError as error:
+        if str(error.filename) in own:
+            detail = f"a file of the snapshot cannot be read: {error.strerror}"
+            raise CaseRejected(Reason.CHANGED, detail) from None
+        raise OSError(error.errno, error.strerror) from None
 
 
 def _unchanged(case: CaseToConvert, converter: str) -> list[Path]:

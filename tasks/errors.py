@@ -13,12 +13,18 @@ A message says what is wrong, where, and what to do. It never holds a patient's 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 class IterSegError(Exception):
     """The root of everything that IterSeg raises on purpose."""
 
     exit_code = 1
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)
+        self.report: dict[str, Any] = {}
+        """What is known in spite of it, such as the fate of each case; for ``--json``."""
 
 
 class UserDataError(IterSegError):

@@ -61,20 +61,28 @@ def take_delivery(dataset_id: str, source: Path, day: date, deidentify: bool | N
 
 @task(task_run_name="take-inbox", **RETRIED)
 def take_inbox(dataset_id: str, day: date) -> dict[str, Any] | None:
-    """Take the series that arrived whole over the network; None where there are none."""
+    """Take the series that arrived whole over the network, and note what was refused; None: nothing came."""
     paths = DatasetPaths.of(dataset_id)
     inbox = Inbox(paths.inbox)
-    files = inbox.ready()
-    if not files:
+    files, refused = inbox.ready(), inbox.refused()
+    if not files and not refused:
         return None
+    rows = [FileRow(**row) for row in refused.values()]
     # They lost their identity when they were received, if they were to.
-    report = _take(paths, files, inbox.root, day, "received", deidentify=False)
-    inbox.remove(files)
+    report = _take(paths, files, inbox.root, day, "received", deidentify=False, refused=rows)
+    inbox.remove([*files, *refused])
     return report
 
 
 def _take(
-    paths: DatasetPaths, files: list[Path], root: Path, day: date, origin: Origin, *, deidentify: bool
+    paths: DatasetPaths,
+    files: list[Path],
+    root: Path,
+    day: date,
+    origin: Origin,
+    *,
+    deidentify: bool,
+    refused: Sequence[FileRow] = (),
 ) -> dict[str, Any]:
     name = next_snapshot_name(paths, day)
     _remove_what_a_killed_run_left(paths)
@@ -82,7 +90,7 @@ def _take(
     with scratch_folder(paths.rawdata) as folder:
         before = signature_of(files)
         rows = intake.settle(intake.stage_all(files, root, folder))
-        rows = place(rows, folder, paths.set_aside)
+        rows = [*place(rows, folder, paths.set_aside), *refused]
         if signature_of(files) != before:
             raise UserDataError(
                 "a source file changed while it was read; wait until the transfer is complete"

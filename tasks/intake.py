@@ -16,10 +16,10 @@ from tasks.dicom.deidentify import Deidentification, deidentify
 from tasks.dicom.headers import Header, describe, header_of, parse
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected, ConfigError
-from tasks.ledger.files import read_json
+from tasks.ledger.files import read_json, sha256_of_file
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
-from tasks.ledger.snapshots import FileRow, accounted, load_snapshots
+from tasks.ledger.snapshots import FileRow, FileState, accounted, load_snapshots
 from tasks.ledger.withdrawals import Withdrawals, load_withdrawals
 from tasks.placement import cores
 from tasks.progress import progress
@@ -27,6 +27,7 @@ from tasks.settings import load_deidentification
 
 IGNORED = (Reason.NO_DICOM, Reason.OTHER_KIND, Reason.WITHDRAWN)
 DICOM_SUFFIX = ".dcm"
+LARGE_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -99,17 +100,24 @@ class Intake:
         """The row of one file, before it is compared with the others of its delivery."""
         relative = path.relative_to(root).as_posix()
         try:
+            if path.exists() and not path.is_file():  # a pipe would be waited for, for ever
+                raise OSError(0, "it is no regular file")
+            if _is_large_and_no_dicom(path):
+                size, digest = path.stat().st_size, sha256_of_file(path)
+                return FileRow(relative, "ignored", Reason.NO_DICOM.value, "", digest, size, None)
             content = path.read_bytes()
         except OSError as error:
             return FileRow(relative, "rejected", Reason.UNREADABLE.value, str(error.strerror), "", 0, None)
+        return self._row_of(path, relative, content, folder)
+
+    def _row_of(self, path: Path, relative: str, content: bytes, folder: Path | None) -> FileRow:
         digest = sha256(content).hexdigest()
         if digest in self.settled:
             return FileRow(relative, "duplicate", None, "", digest, len(content), None)
         try:
             header, stored = self.accept(content, path.suffix, may_change=folder is not None)
         except CaseRejected as error:
-            state = "ignored" if error.reason in IGNORED else "rejected"
-            return FileRow(relative, state, error.reason, error.detail, digest, len(content), None)  # type: ignore[arg-type]
+            return refused_row(relative, error, content)
         if header.localizer:
             fate = ("ignored", Reason.LOCALIZER.value, "its ImageType calls it a localizer")
             return FileRow(relative, *fate, digest, len(content), header.as_json())  # type: ignore[arg-type]
@@ -209,6 +217,20 @@ def _remove_leftovers(folder: Path, kept: set[Path]) -> None:
                 path.rmdir()
         elif path not in kept:
             path.unlink()
+
+
+def refused_row(path: str, error: CaseRejected, content: bytes) -> FileRow:
+    """The row of a file that is not taken."""
+    state: FileState = "ignored" if error.reason in IGNORED else "rejected"
+    return FileRow(path, state, error.reason, error.detail, sha256(content).hexdigest(), len(content), None)
+
+
+def _is_large_and_no_dicom(path: Path) -> bool:
+    """Archives and films lie beside deliveries, and need not be held in memory to be passed over."""
+    if path.stat().st_size < LARGE_BYTES or path.suffix.lower() in (DICOM_SUFFIX, ".ima"):
+        return False
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] != b"DICM"
 
 
 def _staged(folder: Path, header: Header, digest: str) -> Path:

@@ -24,7 +24,8 @@ Digests = dict[str, str]
 def nothing_new(dataset_id: str) -> bool:
     """Whether data, choices, code and results are those with which the last complete run ended."""
     paths = DatasetPaths.of(dataset_id)
-    if not paths.last_run.is_file() or unsealed_folders(paths) or Inbox(paths.inbox).ready():
+    inbox = Inbox(paths.inbox)
+    if not paths.last_run.is_file() or unsealed_folders(paths) or inbox.ready() or inbox.refused():
         return False
     last: dict[str, Any] = read_json(paths.last_run)
     return bool(last["inputs"] == inputs_of(paths) and last["results"] == results_of(paths))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from dataclasses import asdict
 from hashlib import sha256
 
 from tasks.dicom.cases import case_id_of
 from tasks.dicom.headers import header_of
 from tasks.errors import CaseRejected
-from tasks.intake import DICOM_SUFFIX, Intake
+from tasks.intake import DICOM_SUFFIX, Intake, refused_row
 from tasks.ledger.inbox import Inbox
 from tasks.ledger.paths import DatasetPaths
 
@@ -43,6 +44,8 @@ class InboxTransfers:
         except CaseRejected as error:
             with self._lock:
                 self.stored[f"refused: {error.reason}"] += 1
+            row = refused_row("", error, content)
+            self.inbox.refuse(row.sha256, asdict(row))
             raise
         series = case_id_of(header.series_instance_uid)
         self.inbox.begin(transfer, series)

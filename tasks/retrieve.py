@@ -55,12 +55,21 @@ def retrieve_series(dataset_id: str, url: str, studies: list[str], *, deidentify
         if {case_id_of(uid), case_id_of(pseudonyms.uid(uid))} & set(withdrawn):
             counts["withdrawn"] += 1
             continue
-        instances = server.instances(series)
-        if all(one in known or pseudonyms.uid(one) in known for one in instances):
+        if not series.wanted:
+            counts["other modality"] += 1
+            continue
+        try:
+            instances = server.instances(series)
+        except IterSegError as error:
+            get_run_logger().warning("a series could not be listed: %s", error)
+            counts["failed"] += 1
+            continue
+        if instances and all(one in known or pseudonyms.uid(one) in known for one in instances):
             counts["known"] += 1
             continue
         try:
-            whole = _fetch(server, series, len(instances), transfers)
+            # A series of which the server lists nothing is fetched too, and never taken for whole.
+            whole = _fetch(server, series, max(1, len(instances)), transfers)
         except IterSegError as error:
             get_run_logger().warning("a series could not be fetched: %s", error)
             counts["failed"] += 1

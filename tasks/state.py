@@ -69,6 +69,7 @@ def case_row(case: Case, image: Path | None = None, label: Path | None = None) -
         "case_id": case.case_id,
         "kind": case.kind,
         "series_instance_uid": case.series_instance_uid,
+        "segmentation": case.segmentation.header.sop_instance_uid if case.segmentation else None,
         "state": case.state,
         "reason": case.reason,
         "detail": case.detail,

@@ -157,6 +157,7 @@ class _Doomed:
         """Whether a file is out; a copy of one is, too."""
         return row.state != "withdrawn" and (
             row.sha256 in self.digests
+            or row.reason == Reason.WITHDRAWN.value  # delivered after the withdrawal
             or (row.header is not None and row.header["sop_instance_uid"] in self.instances)
         )
 
@@ -202,7 +203,7 @@ def _rewrite(account: Path, doomed: _Doomed) -> None:
 def _delete_set_aside(paths: DatasetPaths, doomed: _Doomed) -> int:
     deleted = 0
     for uid in doomed.instances:
-        for file in paths.set_aside.glob(f"{uid}.*"):
+        for file in paths.set_aside.glob(f"{uid}.????????.dcm"):
             file.unlink()
             deleted += 1
     for account in paths.deliveries.glob("[!.]*.json"):

@@ -162,8 +162,10 @@ def _misfit(
     if not usable:
         target = images[min(candidates)]
         return target.state, Reason(target.reason or Reason.UNEXPECTED), f"its image: {target.detail}"
-    if len(usable) > 1:
-        return "rejected", Reason.REFERENCE_AMBIGUOUS, f"it refers to {', '.join(sorted(usable))}"
+    # One that was withdrawn or cannot be used may be the one that is meant.
+    possible = {uid for uid in candidates if images[uid].reason != Reason.OTHER_MODALITY}
+    if len(possible) > 1:
+        return "rejected", Reason.REFERENCE_AMBIGUOUS, f"it refers to {', '.join(sorted(possible))}"
     (uid,) = usable
     if images[uid].patient != file.header.patient:
         return "rejected", Reason.PATIENT_MISMATCH, f"its image is series {uid}"

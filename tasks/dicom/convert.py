@@ -17,7 +17,7 @@ from tasks.dicom.rois import MissingStructure, SeveralRois, match_rois
 from tasks.errors import CaseRejected
 from tasks.labels import Labels, MaskStrategy, count_voxels
 
-CONVERTER_VERSION = 2
+CONVERTER_VERSION = 3
 """Raised whenever the same input would give other voxels: stored conversions are made anew."""
 
 
@@ -143,7 +143,7 @@ def _drawn(
     def mask(position: int) -> NDArray[np.bool_]:
         roi = rois[position]
         _same_frame(roi.frame_of_reference_uid, volume, f"ROI {roi.name!r}")
-        return rtstruct.rasterise(roi, grid)
+        return rtstruct.rasterise(roi, grid, volume.instances)
 
     return [roi.name for roi in rois], mask
 

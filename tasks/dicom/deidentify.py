@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import pydicom
@@ -130,10 +131,26 @@ def deidentify(
         ) from None
 
 
+def without_identity(text: str, files: Sequence[Path]) -> str:
+    """A message in which no name or ID of the patient of these files stands."""
+    names: set[str] = set()
+    for file in files:
+        try:
+            names |= set(_names(pydicom.dcmread(file, specific_tags=list(IDENTIFYING), force=True)))
+        except Exception:  # noqa: S112 - a file that cannot be read tells nothing, and has said nothing
+            continue
+    return _pattern(names).sub("[removed]", text) if names else text
+
+
+def _pattern(names: Collection[str]) -> re.Pattern[str]:
+    longest_first = sorted(names, key=len, reverse=True)
+    return re.compile("|".join(rf"(?<!\w){re.escape(n)}(?!\w)" for n in longest_first), re.IGNORECASE)
+
+
 class _Walk:
     def __init__(self, rules: Deidentification, new_uid: Callable[[str], str], names: Sequence[str]) -> None:
         self._rules, self._new_uid = rules, new_uid
-        self._name = re.compile("|".join(rf"(?<!\w){re.escape(n)}(?!\w)" for n in names), re.IGNORECASE)
+        self._name = _pattern(names)
         self._names = names
 
     def copy(self, source: Dataset) -> Dataset:

@@ -98,7 +98,8 @@ def _frames_of_file(path: Path) -> list[Frame]:
     except Exception as error:  # pydicom raises many kinds on damaged input
         raise CaseRejected(Reason.UNREADABLE, f"a slice cannot be read ({type(error).__name__})") from None
     if sop_class not in KIND_OF_SOP_CLASS:
-        raise CaseRejected(Reason.UNREADABLE, "a slice names no known SOP class")
+        uid = dataset.get("SOPInstanceUID")
+        raise CaseRejected(Reason.UNREADABLE, f"{uid} names no known SOP class: {sop_class}")
     return [Frame(path, None, dataset)]
 
 

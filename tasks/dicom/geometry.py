@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ GANTRY_TILT_VOXELS = 0.1
 
 PHASES = ("AcquisitionNumber", "TemporalPositionIdentifier", "EchoTime", "TriggerTime", "AcquisitionTime")
 """What differs between two volumes that share a series."""
+VOLUMES = ("AcquisitionNumber", "TemporalPositionIdentifier", "EchoTime")
+"""Of these, what may not alternate within one volume. Times may: slices are acquired in turns."""
 SHOWN_VALUES = 4
 
 
@@ -105,6 +108,7 @@ def grid_of(slices: Sequence[Dataset]) -> tuple[Grid, list[int]]:
         positions @ normal, float(origin @ normal), float(step @ normal), [slices[k] for k in order]
     )
     _no_tilt(positions - origin, normal, pixel_spacing_mm)
+    _one_volume([slices[k] for k in order])
     affine = np.eye(4)
     affine[:3, 0] = row_axis * pixel_spacing_mm[1]
     affine[:3, 1] = column_axis * pixel_spacing_mm[0]
@@ -168,9 +172,11 @@ def _axes(
     x, y = orientation[:3], orientation[3:]
     lengths = np.linalg.norm(x), np.linalg.norm(y)
     if abs(lengths[0] - 1) > SAME_DIRECTION or abs(lengths[1] - 1) > SAME_DIRECTION:
-        raise CaseRejected(Reason.NO_GEOMETRY, "ImageOrientationPatient holds no unit vectors")
+        cosines = np.round(orientation, 6).tolist()
+        raise CaseRejected(Reason.NO_GEOMETRY, f"ImageOrientationPatient holds no unit vectors: {cosines}")
     if abs(float(x @ y)) > SAME_DIRECTION:
-        raise CaseRejected(Reason.NO_GEOMETRY, "ImageOrientationPatient is not at right angles")
+        cosines = np.round(orientation, 6).tolist()
+        raise CaseRejected(Reason.NO_GEOMETRY, f"ImageOrientationPatient is not at right angles: {cosines}")
     x = x / lengths[0]
     y = y - (y @ x) * x
     y = y / np.linalg.norm(y)
@@ -218,6 +224,19 @@ def _phases(slices: Sequence[Dataset]) -> str:
         if 1 < len(values) <= len(slices) // 2:
             return f"; {keyword} has the values {', '.join(sorted(values)[:SHOWN_VALUES])}"
     return ""
+
+
+def _one_volume(slices: Sequence[Dataset]) -> None:
+    """Two volumes whose slices lie between each other's make an even grid, and no volume."""
+    for keyword in VOLUMES:
+        values = [str(s.get(keyword) or "") for s in slices]
+        changes = sum(a != b for a, b in itertools.pairwise(values))
+        if 1 < len(set(values)) <= len(slices) // 2 and changes > len(slices) // 2:
+            raise CaseRejected(
+                Reason.DUPLICATE_POSITION,
+                f"{keyword} alternates between {', '.join(sorted(set(values))[:SHOWN_VALUES])} from slice to "
+                "slice: the slices of two volumes lie between each other",
+            )
 
 
 def _no_tilt(

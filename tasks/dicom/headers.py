@@ -47,7 +47,7 @@ KIND_OF_SOP_CLASS: dict[str, Kind] = {
     LABEL_MAP_SEGMENTATION_STORAGE: "SEG",
 }
 IMAGE_KINDS = ("CT", "MR")
-UID = re.compile(r"[0-9.]{1,64}")
+UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
 AUTHORSHIP = (
     "OperatorsName",
     "ReviewerName",

@@ -18,6 +18,8 @@ from tasks.dicom.headers import read_header
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected, UserDataError
 
+STORED_VALUES = 1 << 16
+
 
 @dataclass(frozen=True)
 class SeriesVolume:
@@ -33,12 +35,15 @@ class SeriesVolume:
         The files in the order of the slices; a multi-frame file stands once.
     frame_of_reference_uid
         The frame of its patient coordinates; empty where the files name none.
+    instances
+        SOPInstanceUID of each slice; of a multi-frame image that of its file.
     """
 
     image: sitk.Image
     grid: Grid
     files: list[Path]
     frame_of_reference_uid: str = ""
+    instances: tuple[str, ...] = ()
 
 
 def read_series(files: Sequence[Path]) -> SeriesVolume:
@@ -64,7 +69,9 @@ def read_series(files: Sequence[Path]) -> SeriesVolume:
         raise CaseRejected(
             Reason.MIXED_GEOMETRY, f"slices lie in different frames of reference: {', '.join(references)}"
         )
-    return SeriesVolume(image, grid, list(dict.fromkeys(f.path for f in ordered)), references.pop())
+    instances = tuple(str(frame.header.get("SOPInstanceUID") or "") for frame in ordered)
+    files_in_order = list(dict.fromkeys(frame.path for frame in ordered))
+    return SeriesVolume(image, grid, files_in_order, references.pop(), instances)
 
 
 def read_single_series(folder: str | os.PathLike[str]) -> sitk.Image:
@@ -124,8 +131,10 @@ def _rescale(header: Dataset) -> tuple[float, float]:
 
 
 def _whole_rescale(header: Dataset) -> bool:
+    """Whether all values are integers, and fit into those of 32 bits whatever 16 bits are stored."""
     slope, intercept = _rescale(header)
-    return slope.is_integer() and intercept.is_integer()
+    fits = abs(slope) * STORED_VALUES + abs(intercept) < np.iinfo(np.int32).max
+    return slope.is_integer() and intercept.is_integer() and fits
 
 
 def _pixels(frames: Sequence[Frame], *, whole_numbers: bool) -> sitk.Image:
@@ -155,7 +164,9 @@ def _decoded(frames: Sequence[Frame], *, whole_numbers: bool) -> sitk.Image:
             decoded = iter_pixels(path, indices=numbers)
             for (k, frame), pixels in zip(here, decoded, strict=True):
                 slope, intercept = _rescale(frame.header)
-                values[k] = pixels * (int(slope) if whole_numbers else slope) + intercept
+                # Widened first: 16 bits overflow in silence.
+                factor = int(slope) if whole_numbers else slope
+                values[k] = pixels.astype(values.dtype) * factor + intercept
         except CaseRejected:
             raise
         except Exception as error:  # decoders raise many kinds on damaged input

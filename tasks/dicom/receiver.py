@@ -79,6 +79,8 @@ class Receiver:
         address.check()
         self._address, self._transfers = address, transfers
         self._names: dict[int, str] = {}
+        self._failed: set[str] = set()
+        """Transfers of which an instance could not be kept, by no fault of its own."""
         self._ae = AE(ae_title=address.ae_title)
         self._ae.require_calling_aet = list(address.allowed)
         self._ae.require_called_aet = True
@@ -120,12 +122,15 @@ class Receiver:
         except CaseRejected:
             return CANNOT_UNDERSTAND
         except OSError:
+            self._failed.add(transfer)
             return OUT_OF_RESOURCES
         return SUCCESS
 
     def _end(self, event: Any, *, whole: bool) -> None:
         transfer = self._names.pop(id(event.assoc), None)
         if transfer is not None:
+            whole = whole and transfer not in self._failed
+            self._failed.discard(transfer)
             self._transfers.end(transfer, whole=whole)
 
 

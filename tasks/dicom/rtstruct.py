@@ -8,6 +8,7 @@ another is a hole; a voxel is inside if its centre is, the edge included
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from skimage.draw import polygon
+from skimage.measure import points_in_poly
 
 from tasks.dicom.geometry import Grid
 from tasks.dicom.reasons import Reason
@@ -31,6 +33,10 @@ OUTSIDE_VOXELS = 1.0
 and half for drawing tools that close a contour just outside the image."""
 
 
+TOUCHING_VOXELS = 0.01
+"""A vertex of a hole may lie so far outside its contour, in pixels: rounding of DS values."""
+THICK_VOXELS = 1.0
+"""A contour that is thicker than a pixel on average has a pixel's centre inside."""
 LEAST_AREA_VOXELS = 1e-3
 """A contour around less is a point or a line: the outline of one voxel encloses 0.1 pixels."""
 
@@ -44,6 +50,8 @@ class Roi:
     contours: tuple[NDArray[np.float64], ...]
     types: tuple[str, ...]
     frame_of_reference_uid: str = ""
+    images: tuple[frozenset[str], ...] = ()
+    """Of each contour the SOPInstanceUIDs of the slices that it says it was drawn on."""
 
 
 def read_rois(path: Path) -> list[Roi]:
@@ -60,6 +68,7 @@ def read_rois(path: Path) -> list[Roi]:
         if len(items) != len(dataset.get("StructureSetROISequence") or []):
             raise CaseRejected(Reason.UNREADABLE_SEGMENTATION, "two ROIs have one ROI number")
         contours = _contours_by_number(dataset)
+        frame = _only_frame(dataset)
     except CaseRejected:
         raise
     except Exception as error:  # pydicom raises many kinds on damaged input
@@ -69,21 +78,32 @@ def read_rois(path: Path) -> list[Roi]:
     strangers = sorted(set(contours) - set(items))
     if strangers:
         raise CaseRejected(Reason.UNREADABLE_SEGMENTATION, f"contours of unknown ROIs {strangers}")
-    return [_roi(number, item, contours.get(number, [])) for number, item in items.items()]
+    return [_roi(number, item, contours.get(number, []), frame) for number, item in items.items()]
 
 
-def _roi(number: int, item: Dataset, contours: list[tuple[NDArray[np.float64], str]]) -> Roi:
+def _only_frame(dataset: Dataset) -> str:
+    """The frame of reference of a whole structure set, for ROIs that name none."""
+    frames = [str(item.get("FrameOfReferenceUID") or "") for item in
+              dataset.get("ReferencedFrameOfReferenceSequence") or []]  # fmt: skip
+    return frames[0] if len(set(frames)) == 1 else str(dataset.get("FrameOfReferenceUID") or "")
+
+
+_Contour = tuple[NDArray[np.float64], str, frozenset[str]]
+
+
+def _roi(number: int, item: Dataset, contours: list[_Contour], frame: str) -> Roi:
     return Roi(
         number,
         str(item.get("ROIName") or "").strip(),
-        tuple(points for points, _ in contours),
-        tuple(geometric_type for _, geometric_type in contours),
-        str(item.get("ReferencedFrameOfReferenceUID") or ""),
+        tuple(points for points, _, _ in contours),
+        tuple(geometric_type for _, geometric_type, _ in contours),
+        str(item.get("ReferencedFrameOfReferenceUID") or frame),
+        tuple(images for _, _, images in contours),
     )
 
 
-def _contours_by_number(dataset: Dataset) -> dict[int, list[tuple[NDArray[np.float64], str]]]:
-    found: dict[int, list[tuple[NDArray[np.float64], str]]] = {}
+def _contours_by_number(dataset: Dataset) -> dict[int, list[_Contour]]:
+    found: dict[int, list[_Contour]] = {}
     for item in dataset.get("ROIContourSequence") or []:
         number = int(item.ReferencedROINumber)
         if number in found:
@@ -93,7 +113,8 @@ def _contours_by_number(dataset: Dataset) -> dict[int, list[tuple[NDArray[np.flo
             values = _coordinates(contour)
             if values.size == 0 or values.size % 3 or not np.all(np.isfinite(values)):
                 raise CaseRejected(
-                    Reason.UNREADABLE_SEGMENTATION, "a contour's points are no triples of numbers"
+                    Reason.UNREADABLE_SEGMENTATION,
+                    f"a contour of ROI {number} has {values.size} coordinates, no triples of numbers",
                 )
             if int(contour.get("NumberOfContourPoints") or values.size // 3) != values.size // 3:
                 raise CaseRejected(
@@ -101,7 +122,12 @@ def _contours_by_number(dataset: Dataset) -> dict[int, list[tuple[NDArray[np.flo
                     f"a contour of ROI {number} says {contour.NumberOfContourPoints} points "
                     f"and has {values.size // 3}",
                 )
-            contours.append((values.reshape(-1, 3), str(contour.get("ContourGeometricType") or "")))
+            images = frozenset(
+                str(image.get("ReferencedSOPInstanceUID") or "")
+                for image in contour.get("ContourImageSequence") or []
+            )
+            kind = str(contour.get("ContourGeometricType") or "")
+            contours.append((values.reshape(-1, 3), kind, images))
     return found
 
 
@@ -114,8 +140,13 @@ def _coordinates(contour: Dataset) -> NDArray[np.float64]:
     return np.array(contour.ContourData, dtype=np.float64)
 
 
-def rasterise(roi: Roi, grid: Grid) -> NDArray[np.bool_]:
+def rasterise(roi: Roi, grid: Grid, instances: Sequence[str] = ()) -> NDArray[np.bool_]:
     """The mask of a ROI on a grid.
+
+    Parameters
+    ----------
+    instances
+        SOPInstanceUID of each slice, to hold what a contour says of its slice against where it lies.
 
     Returns
     -------
@@ -128,12 +159,14 @@ def rasterise(roi: Roi, grid: Grid) -> NDArray[np.bool_]:
         ``CONTOURS_OVERLAP``, with the ROI's name.
     """
     mask = np.zeros(grid.shape, dtype=bool)
-    drawn: dict[int, list[NDArray[np.bool_]]] = {}
-    for points_mm, geometric_type in zip(roi.contours, roi.types, strict=True):
+    drawn: dict[int, list[_Drawn]] = {}
+    named = roi.images or (frozenset(),) * len(roi.contours)
+    for points_mm, geometric_type, images in zip(roi.contours, roi.types, named, strict=True):
         if geometric_type not in CLOSED_TYPES:
             raise CaseRejected(Reason.CONTOUR_TYPE, f"ROI {roi.name!r} has {geometric_type} contours")
         index = grid.to_index(points_mm)
         k = _slice_of(roi, index, grid)
+        _on_the_slice_it_names(roi, k, images, instances)
         if _area(index) < LEAST_AREA_VOXELS:
             raise CaseRejected(
                 Reason.CONTOUR_DEGENERATE,
@@ -141,8 +174,13 @@ def rasterise(roi: Roi, grid: Grid) -> NDArray[np.bool_]:
             )
         inside = np.zeros(grid.shape[1:], dtype=bool)
         inside[polygon(index[:, 1], index[:, 0], inside.shape)] = True
+        if not inside.any() and _thickness(index) > THICK_VOXELS:
+            raise CaseRejected(
+                Reason.CONTOUR_DEGENERATE,
+                f"ROI {roi.name!r} has a contour that runs around its area several times, slice {k + 1}",
+            )
         if geometric_type == "CLOSED_PLANAR":
-            _nested_or_apart(roi, inside, drawn.setdefault(k, []), k)
+            _nested_or_apart(roi, _Drawn(index[:, :2], inside), drawn.setdefault(k, []), k)
         mask[k] ^= inside
     return mask
 
@@ -153,18 +191,55 @@ def _area(index: NDArray[np.float64]) -> float:
     return abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
 
 
-def _nested_or_apart(roi: Roi, inside: NDArray[np.bool_], others: list[NDArray[np.bool_]], k: int) -> None:
+def _thickness(index: NDArray[np.float64]) -> float:
+    """How thick a contour's area is, in pixels: a strip's area over its length."""
+    steps = np.linalg.norm(np.roll(index[:, :2], -1, axis=0) - index[:, :2], axis=1)
+    return _area(index) / max(float(steps.sum()) / 2, LEAST_AREA_VOXELS)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A contour on a slice: its vertices (column, row), and the voxels inside."""
+
+    vertices: NDArray[np.float64]
+    inside: NDArray[np.bool_]
+
+    def lies_in(self, other: _Drawn) -> bool:
+        """Whether it is a hole of another: no voxel and no vertex of it lies outside."""
+        if np.any(self.inside & ~other.inside) or np.array_equal(self.inside, other.inside):
+            return False
+        outside = self.vertices[~points_in_poly(self.vertices, other.vertices)]
+        return not outside.size or _distance(outside, other.vertices) <= TOUCHING_VOXELS
+
+
+def _distance(points: NDArray[np.float64], ring: NDArray[np.float64]) -> float:
+    """The largest distance of points from the edges of a closed ring."""
+    start, edge = ring, np.roll(ring, -1, axis=0) - ring
+    length = np.maximum((edge**2).sum(axis=1), np.finfo(float).tiny)
+    offset = points[:, None, :] - start
+    share = np.clip((offset * edge).sum(axis=2) / length, 0, 1)
+    return float(np.linalg.norm(offset - share[..., None] * edge, axis=2).min(axis=1).max())
+
+
+def _nested_or_apart(roi: Roi, contour: _Drawn, others: list[_Drawn], k: int) -> None:
     """Exclusive or is right for a hole; of contours that cross or repeat it would delete what was drawn."""
     for other in others:
-        common = inside & other
-        if common.any() and (
-            np.array_equal(inside, other)
-            or not (np.array_equal(common, inside) or np.array_equal(common, other))
-        ):
+        if np.any(contour.inside & other.inside) and not (contour.lies_in(other) or other.lies_in(contour)):
             raise CaseRejected(
                 Reason.CONTOURS_OVERLAP, f"ROI {roi.name!r} has contours that overlap, slice {k + 1}"
             )
-    others.append(inside)
+    others.append(contour)
+
+
+def _on_the_slice_it_names(roi: Roi, k: int, images: frozenset[str], instances: Sequence[str]) -> None:
+    """Coordinates that lie on another slice than the one that is named: one of both is wrong."""
+    named = [n for n, uid in enumerate(instances) if uid in images]
+    if named and k not in named:
+        raise CaseRejected(
+            Reason.CONTOUR_OFF_SLICE,
+            f"ROI {roi.name!r} has a contour on slice {k + 1} that says it was drawn on slice {named[0] + 1} "
+            f"({instances[named[0]]})",
+        )
 
 
 def _slice_of(roi: Roi, index: NDArray[np.float64], grid: Grid) -> int:
@@ -179,7 +254,10 @@ def _slice_of(roi: Roi, index: NDArray[np.float64], grid: Grid) -> int:
     low = index[:, :2].min(axis=0)
     beyond = index[:, :2].max(axis=0) - np.array([columns - 1, rows - 1])
     if not 0 <= k < slices or low.min() < -OUTSIDE_VOXELS or beyond.max() > OUTSIDE_VOXELS:
+        far = max(-float(low.min()), float(beyond.max()), 0.0)
         raise CaseRejected(
-            Reason.CONTOUR_OUTSIDE, f"ROI {roi.name!r} has a contour outside the image, slice {k + 1}"
+            Reason.CONTOUR_OUTSIDE,
+            f"ROI {roi.name!r} has a contour outside the image: slice {k + 1} of {slices}, {far:.1f} pixels "
+            "beyond its outermost centres",
         )
     return k

@@ -20,7 +20,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from tasks.dicom.frames import frames_of, is_multi_frame
-from tasks.dicom.geometry import Grid, grid_of
+from tasks.dicom.geometry import EVEN_SLICES, Grid, grid_of
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
 
@@ -38,8 +38,9 @@ TYPE_2_ATTRIBUTES = (
     "Modality",
 )
 """Of patient and study (PS3.3 C.7.1.1, C.7.2.1): may be empty, and exporters leave them out."""
-SAME_GRID_VOXELS = 0.01
-"""How far a SEG's voxel centres may lie from the image's, in voxels: rounding of DS values."""
+SAME_GRID_VOXELS = 0.1
+"""How far a SEG's voxel centres may lie from the image's over the whole volume, in voxels: spacings and
+cosines are rounded, and hundreds of voxels add that up. Far below half a voxel, nothing changes place."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class SegObject:
                 combine_segments=False,
                 allow_missing_positions=True,
                 rescale_fractional=True,
+                rtol=EVEN_SLICES,
             )
         except Exception as error:  # see __init__
             raise CaseRejected(
@@ -98,8 +100,13 @@ class SegObject:
                 f"segment {segment.name!r} cannot be read ({type(error).__name__})",
             ) from None
         values = np.asarray(volume.array)[..., 0]
-        if not np.all((values == 0) | (values == 1)):
-            raise CaseRejected(Reason.NOT_BINARY, f"segment {segment.name!r} has values between 0 and 1")
+        for plane in values:  # one after the other, to save memory
+            between = plane[(plane != 0) & (plane != 1)]
+            if between.size:
+                raise CaseRejected(
+                    Reason.NOT_BINARY,
+                    f"segment {segment.name!r} has values between 0 and 1, such as {float(between[0]):.3f}",
+                )
         return _onto(values.astype(bool), np.asarray(volume.affine), grid, segment.name)
 
 
@@ -135,25 +142,49 @@ def _dimension(keyword: str, group: str) -> Dataset:
 
 def _onto(values: NDArray[np.bool_], affine: NDArray[np.float64], grid: Grid, name: str) -> NDArray[np.bool_]:
     """Put voxels where they belong; highdicom's affine maps (slice, row, column) to the patient."""
-    voxels = np.argwhere(values)
-    if voxels.size == 0:
+    if not values.any():
         return np.zeros(grid.shape, dtype=bool)
     corners = np.array([[0, 0, 0], *np.eye(3, dtype=int)])
     at = grid.to_index(corners @ affine[:3, :3].T + affine[:3, 3])[:, ::-1]
     steps = np.rint(at[1:] - at[0]).astype(int)
     extent = np.array(values.shape)
     if abs(round(float(np.linalg.det(steps)))) != 1 or np.abs(steps).sum() != 3:
-        raise CaseRejected(Reason.OTHER_GRID, f"segment {name!r} has other voxels than the image")
+        sizes = np.round(np.linalg.norm(affine[:3, :3], axis=0), 3).tolist()
+        raise CaseRejected(
+            Reason.OTHER_GRID,
+            f"segment {name!r} has other voxels than the image: {sizes} mm (slice, row, column), the image "
+            f"{np.round(grid.spacing_mm[::-1], 3).tolist()}",
+        )
     # A step that is off by little puts the far end of the volume off by much.
     drift = np.abs((at[1:] - at[0] - steps) * (extent - 1)[:, None]).sum(axis=0)
     start = np.rint(at[0]).astype(int)
-    if np.any(drift + np.abs(at[0] - start) > SAME_GRID_VOXELS * 10):
-        raise CaseRejected(Reason.OTHER_GRID, f"segment {name!r} lies between the image's voxels")
-    target = voxels @ steps + start
-    if np.any(target < 0) or np.any(target >= np.array(grid.shape)):
-        raise CaseRejected(Reason.OTHER_GRID, f"segment {name!r} has voxels outside the image")
+    if np.any(drift + np.abs(at[0] - start) > SAME_GRID_VOXELS):
+        off = np.round(np.abs(at[0] - start) + drift, 3).tolist()
+        raise CaseRejected(
+            Reason.OTHER_GRID, f"segment {name!r} lies {off} voxels between the image's (slice, row, column)"
+        )
+    return _moved(values, steps, start, grid, name)
+
+
+def _moved(
+    values: NDArray[np.bool_], steps: NDArray[np.int_], start: NDArray[np.int_], grid: Grid, name: str
+) -> NDArray[np.bool_]:
+    """Turn, flip and crop an array onto a grid; ``steps`` are the grid's steps along its axes."""
+    axes = np.abs(steps).argmax(axis=0)  # of the grid's axes → the array's
+    signs = steps.sum(axis=0)
+    turned = np.flip(values.transpose(axes), tuple(np.flatnonzero(signs < 0)))
+    first = np.where(signs < 0, start - np.array(turned.shape) + 1, start)
+    inside = [
+        slice(max(0, -f), max(0, min(n, size - f)))
+        for f, n, size in zip(first, turned.shape, grid.shape, strict=True)
+    ]
+    kept = turned[tuple(inside)]
+    lost = np.count_nonzero(values) - np.count_nonzero(kept)
+    if lost:
+        raise CaseRejected(Reason.OTHER_GRID, f"segment {name!r} has {lost} voxels outside the image")
     mask = np.zeros(grid.shape, dtype=bool)
-    mask[tuple(target.T)] = True
+    to = tuple(slice(max(0, f), max(0, f) + n) for f, n in zip(first, kept.shape, strict=True))
+    mask[to] = kept
     return mask
 
 
@@ -207,6 +238,8 @@ def write_seg(
         for source in sources:
             # highdicom writes it into the SEG; an absent or empty one could not be read back.
             source.SliceThickness = source.get("SliceThickness") or grid.spacing_mm[2]
+            # Some MR scanners write the gap between slices here, and readers take it for the step.
+            source.SpacingBetweenSlices = grid.spacing_mm[2]
     stacked = np.stack([mask[in_source_order].astype(np.uint8) for mask in masks.values()], axis=-1)
     with warnings.catch_warnings():
         # highdicom's warnings quote the patient's name.

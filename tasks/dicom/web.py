@@ -33,6 +33,11 @@ class RemoteSeries:
     series_instance_uid: str
     modality: str
 
+    @property
+    def wanted(self) -> bool:
+        """Whether it may hold images or segmentations; of one that names no modality nobody knows."""
+        return not self.modality or self.modality in WANTED_MODALITIES
+
 
 class DicomWeb:
     """A DICOMweb server.
@@ -66,7 +71,7 @@ class DicomWeb:
         self._client.set_http_retry_params(retry=False)
 
     def series(self, study_instance_uid: str | None = None) -> Iterator[RemoteSeries]:
-        """The series that may hold images or segmentations, of one study or of all."""
+        """The series of one study or of all, whatever their modality."""
         seen: set[str] = set()
         offset = 0
         while True:
@@ -77,7 +82,7 @@ class DicomWeb:
             found = [_remote_series(Dataset.from_json(item), study_instance_uid) for item in page]
             fresh = [item for item in found if item.series_instance_uid not in seen]
             seen |= {item.series_instance_uid for item in fresh}
-            yield from (item for item in fresh if item.modality in WANTED_MODALITIES)
+            yield from fresh
             offset += len(page)
             # A server that knows no offset sends the same page for ever.
             if len(page) < PAGE or not fresh:

@@ -84,7 +84,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON that a person can read, whole or not at all."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # names of files need not be UTF-8; escaped they come back as they were
+        text = json.dumps(content, indent=1)
+    write_text(path, text + "\n")
 
 
 def read_json(path: Path) -> Any:

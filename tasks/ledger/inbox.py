@@ -13,10 +13,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tasks.ledger.files import whole_file
+from tasks.ledger.files import read_json, whole_file, write_json
 
-OPEN, CUT = ".open-", ".cut-"
+OPEN, CUT, REFUSED = ".open-", ".cut-", ".refused"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,14 @@ class Inbox:
         """Forget a series that did not arrive whole, to fetch it again."""
         shutil.rmtree(self.root / series, ignore_errors=True)
 
+    def refuse(self, digest: str, row: dict[str, Any]) -> None:
+        """Note what was not taken, for the account of the next delivery."""
+        write_json(self.root / REFUSED / f"{digest}.json", row)
+
+    def refused(self) -> dict[Path, dict[str, Any]]:
+        """What was not taken since the last delivery: the note, and what it says."""
+        return {file: read_json(file) for file in sorted((self.root / REFUSED).glob("[!.]*.json"))}
+
     def cut_off_what_was_open(self) -> None:
         """At the start of a receiver: what an earlier one was receiving when it was killed."""
         for marker in list(self.root.glob(f"*/{OPEN}*")):
@@ -87,7 +96,9 @@ class Inbox:
                 folder.rmdir()
 
     def _folders(self) -> list[Path]:
-        return sorted(p for p in self.root.iterdir() if p.is_dir()) if self.root.is_dir() else []
+        if not self.root.is_dir():
+            return []
+        return sorted(p for p in self.root.iterdir() if p.is_dir() and p.name != REFUSED)
 
 
 def _marked(folder: Path) -> bool:

@@ -107,6 +107,33 @@ def test_no_usable_case_fails_and_says_why(lab: Path, prefect_server: PrefectSer
     assert answer.returncode == 1
     assert answer.report["error"] == "UserDataError"
     assert "1 missing-roi" in answer.report["message"]
+    assert [(case["state"], case["reason"]) for case in answer.report["cases"]] == [
+        ("rejected", "missing-roi")
+    ]
+
+
+def test_neither_roi_names_nor_paths_tell_who_it_is(lab: Path, prefect_server: PrefectServer) -> None:
+    """What a case is rejected for goes to Prefect's database and to the report."""
+    folder = lab / "data" / "rawdata" / "D" / "2026-11-21__D" / "Plugh^Xyzzyson"
+    ct = {"patient": "XYZZY-0815", "change": lambda _, ds: setattr(ds, "PatientName", "Plugh^Xyzzyson")}
+    named = write_series(folder / "a", SHAPE, name="a", **ct)
+    write_rois(folder / "a.rt", named, {"XYZZY-0815 Xyzzyson tumour": ball(SHAPE, (3, 8, 8), 3)}, name="a.rt")
+    lost = write_series(folder / "b", SHAPE, name="b", **ct)
+    write_rois(folder / "b.rt", lost, {"GTV": ball(SHAPE, (3, 8, 8), 3)}, name="b.rt")
+    env = prefect_server.environment
+    assert iterseg(lab, "ingest", "D", **env).returncode == 0
+    folder.parent.chmod(0o755)
+    lost.files[0].parent.chmod(0o755)
+    lost.files[0].unlink()
+    answer = iterseg(lab, "prepare", "D", "--convert-only", "--json", **env)
+    assert answer.returncode == 0, "the good case goes on"
+    fates = {case["series_instance_uid"]: case for case in answer.report["cases"]}
+    assert fates[lost.uids["series"]]["reason"] == "changed-after-sealing"
+    assert fates[named.uids["series"]]["detail"].endswith("the ROIs are '[removed] [removed] tumour'")
+    for secret in ("XYZZY-0815", "Xyzzyson"):
+        assert secret not in answer.stdout + answer.stderr
+        files = [p for p in prefect_server.home.rglob("*") if p.is_file()]
+        assert not [p for p in files if secret.encode() in p.read_bytes()]
 
 
 def test_convert_only_tells_the_fate_of_every_case(lab: Path, prefect_server: PrefectServer) -> None:
@@ -178,6 +205,8 @@ def test_two_commands_tell_the_fate_of_every_file_and_series(
     # A segmentation that became its image's label is told with it; any other has a row of its own.
     assert series - drawn <= fates.keys()
     assert fates[good.uids["series"]] == ("done", None)
+    used = {row["segmentation"] for row in prepared["cases"] if row["state"] == "done"}
+    assert used < {row["sop_instance_uid"] for row in ingested["rows"] if row["kind"] == "RTSTRUCT"}
     assert fates[gap.uids["series"]] == ("rejected", "uneven-slices")
     assert sorted(map(str, fates.values())).count("('ignored', 'other-modality')") == 1
     assert prepared["totals"] == {"done": 2, "rejected": 1, "ignored": 1}

@@ -64,7 +64,7 @@ def test_everything_that_is_new_is_fetched_without_its_identity(
 ) -> None:
     answer = ingest(orthanc, lab, **ACCESS)
     assert answer.returncode == 0, answer.stderr
-    assert answer.report["retrieved"] == {"series": {"fetched": 3}, "refused": {}}
+    assert answer.report["retrieved"] == {"series": {"fetched": 3, "other modality": 1}, "refused": {}}
     assert answer.report["files"]["taken"] == 13
     assert answer.report["totals"] == {"done": 1, "rejected": 0, "ignored": 1}
     kept = [p for p in (lab / "data").rglob("*") if p.is_file()]
@@ -73,7 +73,7 @@ def test_everything_that_is_new_is_fetched_without_its_identity(
     assert "XYZZY" not in answer.stdout + answer.stderr
 
     again = ingest(orthanc, lab, **ACCESS)
-    assert again.report["retrieved"] == {"series": {"known": 3}, "refused": {}}
+    assert again.report["retrieved"] == {"series": {"known": 3, "other modality": 1}, "refused": {}}
     assert again.report["snapshots"] == []
 
 

@@ -156,6 +156,7 @@ def test_runs_have_telling_names_true_states_and_progress(lab: Lab) -> None:
     kinds = {(artifact["type"], artifact["key"]) for artifact in artifacts}
     tables = {key for kind, key in kinds if kind == "table"}
     assert {f"{stage}-sts" for stage in ("ingest", "prepare", "train", "predict", "iterate")} <= tables
+    assert "ingest-files-sts" in tables
     progress = [a for a in artifacts if a["key"] == "fold-0-sts"]
     assert max(float(a["data"]) for a in progress) == 100.0
     assert "epoch" in progress[0]["description"]

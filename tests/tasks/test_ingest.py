@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -307,3 +308,33 @@ def test_a_patients_scans_are_one_patients_whatever_way_they_came(home: Path, tm
     images = state_at(DatasetPaths.of("D"), DatasetSettings())[0].images
     assert len({case.series_instance_uid for case in images}) == 2
     assert len({case.patient for case in images}) == 1
+
+
+def test_names_that_are_no_utf8_come_back_as_they_were(home: Path, tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_series(root, SHAPE)
+    name = os.fsdecode(b"M\xfcller.txt")
+    (root / name).write_text("no DICOM")
+    assert take(root)["files"]["ignored"] == 1
+    (snapshot,) = load_snapshots(DatasetPaths.of("D"))
+    assert name in {row.path for row in snapshot.files}
+
+
+def test_a_pipe_is_not_waited_for(home: Path, tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_series(root, SHAPE)
+    os.mkfifo(root / "pipe")
+    assert take(root)["files"] == {"taken": 6, "duplicate": 0, "rejected": 1, "ignored": 0}
+
+
+def test_a_large_stranger_is_hashed_and_not_held_in_memory(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.intake.LARGE_BYTES", 1000)
+    root = tmp_path / "in"
+    write_series(root, SHAPE)
+    (root / "film.avi").write_bytes(b"x" * 5000)
+    assert take(root)["reasons"] == {"no-dicom": 1}
+    (snapshot,) = load_snapshots(DatasetPaths.of("D"))
+    (row,) = (row for row in snapshot.files if row.state == "ignored")
+    assert row.sha256 == sha256_of_file(root / "film.avi")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -227,7 +228,10 @@ def test_a_withdrawn_patient_is_refused(paths: DatasetPaths, series: Series) -> 
     add_withdrawal(paths.withdrawals, DAY, [], patient)
     with listening(paths) as receiver:
         assert set(send(receiver.port, series.files)) == {0xC000}
-    assert not paths.inbox.exists()
+    assert Inbox(paths.inbox).ready() == []
+    report = take_inbox.fn("D", DAY)
+    assert report is not None
+    assert (report["snapshot"], report["reasons"]) == (None, {"withdrawn": 6})
 
 
 @pytest.mark.parametrize(
@@ -254,3 +258,41 @@ def test_with_a_lost_key_nothing_is_received(paths: DatasetPaths, series: Series
     paths.patient_key.unlink()
     with pytest.raises(UserDataError, match="restore it from the backup"):
         InboxTransfers("D", deidentify=True)
+
+
+def test_a_transfer_that_could_not_be_kept_whole_is_held(
+    paths: DatasetPaths, series: Series, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sender is told that the disk is full, and may still release as if nothing had been."""
+    put = Inbox.put
+    stored: list[str] = []
+
+    def full(self: Inbox, folder: str, name: str, content: bytes) -> None:
+        if len(stored) == 3:
+            raise OSError(28, "No space left on device")
+        stored.append(name)
+        put(self, folder, name, content)
+
+    monkeypatch.setattr(Inbox, "put", full)
+    with listening(paths) as receiver:
+        assert set(send(receiver.port, series.files)) == {0, 0xA700}
+        for _ in range(100):
+            if Inbox(paths.inbox).held():
+                break
+            time.sleep(0.05)
+        assert Inbox(paths.inbox).ready() == []
+    assert list(Inbox(paths.inbox).held().values()) == [3]
+
+
+def test_what_was_refused_is_in_the_account(paths: DatasetPaths, series: Series) -> None:
+    edit(series.files[0], _burned_in)
+    with listening(paths) as receiver:
+        send(receiver.port, series.files)
+        ready(paths, 5)
+        report = take_inbox.fn("D", DAY)
+    assert report is not None
+    assert report["files"] == {"taken": 5, "duplicate": 0, "rejected": 1, "ignored": 0}
+    assert report["reasons"] == {"burned-in-annotation": 1}
+    (row,) = (row for row in load_snapshots(paths)[0].files if row.state == "rejected")
+    assert len(row.sha256) == 64
+    assert take_inbox.fn("D", DAY) is None

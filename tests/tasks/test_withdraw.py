@@ -23,6 +23,7 @@ from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.settings import DatasetSettings, RoiPatterns
 from tasks.state import state_at
+from tasks.verify import verify_dataset
 from tasks.withdraw import delete_withdrawn, withdraw_from_ledger
 
 SHAPE = (6, 20, 24)
@@ -146,3 +147,29 @@ def test_a_folder_filled_by_hand_is_emptied_of_copies_too(home: Path) -> None:
     assert json.loads((folder / "manifest.json").read_text())["files"]
     assert seal_by_hand.fn("D") == []
     assert sha256_of_file(folder / "manifest.json") == digest
+
+
+def test_a_uid_that_begins_alike_is_another_patients(paths: DatasetPaths) -> None:
+    uid = next(row.header["sop_instance_uid"] for s in load_snapshots(paths) for row in s.taken if row.header)
+    paths.set_aside.mkdir(exist_ok=True)
+    for other in (f"{uid}.7.0123abcd.dcm", f"{uid}.0123abcd.dcm"):
+        (paths.set_aside / other).write_bytes(b"x")
+    withdraw(patient_id=GONE)
+    withdraw(patient_id="P-2")
+    delete_withdrawn.fn("D")
+    assert [p.name for p in paths.set_aside.iterdir()] == [f"{uid}.7.0123abcd.dcm"]
+
+
+def test_what_a_withdrawn_patient_delivers_later_can_be_deleted_too(home: Path, tmp_path: Path) -> None:
+    folder = home / "data" / "rawdata" / "D" / "2026-11-20__D"
+    write_series(folder / "a", SHAPE, name="a", patient=GONE)
+    seal_by_hand.fn("D")
+    withdraw(patient_id=GONE)
+    delete_withdrawn.fn("D")
+    later = home / "data" / "rawdata" / "D" / "2026-11-21__D"
+    write_series(later / "b", SHAPE, name="b", patient=GONE)
+    write_series(later / "c", SHAPE, name="c", patient="P-2")
+    seal_by_hand.fn("D")
+    assert delete_withdrawn.fn("D")["rawdata"] == 6
+    assert len([p for p in later.rglob("*") if p.is_file()]) == 7
+    assert verify_dataset(DatasetPaths.of("D"))["findings"] == []

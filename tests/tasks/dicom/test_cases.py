@@ -155,3 +155,18 @@ def test_what_is_withdrawn_is_ignored_with_its_segmentation() -> None:
         "2": ("ignored", Reason.UNLABELLED),
     }
     assert fate(found.segmentations) == {"series-9": ("ignored", Reason.WITHDRAWN)}
+
+
+def test_of_two_images_that_are_named_the_one_that_is_left_is_not_taken() -> None:
+    """The one that was withdrawn may be the one that was drawn on."""
+    drawn = segmentation("rt", series=["1", "2"])
+    files = [*image("1"), *image("2"), drawn]
+    gone = case_id_of("1")
+    assembly = assemble(files, "CT", ["RTSTRUCT"], withdrawn=lambda _, case_id: case_id == gone)
+    assert fate(assembly.segmentations) == {"series-rt": ("rejected", Reason.REFERENCE_AMBIGUOUS)}
+
+
+def test_an_image_of_another_modality_is_not_meant() -> None:
+    files = [*image("1"), *image("2", kind="MR"), segmentation("rt", series=["1", "2"])]
+    assembly = assemble(files, "CT", ["RTSTRUCT"])
+    assert fate(assembly.images)["1"] == ("pending", None)

@@ -164,3 +164,17 @@ def test_what_was_drawn_in_another_frame_of_reference_is_refused(
         edit(file, move)
     with pytest.raises(CaseRejected, match=r"other-frame-of-reference"):
         label_map(volume, file, kind, LabelRules({"Left": ["left"]}))
+
+
+def test_rois_that_name_no_frame_lie_in_that_of_their_set(
+    tmp_path: Path, series: Series, volume: SeriesVolume
+) -> None:
+    file = write_rois(tmp_path / "rt.dcm", series, {"left": LEFT, "right": RIGHT})
+
+    def change(ds: Any) -> None:
+        for item in ds.StructureSetROISequence:
+            del item.ReferencedFrameOfReferenceUID
+        ds.ReferencedFrameOfReferenceSequence[0].FrameOfReferenceUID = "1.2.3.4"
+
+    with pytest.raises(CaseRejected, match=r"lies in 1\.2\.3\.4"):
+        label_map(volume, edit(file, change), "RTSTRUCT", RULES)

@@ -54,6 +54,17 @@ def test_frames_in_any_order_are_the_volume_of_the_slices(
     assert found.frame_of_reference_uid == slices.uids["frame"]
 
 
+@pytest.mark.parametrize("slope", [100, 1_000_000, 0.5])
+def test_rescaled_values_beyond_16_bits_are_kept(tmp_path: Path, slope: float) -> None:
+    """816 × 100 is 81600, and in 16 bits 16064."""
+    slices, multi = as_one_file(
+        tmp_path, "enhanced MR", change=lambda _, ds: setattr(ds, "RescaleSlope", slope)
+    )
+    for series in (multi, slices):
+        values = sitk.GetArrayFromImage(read_series(series.files).image)
+        np.testing.assert_allclose(values, slices.voxels.astype(float) * slope, rtol=1e-6)
+
+
 def test_each_frame_is_rescaled_by_its_own_slope(tmp_path: Path) -> None:
     """A PET-like or MR series may change its slope from slice to slice."""
 

@@ -138,3 +138,18 @@ def test_index_and_patient_coordinates_are_inverse(
     grid = grid_for((5, 6, 7), orientation, spacing)
     points = np.array(index)
     np.testing.assert_allclose(grid.to_index(grid.to_patient(points)), points, atol=1e-7)
+
+
+@pytest.mark.parametrize("keyword", ["AcquisitionNumber", "TemporalPositionIdentifier", "EchoTime"])
+def test_two_volumes_that_lie_between_each_other_are_no_volume(tmp_path: Path, keyword: str) -> None:
+    with pytest.raises(CaseRejected, match=f"{keyword} alternates between") as caught:
+        grid_of(headers(tmp_path, change=lambda k, ds: setattr(ds, keyword, 1 + k % 2)))
+    assert caught.value.reason == Reason.DUPLICATE_POSITION
+
+
+@pytest.mark.parametrize(
+    ("keyword", "values"),
+    [("AcquisitionNumber", [1, 1, 1, 2, 2, 2]), ("AcquisitionTime", ["1", "2"] * 3), ("EchoTime", range(6))],
+)
+def test_a_volume_acquired_in_turns_is_one(tmp_path: Path, keyword: str, values: Any) -> None:
+    grid_of(headers(tmp_path, change=lambda k, ds: setattr(ds, keyword, str(values[k]))))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from dicom_factory import Series, ball, edit, write_rois, write_segments, write_series
 
-from tasks.dicom.headers import read_header
+from tasks.dicom.headers import UID, read_header
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
 
@@ -97,3 +97,10 @@ def test_files_that_are_no_dicom_have_a_code(
     with pytest.raises(CaseRejected) as caught:
         read_header(file, hashed)
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("uid", [".1", "1..2", "1.", "1" * 65])
+def test_what_is_no_uid_names_no_file(uid: str) -> None:
+    """A name that begins with a dot would be a hidden file."""
+    assert UID.fullmatch(uid) is None
+    assert UID.fullmatch("1.2.840.10008")

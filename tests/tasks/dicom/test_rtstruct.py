@@ -156,3 +156,77 @@ def test_a_file_that_is_cut_short_is_refused(structure_set: Path) -> None:
         assert not any(roi.contours for roi in rois)
         raise CaseRejected(Reason.UNREADABLE_SEGMENTATION, "nothing was read")
     assert caught.value.reason == Reason.UNREADABLE_SEGMENTATION
+
+
+SQUARE = [(2.5, 2.5), (2.5, 10.4), (10.4, 10.4), (10.4, 2.5)]
+
+
+@pytest.mark.parametrize(
+    ("polygons", "reason"),
+    [
+        # The second sticks out of the first between two columns of centres: no hole, though no voxel says so.
+        ([SQUARE, [(4.0, 9.6), (4.0, 10.9), (7.0, 10.9), (7.0, 9.6)]], Reason.CONTOURS_OVERLAP),
+        # Two that share an edge which runs through centres.
+        (
+            [
+                [(2.0, 2.0), (2.0, 10.0), (10.0, 10.0), (10.0, 2.0)],
+                [(3.0, 10.0), (3.0, 10.8), (8.0, 10.8), (8.0, 10.0)],
+            ],
+            Reason.CONTOURS_OVERLAP,
+        ),
+        ([SQUARE * 2], Reason.CONTOUR_DEGENERATE),  # twice around: by the even-odd rule nothing is inside
+    ],
+)
+def test_what_only_geometry_tells_is_refused(
+    structure_set: Path, series: Series, polygons: list[Any], reason: Reason
+) -> None:
+    def draw(ds: Any) -> None:
+        ds.ROIContourSequence[0].ContourSequence = [square(series, 2, corners) for corners in polygons]
+
+    with pytest.raises(CaseRejected) as caught:
+        rasterise(read_rois(edit(structure_set, draw))[0], series.grid)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        [(4.5, 4.5), (4.5, 7.5), (7.5, 7.5), (7.5, 4.5)],
+        [(2.5, 4.5), (2.5, 7.5), (7.5, 7.5), (7.5, 4.5)],  # touches the outer contour
+    ],
+)
+def test_a_hole_may_touch_its_contour(structure_set: Path, series: Series, inner: Any) -> None:
+    def draw(ds: Any) -> None:
+        ds.ROIContourSequence[0].ContourSequence = [square(series, 2, c) for c in (inner, SQUARE)]
+
+    mask = rasterise(read_rois(edit(structure_set, draw))[0], series.grid)
+    assert not mask[2, 5:8, 5:8].any()
+    assert mask.sum() == 8 * 8 - 3 * len(range(5 if inner[0][0] == 4.5 else 3, 8))
+
+
+def test_a_thin_contour_between_centres_is_nothing_and_no_error(structure_set: Path, series: Series) -> None:
+    thin = [(4.2, 2.5), (4.2, 12.5), (4.8, 12.5), (4.8, 2.5)]
+
+    def draw(ds: Any) -> None:
+        ds.ROIContourSequence[0].ContourSequence = [square(series, 2, thin)]
+
+    assert not rasterise(read_rois(edit(structure_set, draw))[0], series.grid).any()
+
+
+@pytest.mark.parametrize("named", [0, 1])
+def test_a_contour_lies_on_the_slice_that_it_names(structure_set: Path, series: Series, named: int) -> None:
+    """Shifted by a whole slice it would lie on another one, exactly."""
+    instances = [f"1.2.{k}" for k in range(SHAPE[0])]
+
+    def draw(ds: Any) -> None:
+        contour, image = square(series, 2, SQUARE), Dataset()
+        image.ReferencedSOPInstanceUID = instances[2 - named]
+        contour.ContourImageSequence = [image]
+        ds.ROIContourSequence[0].ContourSequence = [contour]
+
+    roi = read_rois(edit(structure_set, draw))[0]
+    if named == 0:
+        assert rasterise(roi, series.grid, instances).any()
+        return
+    with pytest.raises(CaseRejected, match=r"on slice 3 that says it was drawn on slice 2 \(1.2.1\)"):
+        rasterise(roi, series.grid, instances)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tasks.dicom.geometry import Grid
+from tasks.dicom.image import read_series
 from tasks.dicom.reasons import Reason
 from tasks.dicom.seg import SegObject
 from tasks.errors import CaseRejected
@@ -206,3 +207,22 @@ def test_headers_that_leave_things_out_still_make_a_seg(
     mask = shapes(SHAPE)["donut"]
     seg = SegObject(write_segments(tmp_path / "seg.dcm", series, mask.astype(int), ["donut"]))
     np.testing.assert_array_equal(seg.mask(seg.segments[0], series.grid), mask)
+
+
+def _the_gap(_k: int, ds: Any) -> None:
+    ds.SpacingBetweenSlices = 0.5
+
+
+def _rounded_positions(k: int, ds: Any) -> None:
+    x, y, z = ds.ImagePositionPatient
+    ds.ImagePositionPatient = [x, y, round(float(z) + (0.3, -0.2, 0.1)[k % 3], 3)]
+
+
+@pytest.mark.parametrize("change", [_the_gap, _rounded_positions])
+def test_a_seg_of_an_image_with_odd_spacings_is_read_back(tmp_path: Path, change: Any) -> None:
+    """MR scanners that write the gap, exporters that round positions: both are readable images."""
+    series = write_series(tmp_path / "mr", SHAPE, kind="MR", change=change)
+    volume = read_series(series.files)
+    mask = shapes(SHAPE)["donut"]
+    seg = SegObject(write_segments(tmp_path / "seg.dcm", series, mask.astype(int), ["x"]))
+    np.testing.assert_array_equal(seg.mask(seg.segments[0], volume.grid), mask)
