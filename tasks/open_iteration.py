@@ -12,7 +12,7 @@ from tasks.conversion import CaseToConvert
 from tasks.errors import ConfigError, UserDataError
 from tasks.labels import Labels
 from tasks.ledger.case_book import BookedCase, book_cases
-from tasks.ledger.files import digest_of
+from tasks.ledger.files import digest_of, remove_temporaries
 from tasks.ledger.iterations import Iteration, load_iteration
 from tasks.ledger.journal import Journal
 from tasks.ledger.lineages import Lineage, current_lineage, open_lineage
@@ -37,8 +37,10 @@ FIRST = "the first iteration"
 
 @task(task_run_name="book-cases", **RETRIED)
 def book(dataset_id: str, snapshot: DatedName, cases: Mapping[str, BookedCase]) -> None:
-    """Write into the ledger what each case is now."""
+    """Write into the ledger what each case is now; what killed runs left half-written is removed."""
     paths = DatasetPaths.of(dataset_id)
+    for root in (paths.store, paths.ledger):
+        remove_temporaries(root)  # of runs that were killed; the dataset is locked
     note_snapshots(paths)
     book_cases(paths.cases, str(snapshot), cases)
 

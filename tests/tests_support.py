@@ -9,6 +9,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -46,6 +48,24 @@ def iterseg(home: Path, *arguments: str, **environment: str) -> Answer:
         timeout=580,
     )
     return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def processes_of(home: Path) -> list[int]:
+    """Every process that works for a home: its environment says so."""
+    needle = f"ITERSEG_HOME={home}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and needle in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 class PrefectServer:

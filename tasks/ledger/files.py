@@ -76,6 +76,17 @@ def whole_folder(path: Path) -> Iterator[Path]:
                 raise
 
 
+def remove_temporaries(root: Path) -> int:
+    """Remove what killed writers left below a folder; nobody else may be writing there. Returns how many."""
+    found = [path for path in root.rglob(".*.tmp*") if path.parent.is_dir()]
+    for path in found:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return len(found)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with whole_file(path) as temporary:

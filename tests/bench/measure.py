@@ -7,6 +7,7 @@ import os
 import platform
 import statistics
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,6 +27,8 @@ class Run:
     wall_s: float
     cpu_s: float
     peak_mb: float
+    whole_s: float = 0.0
+    """Of the whole process, where the side timed only its own work."""
 
 
 @dataclass
@@ -74,27 +77,25 @@ def compare(
 def measured(side: Side) -> Run:
     """Run a command; memory is the sum over its processes, shared pages counted once each (PSS)."""
     began = time.perf_counter()
-    process = subprocess.Popen(
-        side.command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, **side.environment},
-        text=True,
-    )
-    watched = psutil.Process(process.pid)
-    peak, cpu = 0.0, {}
-    while process.poll() is None:
-        peak = max(peak, _sample(watched, cpu))
-        time.sleep(SAMPLE_EVERY_S)
-    wall = time.perf_counter() - began
-    output = process.stdout.read() if process.stdout else ""
+    with tempfile.TemporaryFile("w+", errors="replace") as log:  # a pipe that nobody reads would fill
+        process = subprocess.Popen(
+            side.command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **side.environment}
+        )
+        watched = psutil.Process(process.pid)
+        peak, cpu = 0.0, {}
+        while process.poll() is None:
+            peak = max(peak, _sample(watched, cpu))
+            time.sleep(SAMPLE_EVERY_S)
+        wall = time.perf_counter() - began
+        log.seek(0)
+        output = log.read()
     if process.returncode:
         raise RuntimeError(f"{side.name} ended with {process.returncode}:\n{output[-3000:]}")
     own = [line for line in output.splitlines() if line.startswith('{"wall_s"')]
     if own:  # the side timed its own work, without the start of Python
         timed = json.loads(own[-1])
-        return Run(timed["wall_s"], timed["cpu_s"], peak)
-    return Run(wall, sum(cpu.values()), peak)
+        return Run(timed["wall_s"], timed["cpu_s"], peak, wall)
+    return Run(wall, sum(cpu.values()), peak, wall)
 
 
 def _sample(root: psutil.Process, cpu: dict[int, float]) -> float:
@@ -113,10 +114,14 @@ def _sample(root: psutil.Process, cpu: dict[int, float]) -> float:
     return total
 
 
-def write_report(rows: Sequence[Row], folder: Path) -> None:
+def write_report(rows: Sequence[Row], notes: Sequence[str], folder: Path) -> None:
     """``report.md`` for people and ``report.json`` with every run."""
     machine = f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 1e9:.0f} GB, {platform.platform()}"
-    content: dict[str, Any] = {"machine": machine, "rows": [asdict(row) for row in rows]}
+    content: dict[str, Any] = {
+        "machine": machine,
+        "rows": [asdict(row) for row in rows],
+        "notes": list(notes),
+    }
     (folder / "report.json").write_text(json.dumps(content, indent=1) + "\n")
     lines = [
         "# Measured",
@@ -127,6 +132,7 @@ def write_report(rows: Sequence[Row], folder: Path) -> None:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
         *map(_line, rows),
         "",
+        *(f"{note}\n" for note in notes),
     ]
     (folder / "report.md").write_text("\n".join(lines))
 

@@ -9,13 +9,14 @@ import argparse
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+import iterations
 import numpy as np
 import SimpleITK as sitk
 from dicom_factory import ball, grid_for, write_rois, write_series
+from homes import ITERSEG, imgtools, new_home, side
 from measure import Row, Side, compare, write_report
 from scipy.ndimage import zoom
 from tests_support import PrefectServer
@@ -46,21 +47,6 @@ def make_cases(root: Path, count: int, shape: tuple[int, int, int]) -> None:
         write_rois(root / f"{number}" / "rt" / "rt.dcm", series, {"GTV": tumour}, name=f"rt {number}")
 
 
-def side(name: str, what: str, *arguments: str, home: Path | None = None) -> Side:
-    environment = {"ITERSEG_HOME": str(home)} if home else {}
-    command = [sys.executable, str(HERE / "sides.py"), what, *arguments]
-    return Side(name, command, environment=environment)
-
-
-def new_home(home: Path) -> None:
-    subprocess.run(["chmod", "-R", "u+w", str(home)], check=False, capture_output=True)
-    shutil.rmtree(home, ignore_errors=True)
-    (home / "config").mkdir(parents=True)
-    (home / "data").mkdir()
-    (home / "config" / "dataset_bench.yaml").write_text("arrival_quiet_s: 0\nfolds: 2\ntest_share: 0\n")
-    (home / "config" / "roi_bench.yaml").write_text("GTV: GTV.*\n")
-
-
 def ingest_row(work: Path, cases: Path, count: int) -> Row:
     home = work / "home"
     ours = side("IterSeg", "ingest", str(cases), home=home)
@@ -80,12 +66,11 @@ def ingest_row(work: Path, cases: Path, count: int) -> Row:
 
 def conversion_row(work: Path, cases: Path, count: int, server: dict[str, str]) -> Row:
     home = work / "home"
-    iterseg = [sys.executable, "-m", "flows.cli"]
     environment = {"ITERSEG_HOME": str(home), **server}
     if not (home / "data" / "rawdata" / "bench").is_dir():
         new_home(home)
         subprocess.run(
-            [*iterseg, "ingest", "bench", "--from", str(cases)],
+            [*ITERSEG, "ingest", "bench", "--from", str(cases)],
             check=True,
             capture_output=True,
             env={**os.environ, **environment},
@@ -94,7 +79,7 @@ def conversion_row(work: Path, cases: Path, count: int, server: dict[str, str]) 
     def forget() -> None:
         shutil.rmtree(home / "data" / "procdata", ignore_errors=True)
 
-    ours = Side("iterseg prepare --convert-only", [*iterseg, "prepare", "bench", "--convert-only"], forget)
+    ours = Side("iterseg prepare --convert-only", [*ITERSEG, "prepare", "bench", "--convert-only"], forget)
     ours.environment = environment
     return compare(
         "first conversion",
@@ -105,22 +90,6 @@ def conversion_row(work: Path, cases: Path, count: int, server: dict[str, str]) 
         bound="gzip",
         repeats=2,
     )
-
-
-def imgtools(work: Path, cases: Path) -> Side:
-    """The seed's own command, with a fresh output folder and a fresh index, as it needs them."""
-    output = work / "imgtools"
-
-    def forget() -> None:
-        shutil.rmtree(output, ignore_errors=True)
-        output.mkdir()
-        shutil.rmtree(cases.parent / ".imgtools", ignore_errors=True)
-        (work / "roi.yaml").write_text("GTV: GTV.*\n")
-
-    command = [str(Path(sys.executable).with_name("imgtools")), "nnunet-pipeline", str(cases), str(output)]
-    command += ["--modalities", "CT,RTSTRUCT", "--mask-saving-strategy", "sparse_mask", "--update-crawl"]
-    command += ["--roi-match-yaml", str(work / "roi.yaml"), "--jobs", str(os.cpu_count())]
-    return Side("imgtools nnunet-pipeline", command, forget)
 
 
 def big_row(work: Path) -> Row:
@@ -142,6 +111,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer and smaller cases")
     quick = parser.parse_args().quick
     count = 4 if quick else 32
+    notes: list[str] = []
     with tempfile.TemporaryDirectory(prefix="iterseg-bench-") as name:
         work = Path(name)
         cases = work / "cases"
@@ -149,9 +119,10 @@ def main() -> None:
         (work / "prefect").mkdir()
         with PrefectServer(work / "prefect") as server:  # as a lab has one, always on
             rows = [ingest_row(work, cases, count), conversion_row(work, cases, count, server.environment)]
-        shutil.rmtree(cases)
+            shutil.rmtree(cases)
+            rows += iterations.rows(work, server.environment, notes, quick=quick)
         rows.append(big_row(work))
-        write_report(rows, work if quick else HERE)
+        write_report(rows, notes, work if quick else HERE)
         print(((work if quick else HERE) / "report.md").read_text())
         subprocess.run(["chmod", "-R", "u+w", name], check=False)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -60,7 +62,75 @@ def convert_one(source: str) -> None:
         label_map(volume, Path(source) / "rt" / "rt.dcm", "RTSTRUCT", LabelRules({"GTV": ["GTV.*"]}))
 
 
-SIDES: dict[str, Callable[..., None]] = {f.__name__: f for f in (ingest, copy, convert_one)}
+def nothing_new() -> None:
+    """A run that has nothing to do."""
+    from flows.iterate import IterateParameters, iterate
+
+    with timed():
+        report = iterate(IterateParameters(dataset_id="bench"))
+    assert isinstance(report, dict) and report["state"] == "nothing new", report
+
+
+def told_nothing_new() -> None:
+    """Only the question whether there is anything new, without a flow around it."""
+    from tasks.last_run import nothing_new as ask
+
+    with timed():
+        answer = ask.fn("bench")
+    assert answer
+
+
+def seed_prepare(output: str, *imgtools: str) -> None:
+    """The seed's two commands: convert everything, then plan and preprocess everything."""
+    subprocess.run(imgtools, check=True)
+    raw = next(Path(output).rglob("nnUNet_raw"), None) or next(Path(output).rglob("Dataset*")).parent
+    dataset = next(raw.glob("Dataset*"))
+    folders = {
+        "nnUNet_raw": raw,
+        "nnUNet_preprocessed": raw.parent / "pre",
+        "nnUNet_results": raw.parent / "res",
+    }
+    program = str(Path(sys.executable).with_name("nnUNetv2_plan_and_preprocess"))
+    number = dataset.name.removeprefix("Dataset")[:3]
+    command = [
+        program,
+        "-d",
+        number,
+        "-c",
+        "3d_fullres",
+        "-np",
+        str(os.cpu_count()),
+        "-npfp",
+        str(os.cpu_count()),
+    ]
+    subprocess.run(command, check=True, env={**os.environ, **{k: str(v) for k, v in folders.items()}})
+
+
+def _epochs(seconds: float) -> None:
+    print(json.dumps({"wall_s": seconds, "cpu_s": 0.0}), flush=True)
+
+
+def train_ours() -> None:
+    """A fold through the flow: the seconds in its epochs."""
+    command = [sys.executable, "-m", "flows.cli", "train", "bench", "--folds", "0", "--json"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    _epochs(json.loads(done.stdout)["folds"][0]["training_s"])
+
+
+def train_theirs(preprocessed: str, results: str) -> None:
+    """The same fold by nnU-Net's own command, on as many threads."""
+    program = str(Path(sys.executable).with_name("nnUNetv2_train"))
+    folders = {"nnUNet_raw": results, "nnUNet_preprocessed": preprocessed, "nnUNet_results": results}
+    threads = {"OMP_NUM_THREADS": "1", "nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1"}
+    command = [program, "1", "3d_fullres", "0", "-tr", "nnUNetTrainer_5epochs", "-device", "cpu"]
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, env={**os.environ, **folders, **threads}
+    )
+    _epochs(sum(float(found) for found in re.findall(r"Epoch time: ([0-9.]+) s", done.stdout)))
+
+
+WAYS = (ingest, copy, convert_one, nothing_new, told_nothing_new, seed_prepare, train_ours, train_theirs)
+SIDES: dict[str, Callable[..., None]] = {way.__name__: way for way in WAYS}
 
 if __name__ == "__main__":
     SIDES[sys.argv[1]](*sys.argv[2:])

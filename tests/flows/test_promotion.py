@@ -29,7 +29,8 @@ def test_worse_is_not_used_better_is_and_back_again(
         return answer.report
 
     rois = "Anterior: Anterior\nPosterior: Posterior\n"
-    delivery, truth = lab(home, tmp_path, "", rois, drawn)
+    # Eight cases and networks of a few steps: chance moves Dice by 0.1, forgetting by 0.5.
+    delivery, truth = lab(home, tmp_path, "promotion: {margin: 0.3}\n", rois, drawn)
     mean_dice_of(home, tmp_path, truth, delivery, prefect_server)
     latest = home / "data" / "results" / "D" / "latest"
     first = latest.readlink()

@@ -7,12 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 
 from sarcoma_lab import SETTINGS, Lab, stages
+from tests_support import processes_of, wait_until
 
 from tasks.ledger.files import replace_symlink
 
@@ -71,24 +68,6 @@ def test_a_fold_that_fails_fails_the_flow_and_latest_stays(lab: Lab) -> None:
     runs = lab.server.post("/flow_runs/filter", {"limit": 200})
     failed = {run["name"].split()[0] for run in runs if run["state_type"] == "FAILED"}
     assert {"train", "iterate"} <= failed
-
-
-def processes_of(home: Path) -> list[int]:
-    """Every process that works for a home: its environment says so."""
-    needle = f"ITERSEG_HOME={home}".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        with suppress(OSError):
-            if entry.name.isdigit() and needle in (entry / "environ").read_bytes():
-                found.append(int(entry.name))
-    return found
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def test_a_killed_run_leaves_nothing_behind_and_goes_on_from_its_checkpoints(lab: Lab) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pydicom
 import pytest
+import SimpleITK as sitk
 from dicom_factory import Series, ball, edit, write_rois, write_series
 
 from tasks.conversion import to_convert
@@ -22,6 +23,7 @@ from tasks.ledger.files import sha256_of_file, write_json
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots
 from tasks.ledger.store import Store
+from tasks.review.scores import dice
 from tasks.settings import DatasetSettings, RoiPatterns
 from tasks.state import state_at
 
@@ -338,3 +340,19 @@ def test_a_large_stranger_is_hashed_and_not_held_in_memory(
     (snapshot,) = load_snapshots(DatasetPaths.of("D"))
     (row,) = (row for row in snapshot.files if row.state == "ignored")
     assert row.sha256 == sha256_of_file(root / "film.avi")
+
+
+def test_who_must_have_them_gets_the_masks_of_imgtools(home: Path, sarcoma: Path) -> None:
+    """`converter: imgtools`, through the same step as every conversion, under a key of its own."""
+    take(sarcoma / "STS_002" / "CT")
+    paths = DatasetPaths.of("D")
+    rois = RoiPatterns.model_validate({"GTV": "GTV.*"})
+    labels = {}
+    for converter in ("iterseg", "imgtools"):
+        settings = DatasetSettings(converter=converter, mask_strategy="priority")  # type: ignore[arg-type]
+        (case,) = state_at(paths, settings)[0].images
+        job = to_convert(case, settings, rois)
+        convert_case(job, Store(paths.store), settings, rois)
+        label = Store(paths.store).label(job.case_id, job.label_key or "")
+        labels[converter] = sitk.GetArrayFromImage(sitk.ReadImage(str(label))) > 0
+    assert dice(labels["iterseg"], labels["imgtools"]) == pytest.approx(0.94, abs=0.02)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from tasks.ledger.files import sha256_of_file, write_json
 from tasks.ledger.iterations import Iteration
 from tasks.ledger.models import ModelRecord, latest_model, load_promotions, promote, save_model
 from tasks.ledger.paths import DatasetPaths, DatedName
-from tasks.promote import judge_candidate, promote_model, put_back, score_test_set
+from tasks.promote import judge_candidate, promote_model, put_back, race, score_test_set
 from tasks.settings import DatasetSettings
+from tasks.train import control_is_due, fold_job
 from tasks.verify import verify_dataset
 
 SETTINGS = DatasetSettings()
@@ -162,3 +163,84 @@ def test_weights_that_are_not_those_on_record_are_not_put_back(paths: DatasetPat
 def test_a_model_that_is_not_there_is_said(paths: DatasetPaths) -> None:
     with pytest.raises(UserDataError, match="has no model '2020-01-01'; it has: none"):
         put_back.fn("D", "2020-01-01")
+
+
+def raced(dice: dict[str, float], *, test: bool) -> dict[str, Any]:
+    now = iteration("2026-01-02__D", [case(0, 0), case(1, "test" if test else 1)])
+    folds = {name: [{"cases": {"case0": {"GTV": value}}}] for name, value in dice.items()}
+    # On the test set it is the other way round.
+    scores = {name: [{"dice": {"GTV": 1 - value}}] if test else [] for name, value in dice.items()}
+    return race.fn(now, folds, scores)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("warm", "control", "test", "winner"),
+    [
+        (0.8, 0.7, False, "warm start"),
+        (0.7, 0.8, False, "control"),
+        (0.8, 0.8, False, "warm start"),
+        (0.8, 0.7, True, "control"),
+    ],
+)
+def test_the_better_one_wins_a_race(warm: float, control: float, test: bool, winner: str) -> None:
+    outcome = raced({"fold": warm, "control": control}, test=test)
+    assert outcome["winner"] == winner
+    assert outcome["basis"] == ("test set" if test else "cross-validation")
+
+
+def test_a_control_is_due_every_so_many_iterations(paths: DatasetPaths) -> None:
+    cases = [case(0, 0), case(1, 1)]
+    due = []
+    parent = None
+    for day in range(1, 8):
+        name = f"2026-01-0{day}"
+        now = replace(iteration(f"{name}__D", cases), parent=parent)
+        due.append(control_is_due(paths, now, 3))
+        assert not control_is_due(paths, now, None)
+        record = trained(paths, name, cases, 0.5)
+        save_model(paths, replace(record, parent=parent, control={} if due[-1] else None))
+        parent = name
+    assert due == [False, False, False, True, False, False, True]
+
+
+def test_structures_that_only_one_lineage_knows_are_no_reason(paths: DatasetPaths) -> None:
+    cases = [case(0, 0), case(1, 1)]
+    promote(paths, trained(paths, "2026-01-01", cases, 0.8), "first")
+    now = replace(iteration("2", cases), structures=["GTV", "Lung"], lineage=2)
+    results = [{"fold": 0, "cases": {c["case_id"]: {"GTV": 0.9, "Lung": 0.1} for c in cases}}]
+    judgement = judge_candidate.fn("D", now, results, [], [], SETTINGS)
+    assert judgement["accepted"]
+    assert [verdict["structure"] for verdict in judgement["verdicts"]] == ["GTV"]
+
+
+def test_without_a_test_set_an_imported_model_is_scored_on_what_it_has_not_seen(paths: DatasetPaths) -> None:
+    cases = [case(0, 0), case(1, 1)]
+    imported = replace(trained(paths, "2026-01-01", cases, 0.8), imported_from="sha")
+    save_model(paths, imported)
+    promote(paths, imported, "first")
+    before = [{"case_id": c["case_id"], "dice": {"GTV": 0.9}} for c in cases]
+    results = fold_results({c["case_id"]: 0.5 for c in cases})
+    judgement = judge_candidate.fn("D", iteration("2", cases), results, [], before, SETTINGS)
+    assert (judgement["accepted"], judgement["verdicts"][0]["difference"]) == (False, pytest.approx(-0.4))
+
+
+def test_a_warm_start_that_has_seen_its_judges_is_refused(paths: DatasetPaths) -> None:
+    cases = [case(0, 0), case(1, 1)]
+    parent = replace(trained(paths, "2026-01-01", cases, 0.5), seen={"0": ["p1"], "1": ["p0"]})
+    save_model(paths, parent)
+    now = replace(iteration("2026-01-02__D", cases), parent="2026-01-01")
+    assert fold_job(paths, now, 0, SETTINGS).warm_start_sha256 == parent.checkpoints["0"]
+    assert fold_job(paths, now, 0, SETTINGS, control=True).warm_start is None
+    moved = replace(now, cases=[case(0, 1), case(1, 0)])
+    with pytest.raises(UserDataError, match="fold 0 would be judged by 1 patients that model 2026-01-01"):
+        fold_job(paths, moved, 0, SETTINGS)
+    assert fold_job(paths, moved, 0, SETTINGS, control=True).warm_start is None
+
+
+def test_a_model_of_fewer_folds_warms_more(paths: DatasetPaths) -> None:
+    cases = [case(n, n) for n in range(5)]
+    parent = replace(trained(paths, "2026-01-01", cases, 0.5), imported_from="sha")
+    save_model(paths, parent)
+    now = replace(iteration("2026-01-02__D", cases), parent="2026-01-01", folds=5)
+    used = [fold_job(paths, now, fold, SETTINGS).warm_start_sha256 for fold in range(5)]
+    assert used == [parent.checkpoints[str(fold % 2)] for fold in range(5)]

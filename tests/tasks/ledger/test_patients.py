@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import ConfigError, UserDataError
-from tasks.ledger.patients import TEST, extend_patients
+from tasks.ledger.patients import TEST, TRAINING, extend_patients, load_patients
 
 
 def patients(count: int) -> list[str]:
@@ -59,3 +60,66 @@ def test_too_few_patients_are_said_and_nothing_is_written(tmp_path: Path) -> Non
     with pytest.raises(UserDataError, match="5 folds need a patient each"):
         extend_patients(tmp_path / "p.json", patients(4), 5, 0.0)
     assert not (tmp_path / "p.json").exists()
+
+
+def ever_trained_on(folds_of_generations: list[list[tuple[list[str], list[str]]]]) -> float:
+    """The share of the last validation cases that a fold's weights, warm since the first, have learned."""
+    trained: dict[int, set[str]] = {}
+    for generation in folds_of_generations:
+        for fold, (training, _) in enumerate(generation):
+            trained.setdefault(fold, set()).update(training)
+    last = folds_of_generations[-1]
+    validation = [(fold, case) for fold, (_, cases) in enumerate(last) for case in cases]
+    return sum(case in trained[fold] for fold, case in validation) / len(validation)
+
+
+def default_split(cases: list[str]) -> list[tuple[list[str], list[str]]]:
+    """What nnU-Net makes where no split is given (nnUNetTrainer.do_split)."""
+    from sklearn.model_selection import KFold
+
+    ordered = np.array(sorted(cases))
+    split = KFold(5, shuffle=True, random_state=12345).split(ordered)
+    return [(ordered[train].tolist(), ordered[val].tolist()) for train, val in split]
+
+
+def own_split(path: Path, cases: list[str]) -> list[tuple[list[str], list[str]]]:
+    place = extend_patients(path, cases, 5, 0.0).place
+    return [
+        ([c for c in cases if place[c] != fold], [c for c in cases if place[c] == fold]) for fold in range(5)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("growth", "at_least"),
+    [([10, 15], 0.25), ([15, 25], 0.3), ([10, 15, 25], 0.5), ([50, 60, 70, 80, 90, 100], 0.75)],
+)
+def test_replays_of_growth_never_score_a_case_that_was_trained_on(
+    tmp_path: Path, growth: list[int], at_least: float
+) -> None:
+    """With the default split and warm starts half to more than four fifths of the cases are known."""
+    cohorts = [patients(count) for count in growth]
+    assert ever_trained_on([own_split(tmp_path / "p.json", cohort) for cohort in cohorts]) == 0
+    leaked = ever_trained_on([default_split(cohort) for cohort in cohorts])
+    print(f"{growth}: {leaked:.0%} under the default split")
+    assert leaked > at_least
+
+
+def test_who_is_in_the_test_set_is_settled_at_first_sight_labelled_or_not(tmp_path: Path) -> None:
+    """Else a test case could be drawn over a prediction of the model that it is to test."""
+    file = tmp_path / "p.json"
+    drawn, waiting = patients(10), patients(30)[10:]
+    first = extend_patients(file, drawn, 2, 0.2, unlabelled=waiting)
+    assert len(first.test & set(drawn)) == 2
+    assert len(first.test & set(waiting)) == 4
+    assert {first.place[p] for p in waiting} == {TEST, TRAINING}
+    later = extend_patients(file, [*drawn, *waiting], 2, 0.2)
+    assert later.test == first.test
+    assert TRAINING not in later.place.values()
+    sizes = Counter(place for place in later.place.values() if place != TEST)
+    assert max(sizes.values()) - min(sizes.values()) <= 1
+    assert load_patients(file) == later
+
+
+def test_those_who_are_only_to_be_predicted_need_no_folds(tmp_path: Path) -> None:
+    table = extend_patients(tmp_path / "p.json", [], 5, 0.5, unlabelled=patients(4), every_fold=False)
+    assert Counter(table.place.values()) == {TEST: 2, TRAINING: 2}

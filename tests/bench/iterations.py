@@ -1,0 +1,233 @@
+"""Rows of the loop: what a night with little or nothing new costs, and what the flow adds to a training."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from dicom_factory import ball, grid_for, write_rois, write_series
+from homes import ITERSEG, imgtools, new_home, side
+from measure import Row, Side, compare, measured
+
+from tasks.last_run import inputs_of, remember_run
+from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.snapshots import FileRow, note_snapshots, seal
+
+Shape = tuple[int, int, int]
+SETTINGS = """
+arrival_quiet_s: 0
+folds: 2
+test_share: 0
+plan_overrides:
+  patch_size: [16, 32, 32]
+  batch_size: 2
+  features_per_stage: [8, 16, 32]
+  convolutions_per_stage: 1
+training:
+  epochs_first: 5
+  epochs_fine_tune: 5
+  device: cpu
+  augmentation_workers: 0
+"""
+"""As `nnUNetTrainer_5epochs` trains: 250 steps and 50 of validation an epoch, SGD."""
+
+
+def rows(work: Path, server: Mapping[str, str], notes: list[str], *, quick: bool) -> list[Row]:
+    """All rows of this file."""
+    sizes: list[tuple[int, int, Shape, str]] = [(6, 2, (24, 64, 64), "more as it grows")]
+    if not quick:
+        sizes = [
+            (60, 4, (80, 384, 384), "ratio of 10 or more"),
+            (1000, 10, (16, 40, 40), "ratio of 50 or more"),
+        ]
+    found: list[Row] = []
+    for before, new, shape, target in sizes:
+        home = grown_home(work, server, before, new, shape)
+        row, note = incremental_row(work, home, server, (before, new, shape), target)
+        found.append(row)
+        notes.append(note)
+    found.append(nothing_new_row(work, home, server, found[-1], before + new, limit_s=5))
+    if not quick:
+        found.append(metadata_row(work / "many", 10_000, found[-2]))
+    return [*found, *training_rows(work, home, server, repeats=1 if quick else 2)]
+
+
+def small_cases(root: Path, numbers: range, shape: Shape) -> Path:
+    """CTs of noise with a bright ball, each with its RTSTRUCT."""
+    for number in numbers:
+        rng = np.random.default_rng(number)
+        middle = [size / 2 + rng.uniform(-0.1, 0.1) * size for size in shape]
+        tumour = ball(shape, tuple(middle), min(shape) / 5)
+        voxels = (rng.normal(0, 20, shape) + 100 * tumour).astype(np.int16)
+        grid = grid_for(shape, spacing_mm=(0.9, 0.9, 2.5))
+        series = write_series(
+            root / f"{number}" / "ct", name=f"c{number}", patient=f"P{number}", grid=grid, voxels=voxels
+        )
+        # med-imagetools leaves files with another ending out, in silence.
+        series.files = [file.rename(file.with_suffix(".dcm")) for file in series.files]
+        write_rois(root / f"{number}" / "rt" / "rt.dcm", series, {"GTV": tumour}, name=f"r{number}")
+    return root
+
+
+def iterseg(home: Path, server: Mapping[str, str], *arguments: str) -> None:
+    environment = {**os.environ, **server, "ITERSEG_HOME": str(home)}
+    done = subprocess.run(
+        [*ITERSEG, *arguments], check=False, capture_output=True, text=True, env=environment
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(arguments)}: {done.stderr}")
+
+
+def disk_mb(folder: Path) -> float:
+    """What the files below a folder take on the disk; links are none."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return sum(path.stat().st_blocks * 512 for path in files) / 1e6
+
+
+def grown_home(work: Path, server: Mapping[str, str], before: int, new: int, shape: Shape) -> Path:
+    """A home that was prepared with ``before`` cases, and has since got ``new`` more."""
+    home, cases = work / f"home-{before}", work / f"cases-{before}" / "dicom"
+    new_home(home, SETTINGS)
+    small_cases(cases, range(before), shape)
+    iterseg(home, server, "ingest", "bench", "--from", str(cases), "--date", "2026-01-01")
+    iterseg(home, server, "prepare", "bench")
+    more = small_cases(work / f"more-{before}", range(before, before + new), shape)
+    iterseg(home, server, "ingest", "bench", "--from", str(more), "--date", "2026-01-02")
+    for case in more.iterdir():
+        case.rename(cases / case.name)  # the seed converts everything again
+    return home
+
+
+def incremental_row(
+    work: Path, home: Path, server: Mapping[str, str], size: tuple[int, int, Shape], target: str
+) -> tuple[Row, str]:
+    """Prepare a few new cases, against the seed's two commands, which know no increment."""
+    before, new, shape = size
+    paths, kept = DatasetPaths(home, "bench"), work / "kept"
+    places = {paths.procdata: kept / "procdata", paths.ledger: kept / "ledger"}
+    for place, copy in places.items():
+        shutil.copytree(place, copy, symlinks=True)
+    first_mb = disk_mb(paths.procdata)
+
+    def as_before() -> None:
+        for place, copy in places.items():
+            shutil.rmtree(place)
+            shutil.copytree(copy, place, symlinks=True)
+
+    ours = Side("iterseg prepare", [*ITERSEG, "prepare", "bench"], as_before)
+    ours.environment = {**server, "ITERSEG_HOME": str(home)}
+    seed = imgtools(work, work / f"cases-{before}" / "dicom")
+    both = "imgtools nnunet-pipeline + nnUNetv2_plan_and_preprocess"
+    theirs = side(both, "seed_prepare", str(work / "imgtools"), *seed.command, before=seed.before)
+    row = compare(
+        f"incremental prepare, {before:,} + {new}",
+        ours,
+        theirs,
+        what=f"{new} CTs of {' × '.join(map(str, shape[::-1]))} added to {before:,}, whole commands",
+        target=target,
+        bound="the start of Prefect, of the workers and of torch",
+        repeats=1 if before >= 1000 else 2,
+    )
+    added = disk_mb(paths.procdata) - first_mb
+    shutil.rmtree(kept)
+    return row, (
+        f"Disk: {before:,} cases take {first_mb:.1f} MB, the iteration with {new} more adds {added:.1f} MB, "
+        f"{added / first_mb:.1%} for {new / before:.1%} new cases (target: at most 10 % for 5 %)."
+    )
+
+
+def nothing_new_row(
+    work: Path, home: Path, server: Mapping[str, str], seed: Row, cases: int, limit_s: int
+) -> Row:
+    """A run with nothing to do, after its imports, beside the seed's commands on as many cases."""
+    paths = DatasetPaths(home, "bench")
+    _as_if_run(paths)
+    ours = side("IterSeg", "nothing_new", home=home)
+    ours.environment = {**ours.environment, **server}
+    return _beside(seed, ours, cases, f"a run of {cases:,} cases with nothing to do", limit_s)
+
+
+def metadata_row(home: Path, cases: int, seed: Row) -> Row:
+    """The same question of a dataset that is made of manifests alone, without voxels."""
+    new_home(home)
+    paths = DatasetPaths(home, "bench")
+    for part in range(10):
+        folder = paths.rawdata / f"2026-01-{part + 1:02}__bench"
+        folder.mkdir(parents=True)
+        numbers = range(part * cases // 10, (part + 1) * cases // 10)
+        seal(folder, [_row(number, k) for number in numbers for k in range(41)], "copied")
+    note_snapshots(paths)
+    _as_if_run(paths)
+    ours = side("IterSeg", "told_nothing_new", home=home)
+    return _beside(seed, ours, cases, f"{cases:,} cases, {41 * cases:,} files, is anything new?", limit_s=20)
+
+
+def _row(number: int, k: int) -> FileRow:
+    uid = f"1.2.826.0.1.3680043.8.498.{number}.{k}"
+    header = {
+        "kind": "CT",
+        "sop_instance_uid": uid,
+        "series_instance_uid": f"{uid[:-2]}",
+        "patient": f"{number}",
+    }
+    return FileRow(f"CT_{number}/{uid}.dcm", "taken", None, "", f"{number:032x}{k:032x}", 500_000, header)
+
+
+def _as_if_run(paths: DatasetPaths) -> None:
+    """What a complete run leaves for the next one to see."""
+    paths.report.parent.mkdir(parents=True, exist_ok=True)
+    paths.report.write_text("a report")
+    home = os.environ.get("ITERSEG_HOME")
+    os.environ["ITERSEG_HOME"] = str(paths.home)
+    remember_run.fn(paths.dataset_id, inputs_of(paths))
+    if home is None:
+        del os.environ["ITERSEG_HOME"]
+    assert paths.last_run.is_file()
+
+
+def _beside(seed: Row, ours: Side, cases: int, what: str, limit_s: int) -> Row:
+    runs = {ours.name: [measured(ours) for _ in range(3)], seed.theirs: seed.runs[seed.theirs]}
+    name, bound = f"nothing new, {cases:,}", "hashing the manifests"
+    return Row(name, what, f"under {limit_s} s after imports", bound, ours.name, seed.theirs, runs)
+
+
+def training_rows(work: Path, home: Path, server: Mapping[str, str], repeats: int) -> list[Row]:
+    """A fold through the flow, against `nnUNetv2_train` on the same preprocessed cases."""
+    iterseg(home, server, "prepare", "bench")
+    iteration = max((home / "data" / "procdata" / "bench").glob("*__bench/iteration.json")).parent
+    preprocessed, results = iteration / "nnUNet_preprocessed", work / "their_results"
+    theirs_preprocessed = work / "their_preprocessed"
+    shutil.copytree(preprocessed, theirs_preprocessed, symlinks=False)  # links lead out of it
+    results.mkdir()
+
+    def untrained() -> None:
+        for folder in iteration.glob("nnUNet_results*"):
+            shutil.rmtree(folder)
+
+    ours = side("iterseg train --folds 0", "train_ours", home=home, before=untrained)
+    ours.environment = {**ours.environment, **server, "OMP_NUM_THREADS": "1"}
+    theirs = side("nnUNetv2_train", "train_theirs", str(theirs_preprocessed), str(results))
+    row = compare(
+        "training",
+        ours,
+        theirs,
+        what="seconds in the epochs of one fold, 5 epochs of 250 steps of a small network on one thread",
+        target="ratio of 0.95 or more",
+        bound="forward and backward passes",
+        repeats=repeats,
+    )
+    whole = {name: [replace(run, wall_s=run.whole_s) for run in runs] for name, runs in row.runs.items()}
+    constant = replace(
+        row,
+        name="training, whole commands",
+        what="the same with start, final validation and end: the difference is the flow's constant",
+        target="stated",
+        bound="the start of Prefect and of the workers",
+        runs=whole,
+    )
+    return [row, constant]

@@ -1,0 +1,104 @@
+"""What an iteration needs before it is worth training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.conversion import CaseToConvert
+from tasks.errors import ConfigError, UserDataError
+from tasks.ledger.files import write_json
+from tasks.ledger.iterations import Iteration
+from tasks.ledger.lineages import current_lineage, keep_plans
+from tasks.ledger.paths import DatasetPaths, DatedName
+from tasks.ledger.store import Store
+from tasks.open_iteration import open_iteration
+from tasks.settings import DatasetSettings, RoiPatterns
+
+ROIS = RoiPatterns.model_validate({"Heart": "heart", "Lung": "lung"})
+SETTINGS: dict[str, Any] = {"folds": 2, "test_share": 0, "missing_structures": {"Lung": "unlabelled"}}
+BOTH = {"Heart": "h", "Lung": "l"}
+IGNORE = 3
+
+
+def opened(
+    home: Path, partial: Sequence[bool], rois: RoiPatterns = ROIS, **changes: Any
+) -> tuple[Iteration, bool]:
+    """An iteration of one case a patient; ``partial``: whether its label map holds the ignore label."""
+    store, done = Store(DatasetPaths.of("D").store), []
+    for number, lacks in enumerate(partial):
+        job = CaseToConvert(f"case{number}", "CT", [], f"i{number}", "", "RTSTRUCT", "", f"l{number}")
+        write_json(store.voxel_counts(job.case_id, f"l{number}"), {str(IGNORE if lacks else 0): 9, "1": 5})
+        done.append((job, f"p{number}"))
+    name = DatedName.parse("2026-11-20__D", "D")
+    assert name is not None
+    settings = DatasetSettings.model_validate(SETTINGS | changes)
+    return open_iteration.fn("D", name, done, settings, rois)
+
+
+@pytest.mark.parametrize(
+    ("partial", "enough"),
+    [
+        ([False, False, False, False], True),
+        ([True, True, False, False], True),  # one complete case in each fold
+        (
+            [True, False, True, False],
+            False,
+        ),  # both complete ones in one fold: the other's never see background
+        ([True, True, True, True], False),
+    ],
+)
+def test_every_fold_must_see_background(home: Path, partial: list[bool], enough: bool) -> None:
+    """Patients go to the folds in turn: 0, 1, 0, 1."""
+    if enough:
+        assert opened(home, partial)[0].partial
+        return
+    with pytest.raises(UserDataError, match="some fold would never see background"):
+        opened(home, partial)
+
+
+def _planned(home: Path) -> None:
+    opened(home, [False] * 4)
+    paths = DatasetPaths.of("D")
+    lineage = current_lineage(paths)
+    assert lineage is not None
+    keep_plans(paths, lineage, {"p.json": {}, "dataset.json": {}, "dataset_fingerprint.json": {}})
+
+
+@pytest.mark.parametrize(
+    ("rois", "changes", "words"),
+    [
+        ({"Lung": "lung", "Heart": "heart"}, {}, "knows the structures"),
+        ({"Heart": "heart"}, {"missing_structures": {}}, "knows the structures"),
+        (
+            {"Heart": "h", "Lung": "l"},
+            {"mask_strategy": "regions", "missing_structures": {}},
+            "mask_strategy",
+        ),
+        ({"Heart": "h", "Lung": "l"}, {"planner": "nnUNetPlannerResEncM"}, "another planner"),
+    ],
+)
+def test_what_is_frozen_in_a_lineage_is_said_with_the_way_out(
+    home: Path, rois: dict[str, str], changes: dict[str, Any], words: str
+) -> None:
+    _planned(home)
+    with pytest.raises(ConfigError, match=words) as caught:
+        opened(home, [False] * 4, RoiPatterns.model_validate(rois), **changes)
+    assert "iterseg plan --new-lineage" in str(caught.value)
+
+
+def test_before_it_is_planned_everything_may_be_mended(home: Path) -> None:
+    opened(home, [False] * 4, RoiPatterns.model_validate({"Hart": "heart"}), missing_structures={})
+    iteration, _ = opened(home, [False] * 4)
+    assert (iteration.lineage, iteration.structures) == (1, ["Heart", "Lung"])
+
+
+def test_an_iteration_notes_where_the_ledger_stood(home: Path) -> None:
+    iteration, known = opened(home, [False] * 4)
+    assert not known
+    assert iteration.ledger["patients"] is not None
+    assert iteration.ledger["withdrawals"] is None
+    assert iteration.code.startswith("nnunetv2-")
