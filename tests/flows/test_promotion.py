@@ -53,10 +53,15 @@ def test_worse_is_not_used_better_is_and_back_again(
     again = next(s for s in run("run", "D")["stages"] if s["stage"] == "train")
     assert (again["state"], latest.readlink()) == ("nothing new", first)
 
-    gentle = spoiled.replace("learning_rate_fine_tune: 0.3", "learning_rate_fine_tune: 0.001")
+    # No second epoch gains 0.9 of pseudo Dice: each fold stops after two of three.
+    gentle = spoiled.replace("learning_rate_fine_tune: 0.3", "learning_rate_fine_tune: 0.001").replace(
+        "epochs_fine_tune: 1", "epochs_fine_tune: 3\n  early_stop: {patience_epochs: 1, min_gain: 0.9}"
+    )
     settings.write_text(gentle)
     trained = next(s for s in run("run", "D")["stages"] if s["stage"] == "train")
     assert trained["accepted"], trained["verdicts"]
+    record = read_json(home / "data" / "results" / "D" / "ledger" / "models" / f"{trained['model']}.json")
+    assert record["epochs"] == {"0": 2, "1": 2}
     assert trained["parent"] == trained["compared_with"]
     assert latest.readlink() != first
 
