@@ -42,7 +42,7 @@ def rows(work: Path, server: Mapping[str, str], notes: list[str], *, quick: bool
     sizes: list[tuple[int, int, Shape, str]] = [(6, 2, (24, 64, 64), "more as it grows")]
     if not quick:
         sizes = [
-            (60, 4, (80, 384, 384), "ratio of 10 or more"),
+            (60, 4, (60, 320, 320), "ratio of 10 or more"),
             (1000, 10, (16, 40, 40), "ratio of 50 or more"),
         ]
     found: list[Row] = []
@@ -131,12 +131,12 @@ def incremental_row(
         what=f"{new} CTs of {' × '.join(map(str, shape[::-1]))} added to {before:,}, whole commands",
         target=target,
         bound="the start of Prefect, of the workers and of torch",
-        repeats=1 if before >= 1000 else 2,
+        repeats=1 if before >= 60 else 2,  # a run of the seed's takes many minutes
     )
     added = disk_mb(paths.procdata) - first_mb
     shutil.rmtree(kept)
     return row, (
-        f"Disk: {before:,} cases take {first_mb:.1f} MB, the iteration with {new} more adds {added:.1f} MB, "
+        f"Disk, {before:,} + {new}: {before:,} cases take {first_mb:.1f} MB, the iteration with {new} more adds {added:.1f} MB, "
         f"{added / first_mb:.1%} for {new / before:.1%} new cases (target: at most 10 % for 5 %)."
     )
 

@@ -11,10 +11,13 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from tasks.ledger.files import read_json, write_json
 
 SAMPLE_EVERY_S = 0.05
 MB = 1e6
@@ -115,26 +118,39 @@ def _sample(root: psutil.Process, cpu: dict[int, float]) -> float:
 
 
 def write_report(rows: Sequence[Row], notes: Sequence[str], folder: Path) -> None:
-    """``report.md`` for people and ``report.json`` with every run."""
-    machine = f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 1e9:.0f} GB, {platform.platform()}"
-    content: dict[str, Any] = {
-        "machine": machine,
-        "rows": [asdict(row) for row in rows],
-        "notes": list(notes),
-    }
-    (folder / "report.json").write_text(json.dumps(content, indent=1) + "\n")
+    """``report.md`` for people and ``report.json`` with every run.
+
+    Rows that were measured before and not again stay, each with its day and machine.
+    """
+    memory_gb = psutil.virtual_memory().total / 1e9
+    machine = f"{os.cpu_count()} cores, {memory_gb:.0f} GB, {platform.platform()}, {date.today()}"
+    known = read_json(folder / "report.json") if (folder / "report.json").is_file() else {}
+    found = {row["name"]: row for row in known.get("rows", [])}
+    found |= {row.name: {**asdict(row), "machine": machine} for row in rows}
+    said = {note.split(":")[0]: note for note in [*known.get("notes", []), *notes]}
+    content = {"rows": list(found.values()), "notes": list(said.values())}
+    write_json(folder / "report.json", content)
+    machines = sorted({row["machine"] for row in content["rows"]})
     lines = [
         "# Measured",
         "",
-        f"On {machine}, the sides of a row in turn; medians, in brackets the spread of the wall times.",
+        *(f"- {where}" for where in machines),
+        "",
+        "The sides of a row in turn; medians, in brackets the spread of the wall times. `make bench` measures all "
+        "anew, `tests/bench/run.py --only PART` a part.",
         "",
         "| | against | target | wall time | ratio | CPU time | peak memory | bound |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
-        *map(_line, rows),
+        *(_line(_row(row)) for row in content["rows"]),
         "",
-        *(f"{note}\n" for note in notes),
+        *(f"{note}\n" for note in content["notes"]),
     ]
     (folder / "report.md").write_text("\n".join(lines))
+
+
+def _row(content: Mapping[str, Any]) -> Row:
+    runs = {side: [Run(**run) for run in runs] for side, runs in content["runs"].items()}
+    return Row(**{k: v for k, v in content.items() if k not in ("runs", "machine")}, runs=runs)
 
 
 def _line(row: Row) -> str:

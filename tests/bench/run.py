@@ -106,24 +106,38 @@ def big_row(work: Path) -> Row:
     )
 
 
+PARTS = ("conversion", "iterations", "large")
+
+
+def measured_rows(work: Path, parts: list[str], notes: list[str], *, quick: bool) -> list[Row]:
+    """The rows of some parts."""
+    rows = []
+    (work / "prefect").mkdir()
+    with PrefectServer(work / "prefect") as server:  # as a lab has one, always on
+        if "conversion" in parts:
+            count, cases = 4 if quick else 32, work / "cases"
+            make_cases(cases, count, (120, 512, 512))
+            rows += [ingest_row(work, cases, count), conversion_row(work, cases, count, server.environment)]
+            shutil.rmtree(cases)
+        if "iterations" in parts:
+            rows += iterations.rows(work, server.environment, notes, quick=quick)
+    if "large" in parts:
+        rows.append(big_row(work))
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer and smaller cases")
-    quick = parser.parse_args().quick
-    count = 4 if quick else 32
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller cases, printed only")
+    parser.add_argument("--only", choices=PARTS, action="append", help="these parts; the others stay")
+    chosen = parser.parse_args()
     notes: list[str] = []
     with tempfile.TemporaryDirectory(prefix="iterseg-bench-") as name:
         work = Path(name)
-        cases = work / "cases"
-        make_cases(cases, count, (120, 512, 512))
-        (work / "prefect").mkdir()
-        with PrefectServer(work / "prefect") as server:  # as a lab has one, always on
-            rows = [ingest_row(work, cases, count), conversion_row(work, cases, count, server.environment)]
-            shutil.rmtree(cases)
-            rows += iterations.rows(work, server.environment, notes, quick=quick)
-        rows.append(big_row(work))
-        write_report(rows, notes, work if quick else HERE)
-        print(((work if quick else HERE) / "report.md").read_text())
+        rows = measured_rows(work, chosen.only or list(PARTS), notes, quick=chosen.quick)
+        target = work if chosen.quick else HERE
+        write_report(rows, notes, target)
+        print((target / "report.md").read_text())
         subprocess.run(["chmod", "-R", "u+w", name], check=False)
 
 
