@@ -46,9 +46,7 @@ def ensure_prefect_api() -> None:
     ExternalToolError
         Where the server does not start.
     """
-    folder = TemporaryDirectory(prefix="iterseg-server-")
-    server = _Server(Path(folder.name) / "server.log")
-    atexit.register(folder.cleanup)
+    server = _Server()
     atexit.register(server.stop)
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -60,11 +58,12 @@ def ensure_prefect_api() -> None:
 
 
 class _Server:
-    def __init__(self, log: Path) -> None:
-        self.log = log
+    def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> str:
+        self.folder = TemporaryDirectory(prefix="iterseg-server-")
+        self.log = Path(self.folder.name) / "server.log"
         port = _free_port()
         environment = {**os.environ, **QUIET, PARENT: str(os.getpid())}
         command = [sys.executable, "-m", __name__, str(port)]
@@ -84,6 +83,7 @@ class _Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+            self.folder.cleanup()
 
     def _wait(self, process: subprocess.Popen[bytes], url: str) -> None:
         deadline = time.monotonic() + STARTUP_S

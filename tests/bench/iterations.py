@@ -136,7 +136,7 @@ def incremental_row(
     added = disk_mb(paths.procdata) - first_mb
     shutil.rmtree(kept)
     return row, (
-        f"Disk, {before:,} + {new}: {before:,} cases take {first_mb:.1f} MB, the iteration with {new} more adds {added:.1f} MB, "
+        f"Disk, {before:,} + {new}: the first takes {first_mb:.1f} MB, the next adds {added:.1f} MB, "
         f"{added / first_mb:.1%} for {new / before:.1%} new cases (target: at most 10 % for 5 %)."
     )
 

@@ -136,8 +136,8 @@ def write_report(rows: Sequence[Row], notes: Sequence[str], folder: Path) -> Non
         "",
         *(f"- {where}" for where in machines),
         "",
-        "The sides of a row in turn; medians, in brackets the spread of the wall times. `make bench` measures all "
-        "anew, `tests/bench/run.py --only PART` a part.",
+        "The sides of a row in turn; medians, in brackets the spread of wall times. `make bench` measures "
+        "all anew, `tests/bench/run.py --only PART` a part.",
         "",
         "| | against | target | wall time | ratio | CPU time | peak memory | bound |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
