@@ -24,7 +24,7 @@ class ExportParameters(DatasetParameters):
     """Which model goes out, and whereto."""
 
     model: str = Field(default="latest", description="A model's id, or latest.")
-    target: str | None = Field(default=None, description="The zip file; left out: below data/results.")
+    target: SecretStr | None = Field(default=None, description="The zip file; left out: below data/results.")
 
 
 @flow(name="export", flow_run_name=run_name("export"))
@@ -33,9 +33,10 @@ def export_model(parameters: ExportParameters) -> dict[str, Any]:
     paths = DatasetPaths.of(parameters.dataset_id)
     require_dataset(paths)
     with dataset_lock(paths.procdata):
-        target = Path(parameters.target) if parameters.target else None
+        target = Path(parameters.target.get_secret_value()) if parameters.target else None
         outcome = export(paths.dataset_id, parameters.model, target)
-    show_table("export", paths.dataset_id, [outcome], f"model {outcome['model']}")
+    row = {key: outcome[key] for key in ("model", "sha256")}
+    show_table("export", paths.dataset_id, [row], f"model {outcome['model']}")
     return {"stage": "export", **outcome}
 
 

@@ -16,6 +16,7 @@ from flows.parameters import ComputeParameters, run_name, show_table
 from flows.predict import PredictParameters, predict
 from flows.prepare import PrepareParameters, prepare
 from flows.train import TrainParameters, train
+from tasks.dicom.reasons import Reason
 from tasks.last_run import inputs_of, nothing_new, remember_run
 from tasks.ledger.models import latest_model
 from tasks.ledger.paths import DatasetPaths
@@ -46,7 +47,9 @@ def iterate(parameters: IterateParameters) -> dict[str, Any] | State[dict[str, A
         {"stage": "predict", "outcome": str(predicted["totals"])},
     ]
     show_table("iterate", dataset_id, rows, f"model {trained['model']}, test {trained['test_dice']}")
-    if day is None:
+    # What failed for no known reason, or was not readable, is tried again the next night.
+    unsettled = {Reason.UNEXPECTED.value, Reason.CHANGED.value}
+    if day is None and not unsettled & {row["reason"] for row in [*prepared["cases"], *predicted["cases"]]}:
         remember_run(dataset_id, inputs)
     return {
         "stage": "iterate",

@@ -50,7 +50,7 @@ def predict(parameters: PredictParameters) -> dict[str, Any]:
     model = load_model(paths, parameters.model)
     with dataset_lock(paths.procdata):
         cases, damaged = _images(paths, settings, parameters)
-        _leave_test_set_out(paths, settings, cases, all_new=parameters.input is None)
+        _leave_test_set_out(paths, settings, cases, from_outside=parameters.input is not None)
         wanted = [case for case in cases if case.reason == Reason.UNLABELLED]
         jobs = [to_convert(case, settings, rois) for case in wanted]
         threads = threads_per_worker(cluster)
@@ -77,12 +77,12 @@ def predict(parameters: PredictParameters) -> dict[str, Any]:
 
 
 def _leave_test_set_out(
-    paths: DatasetPaths, settings: DatasetSettings, cases: list[Case], *, all_new: bool
+    paths: DatasetPaths, settings: DatasetSettings, cases: list[Case], *, from_outside: bool
 ) -> None:
-    """Nobody is to draw a test case over a prediction. Images from outside may be of strangers."""
+    """Nobody is to draw a test case over a prediction."""
     waiting = [case for case in cases if case.reason == Reason.UNLABELLED]
-    patients = {case.patient for case in waiting} if all_new else set()
-    test = patients_of_test_set(paths.dataset_id, patients, settings)
+    patients = {case.patient for case in waiting}
+    test = patients_of_test_set(paths.dataset_id, patients, settings, from_outside=from_outside)
     for case in waiting:
         if case.patient in test:
             case.settle("ignored", Reason.TEST_SET.value, "")

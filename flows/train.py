@@ -16,6 +16,7 @@ from flows.parameters import ComputeParameters, run_name, show_table
 from tasks.cluster import outcome_of, task_runner, threads_per_worker, worker_count
 from tasks.errors import ConfigError, IterSegError
 from tasks.ledger.iterations import Contender, Iteration, newest_iteration
+from tasks.ledger.lineages import load_lineages
 from tasks.ledger.lock import dataset_lock
 from tasks.ledger.models import ModelRecord, latest_model
 from tasks.ledger.paths import DatasetPaths
@@ -50,10 +51,13 @@ def train(parameters: TrainParameters) -> dict[str, Any]:
     require_dataset(paths)
     with dataset_lock(paths.procdata):
         day = str(parameters.date) if parameters.date else None
-        iteration = newest_iteration(paths, day, parameters.iteration)
+        lineage = load_lineages(paths)[1] if parameters.iteration is None else None
+        iteration = newest_iteration(paths, day, parameters.iteration, lineage)
         known = model_of(paths, iteration)
         if known is not None:
-            if known.accepted and not known.promoted:
+            current = latest_model(paths)
+            in_use = current.model_id if current else None
+            if known.accepted and not known.promoted and in_use == known.compared_with:
                 # The run before was killed between the model's record and its promotion.
                 promote_model(paths.dataset_id, known)
             return _report(paths, iteration, known, "nothing new")
@@ -172,6 +176,11 @@ def _train_folds(
     }
 
 
+def _in_use(paths: DatasetPaths) -> str | None:
+    current = latest_model(paths)
+    return current.model_id if current else None
+
+
 def _report(paths: DatasetPaths, iteration: Iteration, record: ModelRecord, state: str) -> dict[str, Any]:
     rows = [
         {"fold": fold, "epochs": record.epochs[fold], **{f"dice {k}": v for k, v in dice.items()}}
@@ -196,6 +205,7 @@ def _report(paths: DatasetPaths, iteration: Iteration, record: ModelRecord, stat
         "model": record.model_id,
         "parent": record.parent,
         "accepted": record.accepted,
+        "in_use": _in_use(paths),
         "compared_with": record.compared_with,
         "basis": record.basis,
         "verdicts": record.verdicts,

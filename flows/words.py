@@ -79,7 +79,9 @@ def _train(report: dict[str, Any]) -> list[str]:
         for s in report["suspects"][:SHOWN_CASES]
     ]
     if report["accepted"]:
-        return [*lines, f"  in use: {report['latest']}"]
+        used = report["in_use"]
+        place = f"in use: {report['latest']}" if used == report["model"] else f"in use is {used}"
+        return [*lines, f"  {place}"]
     lines.append(f"  NOT put into use: {report['compared_with']} stays, {_worse(report)}")
     return lines
 
@@ -99,6 +101,8 @@ def _race(control: dict[str, Any] | None) -> list[str]:
 def _worse(report: dict[str, Any]) -> str:
     """In which structures a candidate is worse than the model in use, or might be."""
     worse = [verdict for verdict in report["verdicts"] if not verdict["non_inferior"]]
+    if not worse:
+        return f"compared on the {report['basis']}; `iterseg rollback` puts it into use all the same"
     return f"on the {report['basis']} " + ", ".join(
         f"{v['structure']} changes by {v['difference']:+.3f} (at least {v['lower_bound']:+.3f}, "
         f"{v['patients']} patients)"
@@ -165,7 +169,8 @@ def _status(report: dict[str, Any]) -> list[str]:
     lines = [f"{report['dataset']}: {len(report['snapshots'])} snapshots"]
     if report["not_ingested"]:
         lines.append(f"  not ingested yet: {', '.join(report['not_ingested'])}")
-    lines.append(f"  model in use: {report['model'] or 'none'}")
+    parent = f", from {report['parent']}" if report["parent"] else ""
+    lines.append(f"  model in use: {report['model'] or 'none'}{parent}")
     if report["test_dice"]:
         scores = ", ".join(f"{name} {_number(value)}" for name, value in report["test_dice"].items())
         lines.append(f"  its test Dice: {scores}")

@@ -71,7 +71,7 @@ def booked(case: Case, job: CaseToConvert, rawdata: Path, pseudonyms: Pseudonyms
         patient=case.patient,
         image=job.image_key,
         label=job.label_key,
-        segmentation=segmentation.header.sop_instance_uid if segmentation else None,
+        segmentation=pseudonyms.uid(segmentation.header.sop_instance_uid) if segmentation else None,
         drawn_by=pseudonyms.patient(f"author:{authors[0]}") if authors else None,
         arrived=newest.path.relative_to(rawdata).parts[0],
     )

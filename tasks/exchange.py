@@ -12,10 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from prefect import task
+from pydantic import ValidationError
 
+from tasks.errors import ConfigError, UserDataError
 from tasks.labels import Labels
-from tasks.ledger.files import scratch_folder, sha256_of_file, write_text
-from tasks.ledger.lineages import DESCRIPTION, FINGERPRINT, keep_plans, open_lineage
+from tasks.ledger.files import read_json, scratch_folder, sha256_of_file, write_text
+from tasks.ledger.lineages import (
+    DESCRIPTION,
+    FINGERPRINT,
+    Lineage,
+    keep_plans,
+    load_lineages,
+    open_lineage,
+    resume_lineage,
+)
 from tasks.ledger.models import (
     ModelRecord,
     check_weights,
@@ -31,7 +41,7 @@ from tasks.nnunet.export import export_model
 from tasks.nnunet.fold import trained_model_folder
 from tasks.nnunet.foreign import CHECKPOINT, ForeignModel, look_into, order_of_heads, own_plans, take_over
 from tasks.retries import RETRIED
-from tasks.review.card import card_as_markdown, card_of
+from tasks.review.card import card_as_markdown, card_of, write_card
 from tasks.settings import DatasetSettings, RoiPatterns, load_rois
 from tasks.versions import versions
 
@@ -72,62 +82,82 @@ def take_model(
     ``model``, ``lineage``, ``structures``, ``in_use``, ``new`` (False: it was imported before).
     """
     paths = DatasetPaths.of(dataset_id)
-    digest = sha256_of_file(archive)
+    try:
+        digest = sha256_of_file(archive)
+    except OSError as error:
+        raise UserDataError(f"the archive cannot be read: {error.strerror}") from None
     model_id = f"import-{digest[:ID_DIGITS]}"
     known = next((r for r in load_models(paths) if r.model_id == model_id), None)
-    if known is None:
-        model = look_into(archive, settings.configuration)
-        rois = _rois(paths, model, names)
-        known = _taken(paths, archive, model, names, settings, rois, model_id, digest)
-        new = True
-    else:
-        new = False
-    if latest_model(paths) is None:
-        promote(paths, known, "imported, and no other model is in use")
-        save_model(paths, replace(known, promoted=True))
+    record = known or _taken(paths, archive, names, settings, model_id, digest)
+    _frozen(paths, record)
+    resume_lineage(paths, record.lineage, f"the import of {model_id} again")
+    current = latest_model(paths)
+    if current is None or current.model_id == model_id:
+        promote(paths, record, "imported, and no other model is in use")
+        save_model(paths, replace(record, promoted=True))
     current = latest_model(paths)
     return {
-        "model": known.model_id,
-        "lineage": known.lineage,
-        "structures": known.structures,
-        "in_use": current is not None and current.model_id == known.model_id,
-        "new": new,
+        "model": record.model_id,
+        "lineage": record.lineage,
+        "structures": record.structures,
+        "in_use": current is not None and current.model_id == record.model_id,
+        "new": known is None,
     }
 
 
 def _rois(paths: DatasetPaths, model: ForeignModel, names: Mapping[str, str]) -> RoiPatterns:
-    """The ROI file; where there is none, one with the model's own structures is written."""
-    file = paths.config / f"roi_{paths.dataset_id}.yaml"
-    if not file.is_file():
-        structures = [names.get(name, name) for name in model.labels]
-        lines = [f"{json.dumps(name)}: {json.dumps(re.escape(name))}" for name in structures]
+    """The ROI file; where there is none, the model's own structures are taken, under these names."""
+    if _roi_file(paths).is_file():
+        return load_rois(paths.config, paths.dataset_id)
+    structures = [names.get(name, name) for name in model.labels]
+    try:
+        return RoiPatterns.model_validate({name: re.escape(name) for name in structures})
+    except ValidationError as error:
+        raise ConfigError(f"{error.errors()[0]['msg']}; give --map THEIRS=OURS") from None
+
+
+def _roi_file(paths: DatasetPaths) -> Path:
+    return paths.config / f"roi_{paths.dataset_id}.yaml"
+
+
+def _frozen(paths: DatasetPaths, record: ModelRecord) -> None:
+    """Freeze the plans of an imported model's lineage, and write the ROI file that goes with them.
+
+    A run that was killed in between does it again.
+    """
+    lineage = load_lineages(paths)[0][record.lineage]
+    folder = paths.home / record.folder
+    if lineage.plans is None:
+        contents = {name: read_json(folder / name) for name in (DESCRIPTION, FINGERPRINT)}
+        contents[f"{lineage.plans_name}.json"] = read_json(folder / "plans.json")
+        keep_plans(paths, lineage, contents)
+    if not _roi_file(paths).is_file():
         comment = "# Of the imported model; a pattern matches the whole name of a ROI."
-        write_text(file, "\n".join([comment, *lines, ""]))
-    return load_rois(paths.config, paths.dataset_id)
+        lines = [f"{json.dumps(name)}: {json.dumps(re.escape(name))}" for name in record.structures]
+        write_text(_roi_file(paths), "\n".join([comment, *lines, ""]))
+    write_card(paths, record)
 
 
 def _taken(
     paths: DatasetPaths,
     archive: Path,
-    model: ForeignModel,
     names: Mapping[str, str],
     settings: DatasetSettings,
-    rois: RoiPatterns,
     model_id: str,
     digest: str,
 ) -> ModelRecord:
+    model = look_into(archive, settings.configuration)
+    rois = _rois(paths, model, names)
     labels = Labels(rois.structures, settings.mask_strategy)
-    heads = order_of_heads(model, labels, names)
     at = paths.imported(model_id)
     plans = own_plans(model, settings.configuration, settings.image_modality, at.nnunet_dataset)
-    plans_name = str(plans["plans_name"])
     description = dataset_json(settings.image_modality, labels, 0)
     if labels.overlapping:
         description["regions_class_order"] = model.description["regions_class_order"]
-    folder = trained_model_folder(at.results, plans_name, settings.configuration)
+    folder = trained_model_folder(at.results, plans["plans_name"], settings.configuration)
+    heads = order_of_heads(model, labels, names)
     shutil.rmtree(at.root, ignore_errors=True)  # what an interrupted import left
     with scratch_folder(paths.procdata) as scratch:
-        made = scratch / folder.relative_to(at.root)
         take_over(
             archive,
             model,
@@ -135,27 +165,40 @@ def _taken(
             plans=plans,
             description=description,
             configuration=settings.configuration,
-            target=made,
+            target=scratch / folder.relative_to(at.root),
             log=paths.logs / f"{model_id}.log",
         )
         at.root.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(scratch, at.root)
-    folds = [str(number) for number in range(len(model.checkpoints))]
-    why = f"the import of {archive.stem}"[:200]
     lineage = open_lineage(
-        paths, why, rois.structures, settings.mask_strategy, plans_name, settings.configuration, model_id
+        paths,
+        f"the import of {model_id}",
+        rois.structures,
+        settings.mask_strategy,
+        plans["plans_name"],
+        settings.configuration,
+        model_id,
     )
-    contents = {f"{plans_name}.json": plans, DESCRIPTION: description, FINGERPRINT: model.fingerprint}
-    keep_plans(paths, lineage, contents)
-    record = ModelRecord(
-        model_id=model_id,
+    record = _record(paths, model, lineage, folder, digest)
+    save_model(paths, record)
+    return record
+
+
+def _record(
+    paths: DatasetPaths, model: ForeignModel, lineage: Lineage, folder: Path, digest: str
+) -> ModelRecord:
+    # A model of this very dataset that comes back has seen whom it had seen.
+    own = next((record for record in load_models(paths) if record.digest == model.card_digest), None)
+    folds = range(len(model.checkpoints))
+    return ModelRecord(
+        model_id=lineage.base or "",
         parent=None,
         folder=str(folder.relative_to(paths.home)),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        structures=rois.structures,
-        mask_strategy=settings.mask_strategy,
-        seen={},
-        checkpoints={fold: sha256_of_file(folder / f"fold_{fold}" / CHECKPOINT) for fold in folds},
+        structures=lineage.structures,
+        mask_strategy=lineage.mask_strategy,
+        seen=own.seen if own else {},
+        checkpoints={str(fold): sha256_of_file(folder / f"fold_{fold}" / CHECKPOINT) for fold in folds},
         epochs={},
         cases={"training": 0, "test": 0},
         validation_dice={},
@@ -165,5 +208,3 @@ def _taken(
         imported_from=digest,
         versions=versions(),
     )
-    save_model(paths, record)
-    return record

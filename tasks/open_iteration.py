@@ -16,7 +16,7 @@ from tasks.ledger.files import digest_of, remove_temporaries
 from tasks.ledger.iterations import Iteration, load_iteration
 from tasks.ledger.journal import Journal
 from tasks.ledger.lineages import Lineage, current_lineage, open_lineage
-from tasks.ledger.models import parent_in
+from tasks.ledger.models import load_models, parent_in
 from tasks.ledger.paths import DatasetPaths, DatedName, IterationPaths, dated_folders
 from tasks.ledger.patients import TEST, PatientTable, extend_patients
 from tasks.ledger.snapshots import note_snapshots
@@ -29,6 +29,8 @@ from tasks.settings import DatasetSettings, RoiPatterns
 WITHOUT_EFFECT_ON_WHAT_IS_LEARNED: Any = {
     "prediction": True,
     "promotion": True,
+    "planner": True,
+    "plan_overrides": True,  # both count when a lineage is planned
     "surface_tolerance_mm": True,
     "training": {"device", "checkpoint_every_s", "augmentation_workers", "control_every"},
 }
@@ -68,6 +70,7 @@ def open_iteration(
     The iteration, and whether it was prepared before.
     """
     paths = DatasetPaths.of(dataset_id)
+    _nothing_is_lost(paths)
     lineage = current_lineage(paths)
     if lineage is not None and lineage.plans is not None:
         _same_lineage(lineage, settings, rois)
@@ -97,15 +100,19 @@ def open_iteration(
             "settings": settings.model_dump(mode="json", exclude=WITHOUT_EFFECT_ON_WHAT_IS_LEARNED),
         }
     )
-    for folder in dated_folders(paths.procdata, dataset_id).values():
-        existing = load_iteration(IterationPaths(folder))
-        if existing is not None and existing.digest == digest:
-            return existing, True
     parent = parent_in(paths, lineage.number)
+    parent_id = parent.model_id if parent else None
+    models = {record.model_id for record in load_models(paths)}
+    for name, folder in dated_folders(paths.procdata, dataset_id).items():
+        existing = load_iteration(IterationPaths(folder))
+        # After a rollback one that was prepared and not trained would start from the wrong model.
+        usable = existing is not None and (name.short in models or existing.parent == parent_id)
+        if existing is not None and usable and existing.digest == digest:
+            return existing, True
     iteration = Iteration(
         name=str(_free_name(paths, snapshot)),
         digest=digest,
-        parent=parent.model_id if parent else None,
+        parent=parent_id,
         modality=settings.image_modality,
         structures=rois.structures,
         configuration=lineage.configuration,
@@ -128,6 +135,8 @@ def _opened(
     """The lineage that is about to be planned, as the user's files have it now."""
     plans_name = PLANS_OF_PLANNER[settings.planner]
     chosen = (rois.structures, settings.mask_strategy, plans_name, settings.configuration)
+    if lineage is not None and lineage.base is not None:
+        raise ConfigError(f"the import of {lineage.base} was interrupted; run `iterseg import` again")
     if lineage is not None and chosen == (
         lineage.structures, lineage.mask_strategy, lineage.plans_name, lineage.configuration
     ):  # fmt: skip
@@ -139,6 +148,19 @@ def _heads(paths: DatasetPaths) -> dict[str, str | None]:
     """Where each journal of the ledger stands: from here on it may only grow."""
     journals = (paths.snapshots, paths.cases, paths.patients, paths.labels, paths.withdrawals, paths.lineages)
     return {path.stem: Journal(path).head() for path in journals}
+
+
+def _nothing_is_lost(paths: DatasetPaths) -> None:
+    """A ledger that was lost is no fresh start: who was withdrawn would be trained on, plans made anew."""
+    folders = dated_folders(paths.procdata, paths.dataset_id).values()
+    known = [iteration for folder in folders if (iteration := load_iteration(IterationPaths(folder)))]
+    for name, head in (known[-1].ledger if known else {}).items():
+        journal = Journal(paths.ledger / f"{name}.json")
+        if not journal.has_been_at(head):
+            raise UserDataError(
+                f"{journal.path} has lost what it held when {known[-1].name} was prepared; restore it from "
+                "the backup"
+            )
 
 
 def _placed(done: Sequence[tuple[CaseToConvert, str]], patients: PatientTable) -> list[dict[str, Any]]:

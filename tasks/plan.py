@@ -33,11 +33,7 @@ def measure_drift(dataset_id: str, settings: DatasetSettings) -> dict[str, Any]:
     lineage = current_lineage(paths)
     if lineage is None or lineage.plans is None:
         raise UserDataError(f"{dataset_id} has no plans yet. Run `iterseg prepare {dataset_id}`")
-    iteration = newest_iteration(paths)
-    if iteration.lineage != lineage.number:
-        raise UserDataError(
-            f"lineage {lineage.number} has no iteration yet to compare. Run `iterseg prepare {dataset_id}`"
-        )
+    iteration = newest_iteration(paths, lineage=lineage.number)
     frozen = read_json(plans_of(paths, lineage) / f"{lineage.plans_name}.json")
     today = _planned_today(paths, iteration, settings)
     rows = compare_plans(frozen, today, lineage.configuration)

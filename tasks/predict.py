@@ -35,18 +35,22 @@ ALGORITHM = "IterSeg nnU-Net"
 
 
 @task(task_run_name="keep-test-set", **RETRIED)
-def patients_of_test_set(dataset_id: str, patients: Collection[str], settings: DatasetSettings) -> set[str]:
+def patients_of_test_set(
+    dataset_id: str, patients: Collection[str], settings: DatasetSettings, *, from_outside: bool
+) -> set[str]:
     """Which patients (keyed hash) are in the test set; those that are new to the ledger get their place.
+
+    Whoever is predicted from outside the dataset can never be in it: a correction may come back.
 
     A test case must be drawn by hand, and never over a prediction, or the test would ask the model
     whether it agrees with itself.
     """
     paths = DatasetPaths.of(dataset_id)
     withdrawn = load_withdrawals(paths.withdrawals).patients
+    share = 0.0 if from_outside else settings.test_share
     table = extend_patients(
-        paths.patients, (), settings.folds, settings.test_share, withdrawn, unlabelled=patients,
-        every_fold=False,
-    )  # fmt: skip
+        paths.patients, (), settings.folds, share, withdrawn, unlabelled=patients, every_fold=False
+    )
     return table.test
 
 

@@ -12,8 +12,9 @@ from prefect import task
 
 from tasks.conversion import CaseToConvert
 from tasks.labels import Labels
-from tasks.ledger.files import read_json, write_json
+from tasks.ledger.files import digest_of, read_json, write_json
 from tasks.ledger.iterations import Iteration
+from tasks.ledger.journal import Journal
 from tasks.ledger.lineages import DESCRIPTION, FINGERPRINT, keep_plans, load_lineages, plans_of
 from tasks.ledger.paths import DatasetPaths, DatedName, IterationPaths
 from tasks.ledger.store import Store, preprocessed_key
@@ -137,7 +138,13 @@ def close_iteration(dataset_id: str, iteration: Iteration) -> None:
         [(_training_case(paths, case), _stored(paths, iteration, case)) for case in cases],
         splits,
     )
-    write_json(at.record, {"version": 1, **asdict(iteration)})
+    record = {"version": 1, **asdict(iteration)}
+    journal = Journal(paths.iterations)
+    if not any(
+        e["iteration"] == iteration.name and e["digest"] == digest_of(record) for e in journal.entries()
+    ):
+        journal.append({"iteration": iteration.name, "digest": digest_of(record)})
+    write_json(at.record, record)
 
 
 @task(task_run_name="write-converted", **RETRIED)

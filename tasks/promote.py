@@ -14,7 +14,15 @@ from tasks.labels import Labels
 from tasks.ledger.files import read_json
 from tasks.ledger.iterations import Contender, Iteration, load_iteration
 from tasks.ledger.lineages import resume_lineage
-from tasks.ledger.models import ModelRecord, check_weights, latest_model, load_model, promote, save_model
+from tasks.ledger.models import (
+    ModelRecord,
+    check_record,
+    check_weights,
+    latest_model,
+    load_model,
+    promote,
+    save_model,
+)
 from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.ledger.store import Store
 from tasks.nnunet.fold import RESULT
@@ -136,39 +144,49 @@ def judge_candidate(
     else:
         basis = "cross-validation"
         before = {row["case_id"]: row["dice"] for row in current_cases}
-        before = before or _validated_before(paths, current, iteration)
+        before = before or _validated_before(paths, current, iteration, settings.surface_tolerance_mm)
         after = {case_id: dice for fold in folds for case_id, dice in fold["cases"].items()}
     scored = [ScoredCase(patients[c], after[c], before[c]) for c in sorted(after.keys() & before.keys())]
     limits = settings.promotion
     shared = [name for name in iteration.structures if name in current.structures]
     verdicts = judge(scored, shared, margin=limits.margin, confidence=limits.confidence)
+    compared = any(verdict.cases for verdict in verdicts)
     return {
         "compared_with": current.model_id,
-        "basis": basis if scored else f"{basis}, without a case that both know",
+        "basis": basis if compared else f"{basis}, without a case and a structure that both know",
         "verdicts": [asdict(verdict) for verdict in verdicts],
-        "accepted": all(verdict.non_inferior for verdict in verdicts),
+        "accepted": compared and all(verdict.non_inferior for verdict in verdicts),
     }
 
 
 def _validated_before(
-    paths: DatasetPaths, current: ModelRecord, iteration: Iteration
+    paths: DatasetPaths, current: ModelRecord, iteration: Iteration, tolerance_mm: float
 ) -> dict[str, dict[str, float | None]]:
-    """Case → Dice of the model in use, where the label is still the same.
+    """Case → Dice of the model in use by weights that have not seen it, against the label of today.
 
-    An imported model was validated elsewhere, on nothing that is known here.
+    Where the label has changed since, the prediction of then is scored again. An imported model was
+    validated elsewhere, on nothing that is known here.
     """
     folder = paths.home / current.folder
     own = load_iteration(current.iteration(paths))
     if own is None:
         return {}
-    then = {case["case_id"]: case["label_key"] for case in own.cases}
-    now = {case["case_id"]: case["label_key"] for case in iteration.cases}
-    return {
-        case_id: dice
-        for fold in range(own.folds)
-        for case_id, dice in read_json(folder / f"fold_{fold}" / RESULT)["cases"].items()
-        if now.get(case_id) == then[case_id]
-    }
+    store, now = Store(paths.store), {case["case_id"]: case for case in iteration.cases}
+    scores: dict[str, dict[str, float | None]] = {}
+    for then in own.training_cases():
+        case_id, fold = then["case_id"], folder / f"fold_{then['place']}"
+        today = now.get(case_id)
+        if today is None or today["image_key"] != then["image_key"]:
+            continue
+        prediction = fold / "validation" / f"{case_id}.nii.gz"
+        truth = store.label(case_id, today["label_key"])
+        if today["label_key"] == then["label_key"]:
+            scores[case_id] = read_json(fold / RESULT)["cases"][case_id]
+        elif prediction.is_file() and truth.is_file():
+            scores[case_id] = scores_of_files(
+                truth, prediction, iteration.labels, tolerance_mm, current.labels
+            )["dice"]
+    return scores
 
 
 @task(task_run_name="race", **RETRIED)
@@ -212,6 +230,7 @@ def _mean_of_defined(scores: Mapping[str, float | None]) -> float:
 def promote_model(dataset_id: str, record: ModelRecord) -> Path:
     """Point ``latest`` at a model that was accepted, in one atomic step."""
     paths = DatasetPaths.of(dataset_id)
+    check_record(paths, record)
     why = f"not worse than {record.compared_with} on the {record.basis}"
     promote(paths, record, why if record.compared_with else record.basis)
     save_model(paths, replace(record, promoted=True))
@@ -231,6 +250,7 @@ def put_back(dataset_id: str, model_id: str) -> dict[str, Any]:
     """
     paths = DatasetPaths.of(dataset_id)
     record, before = load_model(paths, model_id), latest_model(paths)
+    check_record(paths, record)
     check_weights(paths, record)
     resume_lineage(paths, record.lineage, f"rollback to {record.model_id}")
     promote(paths, record, "rollback")

@@ -10,11 +10,13 @@ import SimpleITK as sitk
 from prefect import task
 
 from tasks.labels import Labels
+from tasks.ledger.case_book import load_cases
 from tasks.ledger.files import read_json, write_text
 from tasks.ledger.iterations import load_iteration
 from tasks.ledger.models import ModelRecord, latest_model, load_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
+from tasks.ledger.withdrawals import load_withdrawals
 from tasks.nnunet.fold import RESULT
 from tasks.retries import RETRIED
 from tasks.review.montage import montage
@@ -55,10 +57,19 @@ def suspects_of(paths: DatasetPaths, model: ModelRecord) -> list[Suspect]:
     """Labels with which the out-of-fold predictions of a model strongly disagree."""
     folder = paths.home / model.folder
     files = [folder / f"fold_{fold}" / RESULT for fold in model.checkpoints]
-    cases = {
-        case: dice for file in files if file.is_file() for case, dice in read_json(file)["cases"].items()
-    }
-    return suspect_labels(cases, model.structures)
+    results = [read_json(file) for file in files if file.is_file()]
+    cases = {case_id: dice for result in results for case_id, dice in result["cases"].items()}
+    own, today = load_iteration(model.iteration(paths)), load_cases(paths.cases)
+    labels = {case["case_id"]: case["label_key"] for case in own.cases} if own else {}
+    withdrawn = load_withdrawals(paths.withdrawals)
+
+    def to_be_seen(case_id: str) -> bool:
+        """One that was withdrawn, or corrected since, is no longer to be looked at."""
+        booked = today[case_id][-1] if case_id in today else {}
+        same = booked.get("label") == labels.get(case_id)
+        return same and not withdrawn.hold(booked.get("patient", ""), case_id)
+
+    return [suspect for suspect in suspect_labels(cases, model.structures) if to_be_seen(suspect.case_id)]
 
 
 def _suspects(paths: DatasetPaths, model: ModelRecord | None, labelled: set[str]) -> list[SuspectCase]:

@@ -118,8 +118,9 @@ def _warm_start(paths: DatasetPaths, iteration: Iteration, fold: int, parent: Mo
             f"{parent.model_id} or its ancestors were trained on in this fold; the warm start is "
             f"refused. Was {paths.patients} changed or lost? Restore it from the backup"
         )
-    # An imported model may have fewer folds; none of them has seen anybody from here.
-    own = str(fold) if parent.imported_from is None else str(fold % len(parent.checkpoints))
+    # A model from elsewhere may have fewer folds; none of them has seen anybody from here.
+    stranger = parent.imported_from is not None and not parent.seen
+    own = str(fold % len(parent.checkpoints)) if stranger else str(fold)
     return str(paths.home / parent.folder / f"fold_{own}" / "checkpoint_final.pth"), parent.checkpoints[own]
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import UserDataError
-from tasks.ledger.files import read_json, sha256_of_file
+from tasks.ledger.files import digest_of, read_json, sha256_of_file
 from tasks.ledger.iterations import load_iteration
 from tasks.ledger.journal import Journal
 from tasks.ledger.lineages import load_lineages, plans_of
-from tasks.ledger.models import load_models, load_promotions
+from tasks.ledger.models import load_models, load_promotions, noted_models
 from tasks.ledger.paths import DatasetPaths, IterationPaths, dated_folders
 from tasks.ledger.snapshots import MANIFEST, load_snapshots, noted_snapshots
 from tasks.nnunet.dataset import preparation_digest
@@ -39,7 +39,17 @@ def verify_dataset(paths: DatasetPaths) -> dict[str, Any]:
 
 def _records(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:
     """Journals whose chain is whole and has only grown; manifests, plans and models that are as noted."""
-    names = ("snapshots", "cases", "patients", "labels", "withdrawals", "lineages", "promotions")
+    names = (
+        "snapshots",
+        "cases",
+        "patients",
+        "labels",
+        "withdrawals",
+        "lineages",
+        "promotions",
+        "model_digests",
+        "iterations",
+    )
     journals = {name: Journal(getattr(paths, name)) for name in names}
     broken = {name: _finding(journal.entries) for name, journal in journals.items()}
     for finding in broken.values():
@@ -63,6 +73,16 @@ def _records(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:
 def _ancestry(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:
     """Each model names its parent by digest, and so does the history of what was in use."""
     digests = {record.model_id: record.digest for record in load_models(paths)}
+    noted = {e["iteration"]: e["digest"] for e in Journal(paths.iterations).entries()}
+    for model, digest in noted_models(paths).items():
+        same = digests.get(model) == digest
+        yield "records", None if same else f"the record of model {model} is not what was written"
+    for name, digest in noted.items():
+        record_file = paths.procdata / name / "iteration.json"
+        same = record_file.is_file() and digest_of(read_json(record_file)) == digest
+        yield "records", None if same else f"the record of iteration {name} is not what was written"
+    for file in sorted(paths.sent.glob("[!.]*.json")):
+        yield "records", _prediction(paths, read_json(file))
     for record in load_models(paths):
         if record.parent_digest is not None and record.parent is not None:
             same = digests.get(record.parent) == record.parent_digest
@@ -73,6 +93,13 @@ def _ancestry(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:
     for entry in load_promotions(paths):
         same = digests.get(entry["model"]) == entry["digest"]
         yield "records", None if same else f"model {entry['model']} is not what was put into use"
+
+
+def _prediction(paths: DatasetPaths, sent: dict[str, Any]) -> str | None:
+    """A prediction that lies where it was written is what was written; it may be deleted."""
+    file = paths.predictions(sent["model"]) / f"{sent['case_id']}.seg.dcm"
+    same = not file.is_file() or sha256_of_file(file) == sent["sha256"]
+    return None if same else f"the prediction of {sent['case_id']} by {sent['model']} was changed"
 
 
 def _finding(check: Callable[[], object]) -> str | None:

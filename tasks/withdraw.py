@@ -113,7 +113,13 @@ def delete_withdrawn(dataset_id: str) -> dict[str, int]:
     paths = DatasetPaths.of(dataset_id)
     doomed = _Doomed.of(paths)
     deleted = {str(snapshot.name): _delete_raw(snapshot, doomed) for snapshot in load_snapshots(paths)}
-    note_snapshots(paths, rewritten=[name for name, count in deleted.items() if count is not None])
+    # All that hold such rows: a run may have been killed between a manifest and its note.
+    note_snapshots(
+        paths,
+        rewritten=[
+            str(s.name) for s in load_snapshots(paths) if any(r.state == "withdrawn" for r in s.files)
+        ],
+    )
     gone = {"rawdata": sum(count or 0 for count in deleted.values())}
     gone["rawdata"] += _delete_set_aside(paths, doomed)
     for place, root in (("procdata", paths.procdata), ("results", paths.results)):

@@ -21,7 +21,7 @@ class BookedCase:
     image, label
         Keys of the store; no label: nobody has segmented it.
     segmentation
-        SOPInstanceUID of the segmentation that counts.
+        The keyed stand-in for the SOPInstanceUID of the segmentation that counts.
     drawn_by
         Keyed hash of the first author that the segmentation names: the same hand, the same hash.
     arrived

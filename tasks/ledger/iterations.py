@@ -68,8 +68,10 @@ def load_iteration(at: IterationPaths) -> Iteration | None:
     return Iteration(**content)
 
 
-def newest_iteration(paths: DatasetPaths, day: str | None = None, name: str | None = None) -> Iteration:
-    """The newest prepared iteration, the newest of a day, or the one of a name.
+def newest_iteration(
+    paths: DatasetPaths, day: str | None = None, name: str | None = None, lineage: int | None = None
+) -> Iteration:
+    """The newest prepared iteration, the newest of a day or of a lineage, or the one of a name.
 
     Raises
     ------
@@ -81,6 +83,7 @@ def newest_iteration(paths: DatasetPaths, day: str | None = None, name: str | No
         for dated, folder in dated_folders(paths.procdata, paths.dataset_id).items()
         if (day is None or str(dated.day) == day) and (name is None or str(dated) == name)
         if (iteration := load_iteration(IterationPaths(folder))) is not None
+        and lineage in (None, iteration.lineage)
     ]
     if not found:
         wanted = f" {name}" if name else f" of {day}" if day else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -86,8 +86,16 @@ class ModelRecord:
 
     @property
     def digest(self) -> str:
-        """Of everything but ``promoted``, which is no property of the model."""
-        return digest_of({key: value for key, value in asdict(self).items() if key != "promoted"})
+        """Of everything but ``promoted``, which is no property of the model.
+
+        What has its default does not count, so that a later version may know more of a model.
+        """
+        defaults = asdict(ModelRecord("", None, "", "", [], {}, {}, {}, {}, {}, {}))
+        optional = {
+            f.name for f in fields(self) if f.default is not MISSING or f.default_factory is not MISSING
+        }
+        content = {k: v for k, v in asdict(self).items() if k not in optional or v != defaults[k]}
+        return digest_of({key: value for key, value in content.items() if key != "promoted"})
 
     @property
     def labels(self) -> Labels:
@@ -100,8 +108,24 @@ class ModelRecord:
 
 
 def save_model(paths: DatasetPaths, record: ModelRecord) -> None:
-    """Write the record of a model."""
+    """Write the record of a model; its digest is noted, so that it cannot be changed unseen."""
+    if noted_models(paths).get(record.model_id) != record.digest:
+        Journal(paths.model_digests).append({"model": record.model_id, "digest": record.digest})
     write_json(paths.models / f"{record.model_id}.json", {"version": 1, **asdict(record)})
+
+
+def noted_models(paths: DatasetPaths) -> dict[str, str]:
+    """Model → the digest of its record."""
+    return {entry["model"]: entry["digest"] for entry in Journal(paths.model_digests).entries()}
+
+
+def check_record(paths: DatasetPaths, record: ModelRecord) -> None:
+    """Raise :class:`UserDataError` where a record is not what was noted."""
+    if noted_models(paths).get(record.model_id) != record.digest:
+        raise UserDataError(
+            f"the record of model {record.model_id} in {paths.models} is not what was written; restore it "
+            "from the backup"
+        )
 
 
 def load_model(paths: DatasetPaths, model_id: str = "latest") -> ModelRecord:

@@ -205,6 +205,16 @@ class DatasetPaths:
         return self.ledger / "models"
 
     @property
+    def model_digests(self) -> Path:
+        """The digest of each model's record, append only."""
+        return self.ledger / "models.json"
+
+    @property
+    def iterations(self) -> Path:
+        """The digest of each iteration's record, append only."""
+        return self.ledger / "iterations.json"
+
+    @property
     def sent(self) -> Path:
         """The predictions that were written, by SOP instance UID."""
         return self.ledger / "sent"

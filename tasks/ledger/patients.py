@@ -112,8 +112,8 @@ def _with_new_ones(
     place = dict(before)
     for group in (labelled, unlabelled):
         # Whoever was first seen without a label and has one now keeps what was settled then.
-        in_test = sum(place[p] == TEST for p in group & before.keys() - withdrawn)
-        size = len(group & before.keys() - withdrawn)
+        known = group & before.keys() - withdrawn
+        in_test, size = sum(place[p] == TEST for p in known), len(known)
         for patient in sorted(group - before.keys()):
             to_test = in_test < round(test_share * (size + 1))
             place[patient] = TEST if to_test else TRAINING

@@ -77,10 +77,13 @@ def note_snapshots(paths: DatasetPaths, rewritten: Iterable[str] = ()) -> None:
     noted = noted_snapshots(paths)
     for name, folder in dated_folders(paths.rawdata, paths.dataset_id).items():
         if is_sealed(folder) and (str(name) not in noted or str(name) in rewritten):
+            digest = sha256_of_file(folder / MANIFEST)
+            if noted.get(str(name), {}).get("manifest_sha256") == digest:
+                continue
             row = {
                 "snapshot": str(name),
                 "origin": read_json(folder / MANIFEST)["origin"],
-                "manifest_sha256": sha256_of_file(folder / MANIFEST),
+                "manifest_sha256": digest,
             }
             Journal(paths.snapshots).append(row)
 

@@ -7,6 +7,7 @@ member of the archive is unpacked under a name of its own.
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ CHECKPOINT = "checkpoint_final.pth"
 READERS_OF_OUR_AXES = ("SimpleITKIO", "NibabelIO")
 """They give (z, y, x) in the order of the file, as ours does; others turn the image first."""
 MOST_BYTES_OF_JSON = 64 << 20
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
+"""What the plans name becomes part of paths."""
 TRUSTED_MODULES = ("dynamic_network_architectures.", "torch.nn.")
 """nnU-Net imports and calls whatever class the plans name for the network and its parts."""
 
@@ -37,6 +40,8 @@ class ForeignModel:
         The folder in the archive.
     checkpoints
         The members with the final weights of each fold, in order.
+    card_digest
+        Which model of IterSeg it says to be; None: of another origin.
     """
 
     inside: str
@@ -44,6 +49,7 @@ class ForeignModel:
     description: dict[str, Any]
     fingerprint: dict[str, Any]
     checkpoints: list[str]
+    card_digest: str | None = None
 
     @property
     def labels(self) -> dict[str, Any]:
@@ -61,31 +67,47 @@ def look_into(archive: Path, configuration: str) -> ForeignModel:
     """
     try:
         with zipfile.ZipFile(archive) as content:
-            return _model_in(content, archive.name, configuration)
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise UserDataError(f"{archive} cannot be read as a model of nnU-Net: {error}") from None
+            return _model_in(content, configuration)
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError) as error:
+        # Without the file's name, which may be anything, and goes to Prefect's database.
+        words = error.strerror if isinstance(error, OSError) else error
+        raise UserDataError(f"the archive cannot be read as a model of nnU-Net: {words}") from None
 
 
-def _model_in(content: zipfile.ZipFile, name: str, configuration: str) -> ForeignModel:
+def _model_in(content: zipfile.ZipFile, configuration: str) -> ForeignModel:
     members = [PurePosixPath(member) for member in content.namelist()]
     found = [m.parent for m in members if m.name == "plans.json" and str(m.parent).endswith(configuration)]
     if len(found) != 1:
         held = ", ".join(str(m.parent) for m in members if m.name == "plans.json") or "no plans.json"
-        raise UserDataError(f"{name} must hold one model of {configuration}; it holds {held}")
+        raise UserDataError(f"the archive must hold one model of {configuration}; it holds {held}")
     (inside,) = found
-    checkpoints = sorted(str(m) for m in members if m.parent.parent == inside and m.name == CHECKPOINT)
+    folds = [m for m in members if m.parent.parent == inside and m.name == CHECKPOINT]
+    checkpoints = [str(m) for m in sorted(folds, key=lambda m: (len(m.parent.name), m.parent.name))]
     if not checkpoints:
         raise UserDataError(
-            f"{name} holds no fold with {CHECKPOINT} in {inside}; export it with its final checkpoints"
+            f"the archive has no fold with {CHECKPOINT} in {inside}; export it with its final checkpoints"
         )
     fingerprint = inside / "dataset_fingerprint.json"
-    return ForeignModel(
+    card = inside / "model_card.json"
+    model = ForeignModel(
         str(inside),
         _json(content, inside / "plans.json"),
         _json(content, inside / "dataset.json"),
         _json(content, fingerprint) if fingerprint in members else {},
         checkpoints,
+        str(_json(content, card).get("digest")) if card in members else None,
     )
+    _has_what_is_read(model)
+    return model
+
+
+def _has_what_is_read(model: ForeignModel) -> None:
+    """Raise KeyError, TypeError, ValueError or AttributeError where plans or labels are none."""
+    plans, labels = model.plans, model.description["labels"]
+    str(plans["plans_name"]), str(plans["image_reader_writer"]), plans["configurations"].items()
+    known = {int(v) for value in labels.values() for v in (value if isinstance(value, list) else [value])}
+    if known != set(range(len(known))):
+        raise ValueError(f"its labels are not 0 to {len(known) - 1}")
 
 
 def _json(content: zipfile.ZipFile, member: PurePosixPath) -> dict[str, Any]:
@@ -148,14 +170,22 @@ def own_plans(model: ForeignModel, configuration: str, modality: str, dataset: s
         Where they are for another kind of image.
     """
     plans = model.plans
-    schemes = plans["configurations"].get(configuration, {}).get("normalization_schemes", [])
+    chosen = plans["configurations"].get(configuration, {})
+    schemes = chosen.get("normalization_schemes", [])
+    if "inherits_from" in chosen:
+        raise ConfigError(
+            f"the model's {configuration} inherits from another configuration, which is not read"
+        )
+    for name in (plans["plans_name"], chosen.get("data_identifier", "")):
+        if not PLAIN_NAME.fullmatch(str(name)):
+            raise ConfigError(f"the model's plans name a file {name!r}; letters, digits, - and _ only")
     if len(schemes) != 1:
         raise ConfigError(f"the model takes {len(schemes)} channels for {configuration}, and one is given")
     if (schemes[0] == "CTNormalization") != (modality == "CT"):
         raise ConfigError(f"the model normalises by {schemes[0]}, and this dataset's images are {modality}")
     if plans["image_reader_writer"] not in READERS_OF_OUR_AXES:
         raise ConfigError(f"the model's images are read by {plans['image_reader_writer']}, which turns them")
-    for name in _imported_names(plans["configurations"][configuration].get("architecture", {})):
+    for name in _imported_names(chosen.get("architecture", {})):
         if not name.startswith(TRUSTED_MODULES):
             raise ConfigError(
                 f"the model's plans name {name!r} as a part of its network, which is not trusted"

@@ -117,11 +117,18 @@ def card_as_markdown(card: Mapping[str, Any]) -> str:
         "",
         *_scores(card),
         "",
+        *_verdict(card["judged"]),
+        "",
         "## Folds",
         "",
         "| fold | epochs | hours | validation Dice | checkpoint |",
         "| --- | --- | --- | --- | --- |",
         *(_fold(fold, row) for fold, row in card["folds"].items()),
+        "",
+        "## Made of",
+        "",
+        f"- plans, sha256 {card['plans_sha256'] or '–'}",
+        *(f"- {name}, {value}" for name, value in card["data"].items() if name.endswith("sha256")),
         "",
         "## Made with",
         "",
@@ -141,6 +148,19 @@ def _scores(card: Mapping[str, Any]) -> list[str]:
         values = [test[score].get(name) for score in SCORES]
         lines.append(f"| {name} | " + " | ".join(_number(value) for value in values) + " |")
     return lines
+
+
+def _verdict(judged: Mapping[str, Any]) -> list[str]:
+    """How it was judged against the model that was in use then."""
+    if judged["against"] is None:
+        return [f"Judged: {judged['on']}."]
+    fate = "not worse" if judged["accepted"] else "not put into use"
+    lines = [f"Against {judged['against']} on the {judged['on']}: {fate}.", ""]
+    return lines + [
+        f"- {v['structure']}: {v['difference']:+.3f}, at least {v['lower_bound']:+.3f}"
+        for v in judged["verdicts"]
+        if v["difference"] is not None
+    ]
 
 
 def _fold(fold: str, row: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,27 +34,26 @@ training:
   device: cpu
   augmentation_workers: 0
 """
-"""As `nnUNetTrainer_5epochs` trains: 250 steps and 50 of validation an epoch, SGD."""
+"""As nnU-Net trains by default, for 5 epochs: 250 steps and 50 of validation an epoch, SGD."""
 
 
-def rows(work: Path, server: Mapping[str, str], notes: list[str], *, quick: bool) -> list[Row]:
-    """All rows of this file."""
+def rows(work: Path, server: Mapping[str, str], notes: list[str], *, quick: bool) -> Iterator[Row]:
+    """All rows of this file, each as soon as it is measured."""
     sizes: list[tuple[int, int, Shape, str]] = [(6, 2, (24, 64, 64), "more as it grows")]
     if not quick:
         sizes = [
             (60, 4, (60, 320, 320), "ratio of 10 or more"),
             (1000, 10, (16, 40, 40), "ratio of 50 or more"),
         ]
-    found: list[Row] = []
     for before, new, shape, target in sizes:
         home = grown_home(work, server, before, new, shape)
-        row, note = incremental_row(work, home, server, (before, new, shape), target)
-        found.append(row)
+        seed, note = incremental_row(work, home, server, (before, new, shape), target)
         notes.append(note)
-    found.append(nothing_new_row(work, home, server, found[-1], before + new, limit_s=5))
+        yield seed
+    yield nothing_new_row(home, server, seed, before + new, limit_s=5)
     if not quick:
-        found.append(metadata_row(work / "many", 10_000, found[-2]))
-    return [*found, *training_rows(work, home, server, repeats=1 if quick else 2)]
+        yield metadata_row(work / "many", 10_000, seed)
+    yield from training_rows(work, home, server, repeats=1)
 
 
 def small_cases(root: Path, numbers: range, shape: Shape) -> Path:
@@ -141,9 +140,7 @@ def incremental_row(
     )
 
 
-def nothing_new_row(
-    work: Path, home: Path, server: Mapping[str, str], seed: Row, cases: int, limit_s: int
-) -> Row:
+def nothing_new_row(home: Path, server: Mapping[str, str], seed: Row, cases: int, limit_s: int) -> Row:
     """A run with nothing to do, after its imports, beside the seed's commands on as many cases."""
     paths = DatasetPaths(home, "bench")
     _as_if_run(paths)

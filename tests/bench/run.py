@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import iterations
@@ -109,21 +110,20 @@ def big_row(work: Path) -> Row:
 PARTS = ("conversion", "iterations", "large")
 
 
-def measured_rows(work: Path, parts: list[str], notes: list[str], *, quick: bool) -> list[Row]:
-    """The rows of some parts."""
-    rows = []
+def measured_rows(work: Path, parts: list[str], notes: list[str], *, quick: bool) -> Iterator[Row]:
+    """The rows of some parts, each as soon as it is measured."""
     (work / "prefect").mkdir()
     with PrefectServer(work / "prefect") as server:  # as a lab has one, always on
         if "conversion" in parts:
             count, cases = 4 if quick else 32, work / "cases"
             make_cases(cases, count, (120, 512, 512))
-            rows += [ingest_row(work, cases, count), conversion_row(work, cases, count, server.environment)]
+            yield ingest_row(work, cases, count)
+            yield conversion_row(work, cases, count, server.environment)
             shutil.rmtree(cases)
         if "iterations" in parts:
-            rows += iterations.rows(work, server.environment, notes, quick=quick)
+            yield from iterations.rows(work, server.environment, notes, quick=quick)
     if "large" in parts:
-        rows.append(big_row(work))
-    return rows
+        yield big_row(work)
 
 
 def main() -> None:
@@ -131,12 +131,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer and smaller cases, printed only")
     parser.add_argument("--only", choices=PARTS, action="append", help="these parts; the others stay")
     chosen = parser.parse_args()
+    rows: list[Row] = []
     notes: list[str] = []
     with tempfile.TemporaryDirectory(prefix="iterseg-bench-") as name:
         work = Path(name)
-        rows = measured_rows(work, chosen.only or list(PARTS), notes, quick=chosen.quick)
         target = work if chosen.quick else HERE
-        write_report(rows, notes, target)
+        for row in measured_rows(work, chosen.only or list(PARTS), notes, quick=chosen.quick):
+            rows.append(row)
+            write_report(rows, notes, target)  # what is measured stays, whatever the next row does
         print((target / "report.md").read_text())
         subprocess.run(["chmod", "-R", "u+w", name], check=False)
 

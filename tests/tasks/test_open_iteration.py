@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -102,3 +104,29 @@ def test_an_iteration_notes_where_the_ledger_stood(home: Path) -> None:
     assert iteration.ledger["patients"] is not None
     assert iteration.ledger["withdrawals"] is None
     assert iteration.code.startswith("nnunetv2-")
+
+
+def _closed(iteration: Iteration) -> None:
+    file = DatasetPaths.of("D").procdata / iteration.name / "iteration.json"
+    write_json(file, {"version": 1, **asdict(iteration)})
+
+
+def test_after_a_rollback_what_was_prepared_from_another_parent_is_not_trained(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = opened(home, [False] * 4)
+    _closed(first)
+    assert opened(home, [False] * 4)[1]
+    monkeypatch.setattr("tasks.open_iteration.parent_in", lambda *_: SimpleNamespace(model_id="another"))
+    again, known = opened(home, [False] * 4)
+    assert (known, again.parent, again.name) == (False, "another", "2026-11-20.2__D")
+
+
+@pytest.mark.parametrize("lost", ["patients", "lineages"])
+def test_a_ledger_that_was_lost_is_no_fresh_start(home: Path, lost: str) -> None:
+    """Plans would be made anew under the models that there are, and patients change folds."""
+    _planned(home)
+    _closed(opened(home, [False] * 4)[0])
+    (DatasetPaths.of("D").ledger / f"{lost}.json").unlink()
+    with pytest.raises(UserDataError, match=rf"{lost}\.json has lost what it held"):
+        opened(home, [False] * 4)

@@ -6,13 +6,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from tasks.errors import IterSegError, UserDataError
 from tasks.ledger.files import sha256_of_file, write_json
 from tasks.ledger.iterations import Iteration
 from tasks.ledger.models import ModelRecord, latest_model, load_promotions, promote, save_model
 from tasks.ledger.paths import DatasetPaths, DatedName
+from tasks.ledger.store import Store
 from tasks.promote import judge_candidate, promote_model, put_back, race, score_test_set
 from tasks.settings import DatasetSettings
 from tasks.train import control_is_due, fold_job
@@ -244,3 +247,43 @@ def test_a_model_of_fewer_folds_warms_more(paths: DatasetPaths) -> None:
     now = replace(iteration("2026-01-02__D", cases), parent="2026-01-01", folds=5)
     used = [fold_job(paths, now, fold, SETTINGS).warm_start_sha256 for fold in range(5)]
     assert used == [parent.checkpoints[str(fold % 2)] for fold in range(5)]
+
+
+def test_what_nothing_speaks_for_is_not_used(paths: DatasetPaths) -> None:
+    """No case, or no structure, that both know: the user may still put it into use."""
+    promote(paths, trained(paths, "2026-01-01", [case(0, 0), case(1, 1)], 0.8), "first")
+    others = iteration("2", [case(8, 0), case(9, 1)])
+    judgement = judge_candidate.fn("D", others, fold_results({"case8": 0.9, "case9": 0.9}), [], [], SETTINGS)
+    assert (judgement["accepted"], judgement["basis"][:29]) == (False, "cross-validation, without a c")
+    other = replace(iteration("2", [case(0, 0), case(1, 1)]), structures=["Lung"])
+    results = [{"fold": 0, "cases": {"case0": {"Lung": 0.9}, "case1": {"Lung": 0.9}}}]
+    assert not judge_candidate.fn("D", other, results, [], [], SETTINGS)["accepted"]
+
+
+def test_under_a_corrected_label_the_prediction_of_then_is_scored_again(paths: DatasetPaths) -> None:
+    cases = [case(0, 0), case(1, 1)]
+    record = trained(paths, "2026-01-01", cases, 0.8)
+    promote(paths, record, "first")
+    drawn, predicted = np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)
+    drawn[:2], predicted[:1] = 1, 1
+    label = Store(paths.store).label("case0", "corrected")
+    prediction = paths.home / record.folder / "fold_0" / "validation" / "case0.nii.gz"
+    for file, array in ((label, drawn), (prediction, predicted)):
+        file.parent.mkdir(parents=True)
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(file))
+    now = [case(0, 0, "corrected"), case(1, 1)]
+    results = fold_results({"case0": 0.9, "case1": 0.9})
+    verdict = judge_candidate.fn("D", iteration("2", now), results, [], [], SETTINGS)["verdicts"][0]
+    assert (verdict["cases"], verdict["current"]) == (2, pytest.approx((2 / 3 + 0.8) / 2))
+
+
+def test_a_record_that_was_changed_is_found_and_not_used(paths: DatasetPaths) -> None:
+    record = trained(paths, "2026-01-01", [case(0, 0), case(1, 1)], 0.5)
+    file = paths.models / "2026-01-01.json"
+    file.write_text(file.read_text().replace('"training": 2', '"training": 9'))
+    assert "the record of model 2026-01-01 is not what was written" in verify_dataset(paths)["findings"]
+    with pytest.raises(UserDataError, match="the record of model 2026-01-01"):
+        put_back.fn("D", "2026-01-01")
+    with pytest.raises(UserDataError, match="the record of model 2026-01-01"):
+        promote_model.fn("D", replace(record, accepted=False))
+    assert latest_model(paths) is None

@@ -21,6 +21,7 @@ PLANS: dict[str, Any] = {
     "configurations": {
         "3d_fullres": {
             "normalization_schemes": ["CTNormalization"],
+            "data_identifier": "nnUNetPlans_3d_fullres",
             "architecture": {
                 "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
                 "arch_kwargs": {"conv_op": "torch.nn.modules.conv.Conv3d", "dropout_op": None},
@@ -141,6 +142,9 @@ def test_plans_are_taken_over_with_our_reader_and_name() -> None:
         (_configured(normalization_schemes=["ZScoreNormalization"]), "normalises by ZScoreNormalization"),
         (_configured(normalization_schemes=["CTNormalization"] * 2), "takes 2 channels"),
         ({**PLANS, "image_reader_writer": "NibabelIOWithReorient"}, "which turns them"),
+        (_configured(inherits_from="evil"), "inherits from another configuration"),
+        ({**PLANS, "plans_name": "../../escaped"}, "name a file '../../escaped'"),
+        (_configured(data_identifier="/etc"), "name a file '/etc'"),
         (_network(network_class_name="subprocess.Popen"), "'subprocess.Popen' as a part of its network"),
         (_network(arch_kwargs={"conv_op": "os.system"}), "'os.system' as a part of its network"),
     ],
@@ -148,3 +152,21 @@ def test_plans_are_taken_over_with_our_reader_and_name() -> None:
 def test_plans_for_other_images_or_with_foreign_code_are_refused(plans: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         own_plans(model(plans=plans), "3d_fullres", "CT", "d")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [{"background": 0, "liver": 2}, {"background": 0, "liver": "one"}, {"background": 0, "a": None}, []],
+)
+def test_labels_that_are_none_are_no_model(tmp_path: Path, labels: Any) -> None:
+    file = tmp_path / "m.zip"
+    with zipfile.ZipFile(file, "w") as content:
+        for member, text in zip(WHOLE, (PLANS, {"labels": labels}, {}), strict=True):
+            content.writestr(member, json.dumps(text))
+    with pytest.raises(UserDataError, match="cannot be read as a model of nnU-Net"):
+        look_into(file, "3d_fullres")
+
+
+def test_folds_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    folds = [f"{FOLDER}/fold_{n}/checkpoint_final.pth" for n in (10, 2, 0)]
+    assert look_into(archive(tmp_path, *WHOLE[:2], *folds), "3d_fullres").checkpoints == folds[::-1]
