@@ -24,13 +24,13 @@ $(STAMP): requirements.lock requirements-dev.lock requirements-torch-cpu.lock re
 demo: install  ## Two iterations on real scans, and a report (under 10 minutes)
 	$(BIN)/python data/examples/demo.py
 
-test: install  ## Every test but the slow proofs (about 12 minutes)
+test: install  ## Every test but the slow proofs (about 15 minutes)
 	$(PYTEST)
 
-test-slow: install  ## The slow proofs: damaged files by the thousand, training with every kind of label
+test-slow: install  ## The slow proofs: damaged files, kills, whole lineages (about 35 minutes)
 	$(PYTEST) -m slow
 
-bench: install  ## Measure against med-imagetools; writes tests/bench/report.md (about 15 minutes)
+bench: install  ## Measure against med-imagetools; writes tests/bench/report.md (about 40 minutes)
 	PYTHONPATH=.:tests $(BIN)/python tests/bench/run.py
 
 bench-quick: install  ## The same with fewer cases, printed only
