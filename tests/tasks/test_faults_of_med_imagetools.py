@@ -74,6 +74,40 @@ def a_hole_as_a_second_contour(folder: Path) -> Ends:
     return Ends(labels=donut.astype(np.uint8))
 
 
+def a_keyholed_hole(folder: Path) -> Ends:
+    series = write_series(folder / "ct", SHAPE)
+    donut, corner = shapes(SHAPE)["donut"], np.zeros(SHAPE, bool)
+    corner[0, :2, :2] = True
+    write_rois(folder / "rt", series, {"left": donut, "right": corner})
+    return Ends(labels=(donut + 2 * corner).astype(np.uint8))
+
+
+def vertices_between_voxels(folder: Path) -> Ends:
+    """Rounded, half-voxel contours move by 0.37 voxels."""
+    series = drawn(folder)
+    corners = [(4.5, 4.5, 2), (9.5, 4.5, 2), (9.5, 9.5, 2), (4.5, 9.5, 2)]
+
+    def draw(ds: Any) -> None:
+        (left,) = (i for i in ds.ROIContourSequence if i.ReferencedROINumber == 1)
+        left.ContourSequence = left.ContourSequence[:1]
+        contour = left.ContourSequence[0]
+        del contour.ContourImageSequence
+        points = series.grid.to_patient(np.array(corners)).ravel()
+        contour.ContourData, contour.NumberOfContourPoints = [f"{v:.4f}" for v in points], 4
+
+    edit(folder / "rt", draw)
+    labels = np.where(RIGHT, 2, 0).astype(np.uint8)
+    labels[2, 5:10, 5:10] = 1
+    return Ends(labels=labels)
+
+
+def a_segmentation_object(folder: Path) -> Ends:
+    """Of real SEGs it loses voxels on every slice."""
+    series = write_series(folder / "ct", SHAPE)
+    write_segments(folder / "seg", series, BOTH.astype(int), ["left", "right"])
+    return Ends()
+
+
 def ndimage_filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     from scipy.ndimage import binary_fill_holes
 
@@ -213,6 +247,9 @@ def a_patient_with_a_slash(folder: Path) -> Ends:
 FAULTS = [
     swapped_contours,
     a_hole_as_a_second_contour,
+    a_keyholed_hole,
+    vertices_between_voxels,
+    a_segmentation_object,
     two_rois_of_one_name,
     two_segments_of_one_label,
     two_structure_sets_of_one_image,
