@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -22,7 +23,7 @@ from tasks.ledger.patients import TEST, PatientTable, extend_patients
 from tasks.ledger.snapshots import note_snapshots
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
-from tasks.nnunet.plan import PLANS_OF_PLANNER
+from tasks.nnunet.plan import PLANNED_ASIDE, PLANS_OF_PLANNER
 from tasks.retries import RETRIED
 from tasks.settings import DatasetSettings, RoiPatterns
 
@@ -43,6 +44,8 @@ def book(dataset_id: str, snapshot: DatedName, cases: Mapping[str, BookedCase]) 
     paths = DatasetPaths.of(dataset_id)
     for root in (paths.store, paths.ledger):
         remove_temporaries(root)  # of runs that were killed; the dataset is locked
+    for left in (*paths.procdata.glob(".scratch.*.tmp"), *paths.procdata.glob(f"{PLANNED_ASIDE}*")):
+        shutil.rmtree(left, ignore_errors=True)
     note_snapshots(paths)
     book_cases(paths.cases, str(snapshot), cases)
 

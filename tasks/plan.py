@@ -15,7 +15,7 @@ from tasks.ledger.iterations import Iteration, newest_iteration
 from tasks.ledger.lineages import Lineage, current_lineage, open_lineage, plans_of
 from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.nnunet.drift import compare_plans
-from tasks.nnunet.plan import PLANS_OF_PLANNER, plan_dataset
+from tasks.nnunet.plan import PLANNED_ASIDE, PLANS_OF_PLANNER, plan_dataset
 from tasks.retries import RETRIED
 from tasks.settings import DatasetSettings, RoiPatterns
 
@@ -52,7 +52,7 @@ def measure_drift(dataset_id: str, settings: DatasetSettings) -> dict[str, Any]:
 def _planned_today(paths: DatasetPaths, iteration: Iteration, settings: DatasetSettings) -> dict[str, Any]:
     """Plans of exactly these cases, made in a folder that is thrown away."""
     at = IterationPaths(paths.procdata / iteration.name)
-    with tempfile.TemporaryDirectory(prefix="iterseg-plan-", dir=paths.procdata) as folder:
+    with tempfile.TemporaryDirectory(prefix=PLANNED_ASIDE, dir=paths.procdata) as folder:
         (Path(folder) / at.nnunet_dataset).mkdir()
         environment = {**at.environment(), "nnUNet_preprocessed": folder}
         plan_dataset(

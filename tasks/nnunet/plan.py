@@ -17,6 +17,8 @@ PLANS_OF_PLANNER = {
     "nnUNetPlannerResEncL": "nnUNetResEncUNetLPlans",
     "nnUNetPlannerResEncXL": "nnUNetResEncUNetXLPlans",
 }
+PLANNED_ASIDE = "iterseg-plan-"
+"""What folders are called in which plans are made only to be looked at."""
 FINGERPRINT_VOXELS_PER_CASE = 10**6
 """Foreground voxels drawn from a case for the intensity statistics. nnU-Net draws 1e8 for the whole
 dataset with replacement, which is 9 s of drawing on a small one; a million a case fixes the 0.5 and

@@ -17,7 +17,7 @@ from tasks.ledger.iterations import Iteration
 from tasks.ledger.lineages import current_lineage, keep_plans
 from tasks.ledger.paths import DatasetPaths, DatedName
 from tasks.ledger.store import Store
-from tasks.open_iteration import open_iteration
+from tasks.open_iteration import book, open_iteration
 from tasks.settings import DatasetSettings, RoiPatterns
 
 ROIS = RoiPatterns.model_validate({"Heart": "heart", "Lung": "lung"})
@@ -130,3 +130,22 @@ def test_a_ledger_that_was_lost_is_no_fresh_start(home: Path, lost: str) -> None
     (DatasetPaths.of("D").ledger / f"{lost}.json").unlink()
     with pytest.raises(UserDataError, match=rf"{lost}\.json has lost what it held"):
         opened(home, [False] * 4)
+
+
+def test_what_killed_runs_left_half_written_is_removed(home: Path) -> None:
+    paths = DatasetPaths.of("D")
+    name = DatedName.parse("2026-11-20__D", "D")
+    assert name is not None
+    left = [
+        paths.store / "case1" / ".0123456789ab.tmp.nii.gz",
+        paths.store / "case1" / ".scratch.0123456789ab.tmp" / "case.b2nd",
+        paths.procdata / ".scratch.0123456789ab.tmp" / "x",
+        paths.procdata / "iterseg-plan-x" / "plans.json",
+        paths.ledger / ".cases.json.0123456789ab.tmp",
+    ]
+    whole = paths.store / "case1" / "image-0123.nii.gz"
+    for file in (*left, whole):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("x")
+    book.fn("D", name, {})
+    assert [file for file in (*left, whole) if file.exists()] == [whole]
