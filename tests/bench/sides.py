@@ -136,7 +136,7 @@ which one needs a package that nnU-Net does not ask for."""
 def train_theirs(preprocessed: str, results: str) -> None:
     """The same fold by nnU-Net's own command, on as many threads."""
     folders = {"nnUNet_raw": results, "nnUNet_preprocessed": preprocessed, "nnUNet_results": results}
-    threads = {"OMP_NUM_THREADS": "1", "nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1"}
+    threads = {"OMP_NUM_THREADS": str(os.cpu_count()), "nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1"}
     command = [sys.executable, "-c", FIVE_EPOCHS, "1", "3d_fullres", "0", "-device", "cpu"]
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, env={**os.environ, **folders, **threads}
