@@ -33,6 +33,11 @@ WITHOUT_EFFECT_ON_WHAT_IS_LEARNED: Any = {
     "planner": True,
     "plan_overrides": True,  # both count when a lineage is planned
     "surface_tolerance_mm": True,
+    # What these decide shows in the cases themselves.
+    "arrival_quiet_s": True,
+    "deidentify_folders": True,
+    "segmentation_precedence": True,
+    "same_date": True,
     "training": {"device", "checkpoint_every_s", "augmentation_workers", "control_every"},
 }
 FIRST = "the first iteration"

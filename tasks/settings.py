@@ -151,6 +151,8 @@ class DatasetSettings(_Settings):
     several_rois: Literal["error", "merge"] = "error"
     missing_structures: dict[str, Literal["error", "absent", "unlabelled"]] = {}
     segmentation_precedence: Patterns | None = None
+    same_date: Literal["error", "later_wins"] = "error"
+    """Of two segmentations of one image in two deliveries of one date."""
     deidentify_folders: bool = False
     arrival_quiet_s: float = Field(default=10, ge=0)
     folds: int = Field(default=5, ge=2, le=20)

@@ -36,7 +36,9 @@ def state_at(
         days = sorted({str(snapshot.name.day) for snapshot in load_snapshots(paths)})
         raise UserDataError(f"{paths.dataset_id} has no snapshot of {day}; it has {', '.join(days)}")
     files = [
-        DicomFile(snapshot.folder / row.path, row.sha256, Header.from_json(row.header), arrival)
+        DicomFile(
+            snapshot.folder / row.path, row.sha256, Header.from_json(row.header), arrival, snapshot.name.day
+        )
         for arrival, snapshot in enumerate(snapshots)
         for row in snapshot.taken
         if row.header is not None
@@ -47,6 +49,7 @@ def state_at(
         settings.segmentation_modalities,
         settings.segmentation_precedence or (),
         load_withdrawals(paths.withdrawals).hold,
+        later_wins=settings.same_date == "later_wins",
     )
     return assembly, snapshots[-1]
 

@@ -1,8 +1,8 @@
 """Which files make a case: an image series and the segmentation that counts for it.
 
-The state of a dataset is the union of its snapshots. For each image the newest segmentation wins,
-by the snapshot it arrived in; of two that arrived together the one whose author the user prefers, and
-without a preference they are an error that names both.
+The state of a dataset is the union of its snapshots. For each image the newest segmentation wins, by
+the date it arrived at; of two of one date the one whose author the user prefers, and without a
+preference they are an error that names both.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 from tasks.dicom.headers import IMAGE_KINDS, Header
@@ -30,6 +31,8 @@ class DicomFile:
     header: Header
     arrival: int
     """The position of its snapshot among all: larger is later."""
+    day: date = date.min
+    """The date of its snapshot; one date may have several."""
 
 
 @dataclass
@@ -71,6 +74,8 @@ def assemble(
     segmentation_kinds: Sequence[str],
     precedence: Sequence[str] = (),
     withdrawn: Callable[[str, str], bool] = lambda _patient, _case_id: False,
+    *,
+    later_wins: bool = False,
 ) -> Assembly:
     """Put files together to cases, every series accounted for.
 
@@ -83,11 +88,13 @@ def assemble(
     segmentation_kinds
         Those of ``RTSTRUCT`` and ``SEG`` that count as labels.
     precedence
-        Patterns of authors, the most preferred first: they decide between segmentations that arrived
-        together. A pattern must match the whole of what a segmentation says of its author, whatever
-        the case (:data:`tasks.dicom.headers.AUTHORSHIP`).
+        Patterns of authors, the most preferred first: they decide between segmentations of one date.
+        A pattern must match the whole of what a segmentation says of its author, whatever the case
+        (:data:`tasks.dicom.headers.AUTHORSHIP`).
     withdrawn
         Whether a patient (keyed hash) or a case of theirs is out.
+    later_wins
+        Whether of two deliveries of one date the later one counts, as if it were of another date.
     """
     series: dict[str, list[DicomFile]] = defaultdict(list)
     for file in files:
@@ -107,7 +114,7 @@ def assemble(
             cases[uid] = case
     claims = _resolve(segmentations, cases, segmentation_kinds, assembly)
     for uid, claimants in claims.items():
-        _choose(cases[uid], claimants, assembly, precedence)
+        _choose(cases[uid], claimants, assembly, precedence, later_wins)
     return assembly
 
 
@@ -197,13 +204,28 @@ def _candidates(
     return set(frames.get(header.frame_of_reference_uid, ())) if header.frame_of_reference_uid else set()
 
 
-def _choose(case: Case, claimants: list[DicomFile], assembly: Assembly, precedence: Sequence[str]) -> None:
-    newest = max(file.arrival for file in claimants)
-    current = [file for file in claimants if file.arrival == newest]
+def _choose(
+    case: Case,
+    claimants: list[DicomFile],
+    assembly: Assembly,
+    precedence: Sequence[str],
+    later_wins: bool,
+) -> None:
+    newest = max(claimants, key=lambda file: file.arrival)
+    current = [
+        file
+        for file in claimants
+        if (file.arrival == newest.arrival if later_wins else file.day == newest.day)
+    ]
     preferred = _preferred(current, precedence)
     if len(preferred) > 1:
         named = " and ".join(sorted(f"{f.header.kind} {f.header.sop_instance_uid}" for f in preferred))
-        case.settle("rejected", Reason.SEVERAL_SEGMENTATIONS, f"{named} arrived together")
+        together = len({file.arrival for file in preferred}) == 1
+        case.settle(
+            "rejected",
+            Reason.SEVERAL_SEGMENTATIONS,
+            f"{named} {'arrived together' if together else 'are of one date'}",
+        )
         return
     (case.segmentation,) = preferred
     others = [file for file in claimants if file is not case.segmentation]
@@ -217,7 +239,7 @@ def _choose(case: Case, claimants: list[DicomFile], assembly: Assembly, preceden
 
 
 def _preferred(files: list[DicomFile], precedence: Sequence[str]) -> list[DicomFile]:
-    """Of segmentations that arrived together those whose author stands first; all without a preference."""
+    """Of segmentations of one date those whose author stands first; all without a preference."""
     if len(files) > 1:
         for pattern in precedence:
             matching = [file for file in files if _is_of(file, pattern)]

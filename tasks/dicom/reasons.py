@@ -76,7 +76,10 @@ WHAT_TO_DO: dict[Reason, str] = {
     Reason.SUPERSEDED: "A newer segmentation of the same image is used.",
     Reason.REFERENCE_ABSENT: "Ingest the image series that this segmentation refers to.",
     Reason.REFERENCE_AMBIGUOUS: "It refers to several images; keep one reference.",
-    Reason.SEVERAL_SEGMENTATIONS: "Two segmentations of one image arrived together; keep one.",
+    Reason.SEVERAL_SEGMENTATIONS: (
+        "Two segmentations of one image are of one date; say who goes first (`segmentation_precedence`) "
+        "or let the later delivery win (`same_date: later_wins`)."
+    ),
     Reason.PATIENT_MISMATCH: "Image and segmentation have different patients; check the export.",
     Reason.NO_GEOMETRY: "Position, orientation or pixel spacing is missing; export again.",
     Reason.MIXED_GEOMETRY: "Slices differ in size, spacing or orientation; split the series.",

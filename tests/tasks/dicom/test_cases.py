@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -32,12 +33,14 @@ def segmentation(
     patient: str = "p",
     kind: Kind = "RTSTRUCT",
     arrival: int = 0,
+    day: int | None = None,
     authors: list[str] | None = None,
 ) -> DicomFile:
     header = Header(
         kind, uid, f"series-{uid}", "study", frame, patient, series or [], instances or [], authors or []
     )
-    return DicomFile(Path(uid), f"sha-{uid}", header, arrival)
+    date_of = date(2026, 11, 1 + (arrival if day is None else day))
+    return DicomFile(Path(uid), f"sha-{uid}", header, arrival, date_of)
 
 
 def fate(cases: list[Case]) -> dict[str, tuple[str, str | None]]:
@@ -103,12 +106,33 @@ def test_the_newest_segmentation_wins() -> None:
         assert fate(found.segmentations) == {"series-8": ("ignored", Reason.SUPERSEDED)}
 
 
-def test_two_of_one_date_are_an_error_that_names_both() -> None:
+@pytest.mark.parametrize(
+    ("arrival", "later_wins", "detail"),
+    [
+        (0, False, "RTSTRUCT 8 and RTSTRUCT 9 arrived together"),
+        (1, False, "RTSTRUCT 8 and RTSTRUCT 9 are of one date"),
+        (0, True, "RTSTRUCT 8 and RTSTRUCT 9 arrived together"),
+        (1, True, None),
+    ],
+)
+def test_two_of_one_date_are_an_error_that_names_both(
+    arrival: int, later_wins: bool, detail: str | None
+) -> None:
     """med-imagetools chooses by PYTHONHASHSEED."""
-    drawn = [segmentation("8", series=["1"]), segmentation("9", series=["1"])]
-    found = assemble([*image("1"), *drawn], "CT", ["RTSTRUCT"])
+    drawn = [segmentation("8", series=["1"]), segmentation("9", series=["1"], arrival=arrival, day=0)]
+    found = assemble([*image("1"), *drawn], "CT", ["RTSTRUCT"], later_wins=later_wins)
+    if detail is None:
+        assert found.images[0].segmentation is drawn[1]
+        return
     assert fate(found.images) == {"1": ("rejected", Reason.SEVERAL_SEGMENTATIONS)}
-    assert found.images[0].detail == "RTSTRUCT 8 and RTSTRUCT 9 arrived together"
+    assert found.images[0].detail == detail
+
+
+def test_of_one_date_the_preferred_author_wins_whatever_the_order() -> None:
+    first = segmentation("8", series=["1"], authors=["chief"])
+    later = segmentation("9", series=["1"], authors=["trainee"], arrival=1, day=0)
+    found = assemble([*image("1"), first, later], "CT", ["RTSTRUCT"], ["chief"])
+    assert found.images[0].segmentation is first
 
 
 def test_a_series_of_two_patients_is_refused() -> None:
