@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import signal
 import threading
+from contextlib import nullcontext
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import SecretStr
 
 from flows.cli_models import of_models
-from flows.command import checked, fail, run_flow, show
+from flows.command import checked, fail, hidden, run_flow, show
 from flows.options import AsJson, Cluster, Dataset, Day, Verbose
 from tasks.errors import ConfigError, UserDataError
+from tasks.nnunet.preprocess import imported_early
 from tasks.settings import check_dataset_id
 
 app = typer.Typer(
@@ -50,18 +53,15 @@ def ingest(
         fail(ConfigError("--study names a study of a server; give --dicomweb too"), as_json)
 
     def run() -> dict[str, Any]:
-        from flows.ingest import IngestParameters
         from flows.ingest import ingest as flow
 
         return flow(
-            IngestParameters(
-                dataset_id=dataset,
-                date=when,
-                source=place,
-                dicomweb=dicomweb,
-                studies=study or [],
-                deidentify=deidentify,
-            )
+            dataset_id=dataset,
+            date=when,
+            source=hidden(place),
+            dicomweb=hidden(dicomweb),
+            studies=[SecretStr(uid) for uid in study or []],
+            deidentify=deidentify,
         )
 
     run_flow(dataset, run, as_json, verbose, needs_data=source is None and dicomweb is None)
@@ -107,10 +107,9 @@ def withdraw(
         fail(ConfigError("give --patient or --case, and not both"), as_json)
 
     def run() -> dict[str, Any]:
-        from flows.withdraw import WithdrawParameters
         from flows.withdraw import withdraw as flow
 
-        return flow(WithdrawParameters(dataset_id=dataset, patient=patient, case_id=case, delete=delete))
+        return flow(dataset_id=dataset, patient=hidden(patient), case_id=case, delete=delete)
 
     run_flow(dataset, run, as_json, verbose)
 
@@ -128,14 +127,13 @@ def prepare(
     when = checked(_day, day, as_json)
 
     def run() -> dict[str, Any]:
-        from flows.prepare import PrepareParameters
         from flows.prepare import prepare as flow
 
-        return flow(
-            PrepareParameters(dataset_id=dataset, date=when, convert_only=convert_only, cluster=cluster)
-        )
+        return flow(dataset_id=dataset, date=when, convert_only=convert_only, cluster=cluster)
 
-    run_flow(dataset, run, as_json, verbose, cluster)
+    # While Prefect is imported, which takes about as long.
+    with imported_early() if cluster == "local" and not convert_only else nullcontext():
+        run_flow(dataset, run, as_json, verbose, cluster)
 
 
 @app.command()
@@ -151,10 +149,9 @@ def train(
     when, chosen = checked(_day, day, as_json), checked(_folds, folds, as_json)
 
     def run() -> dict[str, Any]:
-        from flows.train import TrainParameters
         from flows.train import train as flow
 
-        return flow(TrainParameters(dataset_id=dataset, date=when, folds=chosen, cluster=cluster))
+        return flow(dataset_id=dataset, date=when, folds=chosen, cluster=cluster)
 
     run_flow(dataset, run, as_json, verbose, cluster)
 
@@ -172,10 +169,9 @@ def predict(
     place = checked(_folder, source, as_json)
 
     def run() -> dict[str, Any]:
-        from flows.predict import PredictParameters
         from flows.predict import predict as flow
 
-        return flow(PredictParameters(dataset_id=dataset, input=place, model=model, cluster=cluster))
+        return flow(dataset_id=dataset, input=hidden(place), model=model, cluster=cluster)
 
     run_flow(dataset, run, as_json, verbose, cluster)
 
@@ -192,9 +188,9 @@ def run(
     when = checked(_day, day, as_json)
 
     def run_all() -> dict[str, Any]:
-        from flows.iterate import IterateParameters, iterate
+        from flows.iterate import iterate
 
-        report = iterate(IterateParameters(dataset_id=dataset, date=when, cluster=cluster))
+        report = iterate(dataset_id=dataset, date=when, cluster=cluster)
         assert isinstance(report, dict)  # Prefect unpacks a state
         return report
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import SecretStr
 
-from flows.command import checked, run_flow, show
+from flows.command import checked, hidden, run_flow, show
 from flows.options import AsJson, Dataset, Verbose
 from tasks.errors import ConfigError
 from tasks.settings import check_dataset_id
@@ -28,10 +29,9 @@ def plan(
     """Whether the frozen plans still fit the grown data. Example: iterseg plan PM_IASLC"""
 
     def run() -> dict[str, Any]:
-        from flows.plan import PlanParameters
         from flows.plan import plan as flow
 
-        return flow(PlanParameters(dataset_id=dataset, new_lineage=new_lineage, why=why))
+        return flow(dataset_id=dataset, new_lineage=new_lineage, why=why)
 
     run_flow(dataset, run, as_json, verbose)
 
@@ -54,10 +54,9 @@ def rollback(
     """Put a former model into use. Example: iterseg rollback PM_IASLC 2026-11-22"""
 
     def run() -> dict[str, Any]:
-        from flows.rollback import RollbackParameters
         from flows.rollback import rollback as flow
 
-        return flow(RollbackParameters(dataset_id=dataset, model=model))
+        return flow(dataset_id=dataset, model=model)
 
     run_flow(dataset, run, as_json, verbose)
 
@@ -74,9 +73,9 @@ def export(
     file = checked(_new_zip, target, as_json)
 
     def run() -> dict[str, Any]:
-        from flows.exchange import ExportParameters, export_model
+        from flows.exchange import export_model
 
-        return export_model(ExportParameters(dataset_id=dataset, model=model, target=file))
+        return export_model(dataset_id=dataset, model=model, target=hidden(file))
 
     run_flow(dataset, run, as_json, verbose)
 
@@ -96,9 +95,9 @@ def import_(
     pairs = checked(_names, names or [], as_json)
 
     def run() -> dict[str, Any]:
-        from flows.exchange import ImportParameters, import_model
+        from flows.exchange import import_model
 
-        return import_model(ImportParameters(dataset_id=dataset, archive=file, names=pairs))
+        return import_model(dataset_id=dataset, archive=SecretStr(file), names=pairs)
 
     run_flow(dataset, run, as_json, verbose, needs_data=False)
 

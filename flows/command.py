@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import typer
+from pydantic import SecretStr
 
 from tasks.errors import IterSegError
 
@@ -45,8 +46,9 @@ def run_flow(
 
 def _check(dataset: str, cluster: str | None, needs_data: bool) -> None:
     """Say what is wrong in the configuration at once, before a server is started for it."""
+    from tasks.cluster_settings import load_cluster
     from tasks.ledger.paths import DatasetPaths
-    from tasks.settings import check_choices, load_cluster, load_dataset_settings
+    from tasks.settings import check_choices, load_dataset_settings
     from tasks.state import require_dataset
 
     paths = DatasetPaths.of(dataset)
@@ -64,6 +66,11 @@ def checked(check: Callable[[Any], Any], value: Any, as_json: bool) -> Any:
         return None if value is None else check(value)
     except IterSegError as error:
         fail(error, as_json)
+
+
+def hidden(value: str | None) -> SecretStr | None:
+    """An argument that Prefect's database shall not hold."""
+    return None if value is None else SecretStr(value)
 
 
 def show(report: dict[str, Any], as_json: bool) -> None:

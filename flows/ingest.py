@@ -6,14 +6,14 @@ Output: a snapshot and the fate of each file and series. Command: ``iterseg inge
 
 from __future__ import annotations
 
-from datetime import date
+import datetime as dt
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
-from pydantic import Field, SecretStr
+from pydantic import Field
 
-from flows.parameters import DatasetParameters, run_name, show_table
+from flows.parameters import DatasetId, Day, Hidden, run_name, show_table
 from tasks.errors import TransientError
 from tasks.ingest import account_of_series, seal_by_hand, take_delivery, take_inbox
 from tasks.ledger.inbox import Inbox
@@ -28,44 +28,37 @@ MOST_FILES_SHOWN = 500
 ORDER_OF_FATES = ("rejected", "ignored", "duplicate", "taken", "withdrawn")
 
 
-class IngestParameters(DatasetParameters):
-    """What to ingest.
-
-    Folders, addresses and studies are kept out of Prefect's database: their names may be a patient's.
-    """
-
-    source: SecretStr | None = Field(
-        default=None, description="A folder of DICOM; left out: what was put or sent to the dataset."
-    )
-    deidentify: bool | None = Field(
-        default=None,
-        description="Remove identities on the way in; left out: for DICOMweb yes, for folders as configured.",
-    )
-    dicomweb: SecretStr | None = Field(default=None, description="The root of a DICOMweb server.")
-    studies: list[SecretStr] = Field(default=[], description="StudyInstanceUIDs; none: all of the server.")
-
-
 @flow(name="ingest", flow_run_name=run_name("ingest"))
-def ingest(parameters: IngestParameters) -> dict[str, Any]:
+def ingest(
+    dataset_id: DatasetId,
+    date: Day = None,
+    source: Annotated[
+        Hidden | None, Field(description="A folder of DICOM; left out: what was put or sent to the dataset.")
+    ] = None,
+    deidentify: Annotated[
+        bool | None,
+        Field(description="Remove identities; left out: for DICOMweb yes, for folders as configured."),
+    ] = None,
+    dicomweb: Annotated[Hidden | None, Field(description="The root of a DICOMweb server.")] = None,
+    studies: Annotated[list[Hidden], Field(description="StudyInstanceUIDs; none: all of the server.")] = [],  # noqa: B006
+) -> dict[str, Any]:
     """Take what came in, by whatever way, and account for every file."""
-    dataset_id = parameters.dataset_id
     paths = DatasetPaths.of(dataset_id)
-    day = parameters.date or date.today()
+    day = date or dt.date.today()
     retrieved: dict[str, Any] | None = None
     with dataset_lock(paths.procdata):
         deliveries = seal_by_hand(dataset_id)
-        if parameters.dicomweb is not None:
+        if dicomweb is not None:
             retrieved = retrieve_series(
                 dataset_id,
-                parameters.dicomweb.get_secret_value(),
-                [study.get_secret_value() for study in parameters.studies],
-                deidentify=parameters.deidentify is not False,
+                dicomweb.get_secret_value(),
+                [study.get_secret_value() for study in studies],
+                deidentify=deidentify is not False,
             )
         received = take_inbox(dataset_id, day)
         deliveries += [received] if received else []
-        if parameters.source is not None:
-            source = Path(parameters.source.get_secret_value())
-            deliveries.append(take_delivery(dataset_id, source, day, parameters.deidentify))
+        if source is not None:
+            deliveries.append(take_delivery(dataset_id, Path(source.get_secret_value()), day, deidentify))
         rows = account_of_series(dataset_id) if load_snapshots(paths) else []
     report = _report(paths, deliveries, retrieved, rows)
     _show(dataset_id, report)

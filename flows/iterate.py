@@ -11,11 +11,11 @@ from typing import Any
 from prefect import State, flow
 from prefect.states import Completed
 
-from flows.ingest import IngestParameters, ingest
-from flows.parameters import ComputeParameters, run_name, show_table
-from flows.predict import PredictParameters, predict
-from flows.prepare import PrepareParameters, prepare
-from flows.train import TrainParameters, train
+from flows.ingest import ingest
+from flows.parameters import ClusterName, DatasetId, Day, run_name, show_table
+from flows.predict import predict
+from flows.prepare import prepare
+from flows.train import train
 from tasks.dicom.reasons import Reason
 from tasks.last_run import inputs_of, nothing_new, remember_run
 from tasks.ledger.models import latest_model
@@ -23,23 +23,20 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.state import require_dataset
 
 
-class IterateParameters(ComputeParameters):
-    """The dataset to bring up to date."""
-
-
 @flow(name="iterate", flow_run_name=run_name("iterate"))
-def iterate(parameters: IterateParameters) -> dict[str, Any] | State[dict[str, Any]]:
+def iterate(
+    dataset_id: DatasetId, cluster: ClusterName = "local", date: Day = None
+) -> dict[str, Any] | State[dict[str, Any]]:
     """The four stages in sequence; each does only what is new, and none runs where nothing is."""
-    dataset_id, cluster, day = parameters.dataset_id, parameters.cluster, parameters.date
     paths = DatasetPaths.of(dataset_id)
     require_dataset(paths)
-    if day is None and nothing_new(dataset_id):
+    if date is None and nothing_new(dataset_id):
         return Completed(name="Nothing new", message="nothing to do since the last run", data=_idle(paths))
-    ingested = ingest(IngestParameters(dataset_id=dataset_id))
+    ingested = ingest(dataset_id)
     inputs = inputs_of(paths)
-    prepared = prepare(PrepareParameters(dataset_id=dataset_id, cluster=cluster, date=day))
-    trained = train(TrainParameters(dataset_id=dataset_id, cluster=cluster, iteration=prepared["iteration"]))
-    predicted = predict(PredictParameters(dataset_id=dataset_id, cluster=cluster))
+    prepared = prepare(dataset_id, cluster, date)
+    trained = train(dataset_id, cluster, iteration=prepared["iteration"])
+    predicted = predict(dataset_id, cluster)
     rows = [
         {"stage": "ingest", "outcome": ", ".join(ingested["snapshots"]) or "nothing new"},
         {"stage": "prepare", "outcome": prepared["iteration"]},
@@ -49,7 +46,7 @@ def iterate(parameters: IterateParameters) -> dict[str, Any] | State[dict[str, A
     show_table("iterate", dataset_id, rows, f"model {trained['model']}, test {trained['test_dice']}")
     # What failed for no known reason, or was not readable, is tried again the next night.
     unsettled = {Reason.UNEXPECTED.value, Reason.CHANGED.value}
-    if day is None and not unsettled & {row["reason"] for row in [*prepared["cases"], *predicted["cases"]]}:
+    if date is None and not unsettled & {row["reason"] for row in [*prepared["cases"], *predicted["cases"]]}:
         remember_run(dataset_id, inputs)
     return {
         "stage": "iterate",

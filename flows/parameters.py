@@ -1,58 +1,47 @@
-"""What every flow is asked: fields shared by the parameter models, and names made from them."""
+"""What every flow is asked: the types of parameters that flows share, and names made from them.
+
+Prefect makes a form of a flow's parameters, and refuses a value that does not fit before anything starts.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 from prefect.artifacts import create_table_artifact
 from prefect.runtime import flow_run
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, SecretStr
 
-from tasks.errors import ConfigError
-from tasks.settings import DATASET_ID, check_dataset_id
+from tasks.settings import DATASET_ID
 
-
-class DatasetParameters(BaseModel):
-    """The dataset and the date that a flow works on."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    dataset_id: str = Field(pattern=f"^{DATASET_ID.pattern}$", description="The dataset's id.")
-    date: dt.date | None = Field(
-        default=None, description="The snapshot's date; the newest (for ingest: today) if left out."
-    )
-
-    @field_validator("dataset_id")
-    @classmethod
-    def _is_an_id(cls, value: str) -> str:
-        try:
-            return check_dataset_id(value)
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
-
-
-class ComputeParameters(DatasetParameters):
-    """A flow that sends work to a cluster."""
-
-    cluster: str = Field(
-        default="local", pattern=r"^[A-Za-z0-9_-]+$", description="A file in config/clusters/."
-    )
+DatasetId = Annotated[
+    str, Field(pattern=f"^{DATASET_ID.pattern}$", description="As in config/roi_<dataset_id>.yaml.")
+]
+Day = Annotated[
+    dt.date | None,
+    Field(description="The snapshot's date; the newest (for ingest: today) if left out."),
+]
+ClusterName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="A file in config/clusters/.")
+]
+Hidden = SecretStr
+"""A folder, an address, a PatientID: what may name a patient stays out of Prefect's database."""
 
 
 def run_name(stage: str) -> Callable[[], str]:
     """The name of a run in the UI: ``train PM_IASLC 2026-11-23``."""
 
     def name() -> str:
-        parameters = flow_run.parameters.get("parameters")
-        if isinstance(parameters, dict):
-            parameters = DatasetParameters.model_construct(**parameters)
-        if parameters is None:
-            return stage
-        return f"{stage} {parameters.dataset_id} {parameters.date or dt.date.today()}"
+        parameters = flow_run.parameters
+        return f"{stage} {parameters.get('dataset_id')} {parameters.get('date') or dt.date.today()}"
 
     return name
+
+
+def secret(value: Hidden | None) -> str | None:
+    """What is hidden, for those who need it."""
+    return None if value is None else value.get_secret_value()
 
 
 def show_table(stage: str, dataset_id: str, rows: list[dict[str, Any]], summary: str) -> None:

@@ -6,12 +6,12 @@ anew and trained from scratch. Command: ``iterseg plan DATASET [--new-lineage]``
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
 from pydantic import Field
 
-from flows.parameters import DatasetParameters, run_name, show_table
+from flows.parameters import DatasetId, run_name, show_table
 from tasks.ledger.lock import dataset_lock
 from tasks.ledger.paths import DatasetPaths
 from tasks.plan import measure_drift, open_new_lineage
@@ -19,22 +19,21 @@ from tasks.settings import check_choices
 from tasks.state import require_dataset
 
 
-class PlanParameters(DatasetParameters):
-    """Whether to begin a new lineage, and why."""
-
-    new_lineage: bool = Field(default=False, description="Plan anew and train from scratch, from now on.")
-    why: str = Field(default="the user's decision", max_length=200, description="A reason, for the record.")
-
-
 @flow(name="plan", flow_run_name=run_name("plan"))
-def plan(parameters: PlanParameters) -> dict[str, Any]:
+def plan(
+    dataset_id: DatasetId,
+    new_lineage: Annotated[bool, Field(description="Plan anew and train from scratch, from now on.")] = False,
+    why: Annotated[
+        str, Field(max_length=200, description="A reason, for the record.")
+    ] = "the user's decision",
+) -> dict[str, Any]:
     """Compare the frozen plans with what the grown data would give, or begin a new lineage."""
-    paths = DatasetPaths.of(parameters.dataset_id)
+    paths = DatasetPaths.of(dataset_id)
     rois, settings = check_choices(paths.config, paths.dataset_id)
     require_dataset(paths)
     with dataset_lock(paths.procdata):
-        if parameters.new_lineage:
-            lineage = open_new_lineage(paths.dataset_id, settings, rois, parameters.why)
+        if new_lineage:
+            lineage = open_new_lineage(paths.dataset_id, settings, rois, why)
             row = {"lineage": lineage.number, "why": lineage.why, "structures": lineage.structures}
             show_table("plan", paths.dataset_id, [row], f"lineage {lineage.number} begins")
             return {"stage": "plan", "opened": lineage.number, "structures": lineage.structures}

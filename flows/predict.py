@@ -7,13 +7,15 @@ Command: ``iterseg predict DATASET``.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
-from pydantic import Field, SecretStr
+from pydantic import Field
 
-from flows.parameters import ComputeParameters, run_name, show_table
-from tasks.cluster import chunks, result_of, task_runner, threads_per_worker, worker_count
+from flows.parameters import ClusterName, DatasetId, Day, Hidden, run_name, secret, show_table
+from tasks.attempts import run_chunks
+from tasks.cluster import chunks, task_runner, threads_per_worker, worker_count
+from tasks.cluster_settings import load_cluster
 from tasks.conversion import to_convert
 from tasks.dicom.cases import Case
 from tasks.dicom.reasons import Reason
@@ -24,52 +26,53 @@ from tasks.ledger.models import load_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.predict import images_in, patients_of_test_set, predict_cases
-from tasks.progress import progress
 from tasks.report import write_report
-from tasks.settings import DatasetSettings, load_cluster, load_dataset_settings, load_rois
+from tasks.settings import DatasetSettings, load_dataset_settings, load_rois
 from tasks.state import case_row, require_dataset, state_at, totals
 
 
-class PredictParameters(ComputeParameters):
-    """What to predict, and with which model."""
-
-    input: SecretStr | None = Field(
-        default=None, description="A folder of DICOM; left out: the dataset's unlabelled images."
-    )
-    model: str = Field(default="latest", description="A model's id, or latest.")
-
-
-@flow(name="predict", flow_run_name=run_name("predict"), task_runner=task_runner())
-def predict(parameters: PredictParameters) -> dict[str, Any]:
+@flow(name="predict", flow_run_name=run_name("predict"), task_runner=task_runner("predict"))
+def predict(
+    dataset_id: DatasetId,
+    cluster: ClusterName = "local",
+    date: Day = None,
+    input: Annotated[  # noqa: A002 - as the command calls it
+        Hidden | None, Field(description="A folder of DICOM; left out: the dataset's unlabelled images.")
+    ] = None,
+    model: Annotated[str, Field(description="A model's id, or latest.")] = "latest",
+) -> dict[str, Any]:
     """Predict what this model has not predicted yet, and write the report."""
-    paths = DatasetPaths.of(parameters.dataset_id)
+    paths = DatasetPaths.of(dataset_id)
     settings = load_dataset_settings(paths.config, paths.dataset_id)
     rois = load_rois(paths.config, paths.dataset_id)
-    cluster = load_cluster(paths.config, parameters.cluster)
+    where = load_cluster(paths.config, cluster)
     require_dataset(paths)
-    model = load_model(paths, parameters.model)
+    used = load_model(paths, model)
     with dataset_lock(paths.procdata):
-        cases, damaged = _images(paths, settings, parameters)
-        _leave_test_set_out(paths, settings, cases, from_outside=parameters.input is not None)
+        cases, damaged = _images(paths, settings, secret(input), date)
+        _leave_test_set_out(paths, settings, cases, from_outside=input is not None)
         wanted = [case for case in cases if case.reason == Reason.UNLABELLED]
         jobs = [to_convert(case, settings, rois) for case in wanted]
-        threads = threads_per_worker(cluster)
-        futures = [
-            predict_cases.submit(paths.dataset_id, number, piece, model, settings, threads)
-            for number, piece in enumerate(chunks(jobs, worker_count(cluster)), start=1)
-        ]
-        rows = [row for future in progress(futures, "predict") for row in result_of(future)]
+        threads = threads_per_worker(where, "predict")
+        results = run_chunks(
+            predict_cases,
+            chunks(jobs, worker_count(where, "predict")),
+            lambda number, piece: (paths.dataset_id, number, piece, used, settings, threads),
+            "predict",
+            where.attempts,
+        )
+        rows = [row for some in results for row in some]
         rows += [case_row(case) for case in cases if case.reason != Reason.UNLABELLED]
         rows += damaged
         write_report(paths.dataset_id)
-    show_table("predict", paths.dataset_id, rows, f"model {model.model_id}, cases {totals(rows)}")
+    show_table("predict", paths.dataset_id, rows, f"model {used.model_id}, cases {totals(rows)}")
     if wanted and not any(row["state"] == "done" for row in rows):
         reasons = sorted({str(row["reason"]) for row in rows})
         raise UserDataError(f"no image could be predicted: {', '.join(reasons)}")
     return {
         "stage": "predict",
-        "model": model.model_id,
-        "predictions": str(paths.predictions(model.model_id)),
+        "model": used.model_id,
+        "predictions": str(paths.predictions(used.model_id)),
         "report": str(paths.report),
         "cases": rows,
         "totals": totals(rows),
@@ -89,11 +92,11 @@ def _leave_test_set_out(
 
 
 def _images(
-    paths: DatasetPaths, settings: DatasetSettings, parameters: PredictParameters
+    paths: DatasetPaths, settings: DatasetSettings, folder: str | None, date: Day
 ) -> tuple[list[Case], list[dict[str, Any]]]:
-    if parameters.input is not None:
+    if folder is not None:
         pseudonyms = Pseudonyms(paths.patient_key, first=False)
-        return images_in(Path(parameters.input.get_secret_value()), settings, pseudonyms.patient)
+        return images_in(Path(folder), settings, pseudonyms.patient)
     seal_by_hand(paths.dataset_id)
-    assembly, _ = state_at(paths, settings, parameters.date)
+    assembly, _ = state_at(paths, settings, date)
     return [case for case in assembly.images if case.reason == Reason.UNLABELLED], []

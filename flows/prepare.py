@@ -7,91 +7,196 @@ Command: ``iterseg prepare DATASET``.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 from prefect import flow
 from pydantic import Field
 
-from flows.parameters import ComputeParameters, run_name, show_table
-from tasks.cluster import chunks, result_of, task_runner, worker_count
-from tasks.conversion import CaseToConvert, booked, to_convert
+from flows.parameters import ClusterName, DatasetId, Day, run_name, show_table
+from tasks.attempts import opaque, run_chunks
+from tasks.cluster import chunks, task_runner, worker_count, worth_workers
+from tasks.cluster_settings import ClusterSettings, load_cluster
+from tasks.conversion import CaseToConvert, as_booked, to_convert
 from tasks.convert import convert_cases
 from tasks.dicom.cases import Assembly
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
 from tasks.ingest import seal_by_hand
 from tasks.ledger.case_book import BookedCase
+from tasks.ledger.iterations import Iteration
 from tasks.ledger.lock import dataset_lock
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
+from tasks.ledger.snapshots import Snapshot
 from tasks.ledger.store import Store
+from tasks.nnunet.preprocess import imported_early
 from tasks.open_iteration import book, open_iteration
 from tasks.prepare import (
     close_iteration,
     plan_iteration,
     preprocess,
+    to_preprocess,
     write_converted,
 )
-from tasks.progress import progress
 from tasks.settings import (
     DatasetSettings,
     RoiPatterns,
     check_choices,
-    load_cluster,
 )
 from tasks.state import case_row, require_dataset, state_at, totals
 
-
-class PrepareParameters(ComputeParameters):
-    """What to prepare."""
-
-    convert_only: bool = Field(default=False, description="Stop after the conversion to NIfTI.")
+Case = TypeVar("Case")
 
 
-@flow(name="prepare", flow_run_name=run_name("prepare"), task_runner=task_runner())
-def prepare(parameters: PrepareParameters) -> dict[str, Any]:
+@flow(name="prepare", flow_run_name=run_name("prepare"), task_runner=task_runner("prepare"))
+def prepare(
+    dataset_id: DatasetId,
+    cluster: ClusterName = "local",
+    date: Day = None,
+    convert_only: Annotated[bool, Field(description="Stop after the conversion to NIfTI.")] = False,
+) -> dict[str, Any]:
     """Convert what is new, give every patient a fold, plan once, preprocess what is new."""
-    paths = DatasetPaths.of(parameters.dataset_id)
+    paths = DatasetPaths.of(dataset_id)
     rois, settings = check_choices(paths.config, paths.dataset_id)
-    workers = worker_count(load_cluster(paths.config, parameters.cluster))
+    where = load_cluster(paths.config, cluster)
     require_dataset(paths)
     with dataset_lock(paths.procdata):
         seal_by_hand(paths.dataset_id)
-        assembly, snapshot = state_at(paths, settings, parameters.date)
-        converted = _convert(paths, assembly, settings, rois, workers)
-        rows = _rows(paths, assembly, converted)
-        show_table("prepare", paths.dataset_id, rows, f"cases {totals(rows)}")
-        report: dict[str, Any] = {"stage": "prepare", "cases": rows, "totals": totals(rows)}
-        if not converted:
-            error = UserDataError(f"no case of {paths.dataset_id} can be used: {_why(rows)}")
-            error.report = report
-            raise error
-        if parameters.convert_only:
-            cases = list(converted.values())
-            folder = write_converted(paths.dataset_id, snapshot.name, cases, settings, rois)
-            return {**report, "converted": str(folder)}
-        book(paths.dataset_id, snapshot.name, _booked(paths, assembly, converted, settings, rois))
-        patients = {case.case_id: case.patient for case in assembly.images}
-        done = [(case, patients[case_id]) for case_id, case in converted.items()]
-        unlabelled = {case.patient for case in assembly.images if case.reason == Reason.UNLABELLED}
-        iteration, known = open_iteration(paths.dataset_id, snapshot.name, done, settings, rois, unlabelled)
-        if not known:
-            iteration = plan_iteration(paths.dataset_id, iteration, settings)
-            pieces = chunks(iteration.training_cases(), workers)
-            futures = [
-                preprocess.submit(paths.dataset_id, number, iteration, piece)
-                for number, piece in enumerate(pieces, start=1)
-            ]
-            for future in progress(futures, "preprocess"):
-                result_of(future)
-            close_iteration(paths.dataset_id, iteration)
+        assembly, snapshot = state_at(paths, settings, date)
+        jobs = {
+            case.case_id: to_convert(case, settings, rois)
+            for case in assembly.images
+            if case.state == "pending"
+        }
+        missing = _missing(paths, jobs)
+        few = not worth_workers(Path(file) for job in missing for file in job.files)
+        with imported_early() if few and missing and not convert_only else nullcontext():
+            outcomes = _convert(paths, missing, settings, rois, where, here=few)
+            converted = _settle(assembly, jobs, outcomes)
+            report = _report(paths, assembly, converted)
+            if convert_only:
+                cases = opaque(list(converted.values()))
+                folder = write_converted(paths.dataset_id, snapshot.name, cases, settings, rois)
+                return {**report, "converted": str(folder)}
+            iteration, known = _open(paths, snapshot, assembly, converted, settings, rois)
+            if not known:
+                iteration = plan_iteration(paths.dataset_id, opaque(iteration), settings)
+                _preprocess(paths, iteration, where)
+                close_iteration(paths.dataset_id, opaque(iteration))
     return {**report, "iteration": iteration.name, "reused": known}
+
+
+def _missing(paths: DatasetPaths, jobs: Mapping[str, CaseToConvert]) -> list[CaseToConvert]:
+    """What the store has not converted from these files by these rules."""
+    store = Store(paths.store)
+    return [
+        job
+        for job in jobs.values()
+        if not store.image(job.case_id, job.image_key).is_file()
+        or not store.label(job.case_id, job.label_key or "").is_file()
+    ]
+
+
+def _convert(
+    paths: DatasetPaths,
+    missing: Sequence[CaseToConvert],
+    settings: DatasetSettings,
+    rois: RoiPatterns,
+    where: ClusterSettings,
+    *,
+    here: bool,
+) -> list[dict[str, Any]]:
+    """Convert cases; the fate of each."""
+    results = run_chunks(
+        convert_cases,
+        _pieces(missing, where, here=here),
+        lambda number, piece: (paths.dataset_id, number, opaque(piece), settings, rois),
+        "convert",
+        where.attempts,
+        here=here,
+    )
+    return [row for rows in results for row in rows]
+
+
+def _pieces(cases: Sequence[Case], where: ClusterSettings, *, here: bool) -> list[list[Case]]:
+    """Cases as tasks take them: all at once in this process, or shared among workers."""
+    if here:
+        return [list(cases)] if cases else []
+    return chunks(cases, worker_count(where, "prepare"))
+
+
+def _settle(
+    assembly: Assembly, jobs: Mapping[str, CaseToConvert], outcomes: Sequence[dict[str, Any]]
+) -> dict[str, CaseToConvert]:
+    """Settle each case that was pending, and return those that are done."""
+    rejected = {row["case_id"]: row for row in outcomes if row["state"] != "done"}
+    for case in assembly.images:
+        if case.case_id in rejected:
+            row = rejected[case.case_id]
+            case.settle(row["state"], row["reason"], row["detail"])
+        elif case.case_id in jobs:
+            case.settle("done", None, case.detail)
+    return {case_id: job for case_id, job in jobs.items() if case_id not in rejected}
+
+
+def _report(
+    paths: DatasetPaths, assembly: Assembly, converted: Mapping[str, CaseToConvert]
+) -> dict[str, Any]:
+    """The fate of each series, which the UI shows too.
+
+    Raises
+    ------
+    UserDataError
+        Where no case can be used.
+    """
+    rows = _rows(paths, assembly, converted)
+    show_table("prepare", paths.dataset_id, rows, f"cases {totals(rows)}")
+    report: dict[str, Any] = {"stage": "prepare", "cases": rows, "totals": totals(rows)}
+    if not converted:
+        error = UserDataError(f"no case of {paths.dataset_id} can be used: {_why(rows)}")
+        error.report = report
+        raise error
+    return report
+
+
+def _open(
+    paths: DatasetPaths,
+    snapshot: Snapshot,
+    assembly: Assembly,
+    converted: Mapping[str, CaseToConvert],
+    settings: DatasetSettings,
+    rois: RoiPatterns,
+) -> tuple[Iteration, bool]:
+    """Write down what each case is, and find or begin the iteration that learns from them."""
+    booked = _booked(paths, assembly, converted, settings, rois)
+    book(paths.dataset_id, snapshot.name, opaque(booked))
+    patients = {case.case_id: case.patient for case in assembly.images}
+    done = [(case, patients[case_id]) for case_id, case in converted.items()]
+    unlabelled = {case.patient for case in assembly.images if case.reason == Reason.UNLABELLED}
+    return open_iteration(paths.dataset_id, snapshot.name, opaque(done), settings, rois, unlabelled)
+
+
+def _preprocess(paths: DatasetPaths, iteration: Iteration, where: ClusterSettings) -> None:
+    """Preprocess what the store lacks."""
+    missing, images = to_preprocess(paths, iteration)
+    few = not worth_workers(images)
+    run_chunks(
+        preprocess,
+        _pieces(missing, where, here=few),
+        lambda number, piece: (paths.dataset_id, number, opaque(iteration), piece),
+        "preprocess",
+        where.attempts,
+        here=few,
+    )
 
 
 def _booked(
     paths: DatasetPaths,
     assembly: Assembly,
-    converted: dict[str, CaseToConvert],
+    converted: Mapping[str, CaseToConvert],
     settings: DatasetSettings,
     rois: RoiPatterns,
 ) -> dict[str, BookedCase]:
@@ -103,44 +208,12 @@ def _booked(
         if job is None and case.reason == Reason.UNLABELLED:
             job = to_convert(case, settings, rois)
         if job is not None:
-            cases[case.case_id] = booked(case, job, paths.rawdata, pseudonyms)
+            cases[case.case_id] = as_booked(case, job, paths.rawdata, pseudonyms)
     return cases
 
 
-def _convert(
-    paths: DatasetPaths,
-    assembly: Assembly,
-    settings: DatasetSettings,
-    rois: RoiPatterns,
-    workers: int,
-) -> dict[str, CaseToConvert]:
-    """Convert the pending cases, settle each, and return those that are done."""
-    pending = [case for case in assembly.images if case.state == "pending"]
-    jobs = {case.case_id: to_convert(case, settings, rois) for case in pending}
-    store = Store(paths.store)
-    missing = [
-        job
-        for job in jobs.values()
-        if not store.image(job.case_id, job.image_key).is_file()
-        or not store.label(job.case_id, job.label_key or "").is_file()
-    ]
-    futures = [
-        convert_cases.submit(paths.dataset_id, number, piece, settings, rois)
-        for number, piece in enumerate(chunks(missing, workers), start=1)
-    ]
-    outcomes = [row for future in progress(futures, "convert") for row in result_of(future)]
-    rejected = {row["case_id"]: row for row in outcomes if row["state"] != "done"}
-    for case in pending:
-        row = rejected.get(case.case_id)
-        if row is not None:
-            case.settle(row["state"], row["reason"], row["detail"])
-        else:
-            case.settle("done", None, case.detail)
-    return {case_id: job for case_id, job in jobs.items() if case_id not in rejected}
-
-
 def _rows(
-    paths: DatasetPaths, assembly: Assembly, converted: dict[str, CaseToConvert]
+    paths: DatasetPaths, assembly: Assembly, converted: Mapping[str, CaseToConvert]
 ) -> list[dict[str, Any]]:
     store = Store(paths.store)
     rows = []

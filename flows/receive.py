@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from flows.ingest import IngestParameters, ingest
+from flows.ingest import ingest
 from tasks.dicom.receiver import Address, Receiver
 from tasks.errors import IterSegError
 from tasks.receive import InboxTransfers
@@ -70,7 +70,7 @@ def receive(listening: Listening, say: Callable[[str], None], stop: threading.Ev
 
 def _ingest(dataset_id: str, say: Callable[[str], None]) -> bool:
     try:
-        report: dict[str, Any] = ingest(IngestParameters(dataset_id=dataset_id))
+        report: dict[str, Any] = ingest(dataset_id)
     except (IterSegError, OSError) as error:
         say(f"not ingested yet: {error}")
         return False

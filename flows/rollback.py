@@ -6,12 +6,12 @@ Command: ``iterseg rollback DATASET MODEL``.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
 from pydantic import Field
 
-from flows.parameters import DatasetParameters, run_name, show_table
+from flows.parameters import DatasetId, run_name, show_table
 from tasks.ledger.lock import dataset_lock
 from tasks.ledger.paths import DatasetPaths
 from tasks.promote import put_back
@@ -19,19 +19,16 @@ from tasks.report import write_report
 from tasks.state import require_dataset
 
 
-class RollbackParameters(DatasetParameters):
-    """The model to use."""
-
-    model: str = Field(description="A model's id, as `iterseg models` lists it.")
-
-
 @flow(name="rollback", flow_run_name=run_name("rollback"))
-def rollback(parameters: RollbackParameters) -> dict[str, Any]:
+def rollback(
+    dataset_id: DatasetId,
+    model: Annotated[str, Field(description="A model's id, as `iterseg models` lists it.")],
+) -> dict[str, Any]:
     """Put a former model into use; later iterations start from it."""
-    paths = DatasetPaths.of(parameters.dataset_id)
+    paths = DatasetPaths.of(dataset_id)
     require_dataset(paths)
     with dataset_lock(paths.procdata):
-        outcome = put_back(paths.dataset_id, parameters.model)
+        outcome = put_back(paths.dataset_id, model)
         write_report(paths.dataset_id)
     show_table("rollback", paths.dataset_id, [outcome], f"model {outcome['model']} is in use")
     return {"stage": "rollback", **outcome, "report": str(paths.report)}

@@ -6,15 +6,20 @@ Command: ``iterseg train DATASET``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 from prefect import flow
 from pydantic import Field
 
-from flows.parameters import ComputeParameters, run_name, show_table
-from tasks.cluster import outcome_of, task_runner, threads_per_worker, worker_count
+from flows.parameters import ClusterName, DatasetId, Day, run_name, show_table
+from tasks.attempts import opaque, run_all, submitting, successes
+from tasks.cluster import task_runner, threads_per_worker, worker_count
+from tasks.cluster_settings import ClusterSettings, load_cluster
 from tasks.errors import ConfigError, IterSegError
+from tasks.labels import Labels
 from tasks.ledger.iterations import Contender, Iteration, newest_iteration
 from tasks.ledger.lineages import load_lineages
 from tasks.ledger.lock import dataset_lock
@@ -23,7 +28,7 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.progress import progress
 from tasks.promote import judge_candidate, promote_model, race, score_test_set
 from tasks.report import suspects_of, write_report
-from tasks.settings import ClusterSettings, DatasetSettings, load_cluster, load_dataset_settings
+from tasks.settings import DatasetSettings, load_dataset_settings
 from tasks.state import require_dataset
 from tasks.train import (
     candidate_folder,
@@ -35,45 +40,44 @@ from tasks.train import (
 )
 
 
-class TrainParameters(ComputeParameters):
-    """What to train."""
-
-    folds: list[int] | None = Field(default=None, description="Some folds only; all if left out.")
-    iteration: str | None = Field(default=None, description="A prepared iteration; the newest if left out.")
-
-
-@flow(name="train", flow_run_name=run_name("train"), task_runner=task_runner())
-def train(parameters: TrainParameters) -> dict[str, Any]:
+@flow(name="train", flow_run_name=run_name("train"), task_runner=task_runner("train"))
+def train(
+    dataset_id: DatasetId,
+    cluster: ClusterName = "local",
+    date: Day = None,
+    folds: Annotated[list[int] | None, Field(description="Some folds only; all if left out.")] = None,
+    iteration: Annotated[
+        str | None, Field(description="A prepared iteration; the newest if left out.")
+    ] = None,
+) -> dict[str, Any]:
     """Train the folds; score the ensemble on the test set; put the model into use."""
-    paths = DatasetPaths.of(parameters.dataset_id)
+    paths = DatasetPaths.of(dataset_id)
     settings = load_dataset_settings(paths.config, paths.dataset_id)
-    cluster = load_cluster(paths.config, parameters.cluster)
+    where = load_cluster(paths.config, cluster)
     require_dataset(paths)
     with dataset_lock(paths.procdata):
-        day = str(parameters.date) if parameters.date else None
-        lineage = load_lineages(paths)[1] if parameters.iteration is None else None
-        iteration = newest_iteration(paths, day, parameters.iteration, lineage)
-        known = model_of(paths, iteration)
+        lineage = load_lineages(paths)[1] if iteration is None else None
+        prepared = newest_iteration(paths, str(date) if date else None, iteration, lineage)
+        known = model_of(paths, prepared)
         if known is not None:
             current = latest_model(paths)
             in_use = current.model_id if current else None
             if known.accepted and not known.promoted and in_use == known.compared_with:
                 # The run before was killed between the model's record and its promotion.
                 promote_model(paths.dataset_id, known)
-            return _report(paths, iteration, known, "nothing new")
-        folds = _folds(iteration, parameters.folds)
-        whole = len(folds) == iteration.folds
-        controlled = whole and control_is_due(paths, iteration, settings.training.control_every)
+            return _report(paths, prepared, known, "nothing new")
+        chosen = _folds(prepared, folds)
+        whole = len(chosen) == prepared.folds
+        controlled = whole and control_is_due(paths, prepared, settings.training.control_every)
         contenders: list[Contender] = ["fold", "control"] if controlled else ["fold"]
-        results = _train_folds(paths, iteration, folds, contenders, settings, cluster)
+        results = _train_folds(paths, prepared, chosen, contenders, settings, where)
         if not whole:
-            return _some_folds(paths, iteration, results["fold"])
-        threads = threads_per_worker(cluster) * worker_count(cluster)
-        record = _judged(paths, iteration, results, settings, threads)
+            return _some_folds(paths, prepared, results["fold"])
+        record = _judged(paths, prepared, results, settings, where)
         if record.accepted:
             promote_model(paths.dataset_id, record)
         write_report(paths.dataset_id)
-    return _report(paths, iteration, record, "trained")
+    return _report(paths, prepared, record, "trained")
 
 
 def _some_folds(paths: DatasetPaths, iteration: Iteration, results: list[dict[str, Any]]) -> dict[str, Any]:
@@ -96,7 +100,7 @@ def _judged(
     iteration: Iteration,
     results: dict[Contender, list[dict[str, Any]]],
     settings: DatasetSettings,
-    threads: int,
+    where: ClusterSettings,
 ) -> ModelRecord:
     """Score the candidate and the model in use on the same cases, and write the candidate's record.
 
@@ -109,31 +113,56 @@ def _judged(
         control = contender == "control"
         folder = candidate_folder(paths, iteration, control=control)
         called = f"{name}-control" if control else name
-        scores[contender] = score_test_set(dataset_id, iteration, called, folder, settings, threads)
+        scores[contender] = _scored(where, dataset_id, iteration, called, folder, settings)
     raced = race(iteration, results, scores) if "control" in results else None
     winner: Contender = "control" if raced is not None and raced["winner"] == "control" else "fold"
-    before = [] if current is None else _scores_of(paths, iteration, current, settings, threads)
+    before = [] if current is None else _scores_of(paths, iteration, current, settings, where)
     judgement = judge_candidate(dataset_id, iteration, results[winner], scores[winner], before, settings)
     return record_model(dataset_id, iteration, results[winner], scores[winner], judgement, raced)
 
 
 def _scores_of(
-    paths: DatasetPaths, iteration: Iteration, model: ModelRecord, settings: DatasetSettings, threads: int
+    paths: DatasetPaths,
+    iteration: Iteration,
+    model: ModelRecord,
+    settings: DatasetSettings,
+    where: ClusterSettings,
 ) -> list[dict[str, Any]]:
     """What the model in use scores on the cases of today's test set."""
     # An imported model was validated elsewhere; without a test set it is asked what the folds are.
     validated_elsewhere = model.imported_from is not None and not iteration.test_cases()
-    return score_test_set(
+    return _scored(
+        where,
         paths.dataset_id,
         iteration,
         model.model_id,
         paths.home / model.folder,
         settings,
-        threads,
         known=model.test_cases,
         labels=model.labels,
         cases=iteration.training_cases() if validated_elsewhere else None,
     )
+
+
+def _scored(
+    where: ClusterSettings,
+    dataset_id: str,
+    iteration: Iteration,
+    name: str,
+    folder: Path,
+    settings: DatasetSettings,
+    known: Sequence[Mapping[str, Any]] = (),
+    labels: Labels | None = None,
+    cases: Sequence[Mapping[str, Any]] | None = None,
+) -> list[dict[str, Any]]:
+    """Score where the folds were trained: on a cluster the flow's own machine has no GPU."""
+    # The folds are done, and their workers idle: locally the whole machine is there for it.
+    share = worker_count(where, "train") if where.kind == "local" else 1
+    threads = threads_per_worker(where, "train") * share
+    arguments = (dataset_id, opaque(iteration), name, folder, settings, threads, known, labels, cases)
+    submit = {name: submitting(score_test_set, f"test-set-{name}", arguments)}
+    ((_, scores),) = successes(run_all(submit, where.attempts))
+    return list(scores)
 
 
 def _folds(iteration: Iteration, chosen: list[int] | None) -> list[int]:
@@ -152,22 +181,26 @@ def _train_folds(
     cluster: ClusterSettings,
 ) -> dict[Contender, list[dict[str, Any]]]:
     """Train folds at the same time. One that fails does not stop the others, and fails the flow."""
-    threads = threads_per_worker(cluster)
-    futures = {
-        (contender, fold): train_fold.submit(paths.dataset_id, iteration, fold, settings, threads, contender)
+    threads = threads_per_worker(cluster, "train")
+    submit = {
+        (contender, fold): submitting(
+            train_fold,
+            f"{contender}-{fold}",
+            (paths.dataset_id, opaque(iteration), fold, settings, threads, contender),
+        )
         for contender in contenders
         for fold in folds
     }
-    outcomes: dict[tuple[Contender, int], Any] = {
-        key: outcome_of(future) for key, future in progress(futures.items(), "train", len(futures))
-    }
+    ended = progress(run_all(submit, cluster.attempts), "train", len(submit))
+    found: dict[tuple[Contender, int], Any] = dict(ended)
+    outcomes = {key: found[key] for key in submit}
     failed = {key: error for key, error in outcomes.items() if isinstance(error, Exception)}
     if failed:
         model = latest_model(paths)
         stays = f"`latest` stays at {model.model_id}" if model else "no model is in use"
         reasons = "; ".join(f"{contender} {fold}: {error}" for (contender, fold), error in failed.items())
         raise IterSegError(
-            f"{len(failed)} of {len(futures)} folds failed, {stays}. {reasons}. Run the command again: "
+            f"{len(failed)} of {len(submit)} folds failed, {stays}. {reasons}. Run the command again: "
             "what is finished is kept"
         )
     return {

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
-from distributed import KilledWorker
-from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 from prefect_dask import DaskTaskRunner
 
-from tasks.errors import ConfigError, IterSegError
-from tasks.ledger.paths import home
+from tasks.cluster_settings import Allocation, ClusterSettings, Stage, load_cluster
+from tasks.errors import ConfigError
+from tasks.ledger.paths import DatasetPaths, home
 from tasks.placement import cores, gpus
-from tasks.settings import ClusterSettings, load_cluster
 
 Item = TypeVar("Item")
 
@@ -22,22 +21,37 @@ MIN_CHUNK_CASES = 4
 """A task costs about 0.1 s; four cases of half a second each keep that near 5 %."""
 
 
-def task_runner() -> DaskTaskRunner:
-    """The task runner of a flow whose parameters have a ``cluster``.
+WORTH_WORKERS_BYTES = 100_000_000
+"""Of DICOM or NIfTI. One process converts or preprocesses it in about 4 s; the start of two workers takes
+6 s on two cores, and a job its time in the queue."""
+
+
+def task_runner(stage: Stage) -> DaskTaskRunner:
+    """The task runner of a flow whose parameters are ``dataset_id`` and ``cluster``.
 
     The cluster starts when the first task is submitted; a flow with nothing to do starts none.
     """
-    return DaskTaskRunner(cluster_class=_cluster_of_this_flow)
+
+    def cluster(**kwargs: Any) -> Any:
+        return _cluster_of_this_flow(stage, **kwargs)
+
+    return DaskTaskRunner(cluster_class=cluster)
 
 
-def worker_count(settings: ClusterSettings) -> int:
-    """How many tasks run at a time."""
-    return settings.workers if settings.workers != "auto" else len(gpus()) or cores()
+def worker_count(settings: ClusterSettings, stage: Stage, tasks: int | None = None) -> int:
+    """How many tasks of a stage run at a time; ``auto`` on Slurm is as many as there are."""
+    workers = settings.stage(stage).workers
+    if workers != "auto":
+        return workers
+    if settings.kind == "slurm":
+        return tasks or 1
+    return len(gpus()) or cores()
 
 
-def threads_per_worker(settings: ClusterSettings) -> int:
-    """CPU threads for each task, so that together they fill the machine and no more."""
-    return max(1, cores() // worker_count(settings))
+def threads_per_worker(settings: ClusterSettings, stage: Stage) -> int:
+    """CPU threads for each task: what its job is given, or so many that they fill the machine."""
+    allocated = settings.stage(stage).cpus
+    return allocated or max(1, cores() // worker_count(settings, stage))
 
 
 def chunks(items: Sequence[Item], workers: int) -> list[list[Item]]:
@@ -50,46 +64,39 @@ def chunks(items: Sequence[Item], workers: int) -> list[list[Item]]:
     return [list(items[start : start + size]) for start in range(0, len(items), size)]
 
 
-def outcome_of(future: PrefectFuture[Any]) -> Any:
-    """The result of a task, or the exception that ended it; a lost worker is one of them."""
-    try:
-        return future.result(raise_on_failure=False)
-    except KilledWorker:
-        return IterSegError("its worker was lost")
+def worth_workers(files: Iterable[Path]) -> bool:
+    """Whether reading so much is more work than the start of the workers that would share it."""
+    return sum(file.stat().st_size for file in files if file.is_file()) > WORTH_WORKERS_BYTES
 
 
-def result_of(future: PrefectFuture[Any]) -> Any:
-    """The result of a task; raises what ended it."""
-    outcome = outcome_of(future)
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
-
-
-def _cluster_of_this_flow(**kwargs: Any) -> Any:
-    parameters = flow_run.parameters.get("parameters")
-    name = parameters.cluster if parameters is not None else "local"
-    settings = load_cluster(home() / "config", name)
+def _cluster_of_this_flow(stage: Stage, **kwargs: Any) -> Any:
+    dataset_id = flow_run.parameters.get("dataset_id")
+    settings = load_cluster(home() / "config", flow_run.parameters.get("cluster") or "local")
     if not PREFECT_API_URL.value():
         # Without one, each worker would start a server of its own on one database.
         raise ConfigError(
             "workers need the address of a Prefect server. Run `iterseg`, which starts one, or "
             "`make server` and `prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api`"
         )
-    return _local_cluster(settings, **kwargs)
-
-
-def _local_cluster(settings: ClusterSettings, **kwargs: Any) -> Any:
     import dask
-    from distributed import LocalCluster
 
     # The flow decides what runs again, not Dask behind its back: the first lost worker is told.
     dask.config.set({"distributed.scheduler.allowed-failures": 0})
-    limit = settings.memory_limit_gb
+    if settings.kind == "slurm":
+        from tasks.slurm import slurm_cluster
+
+        return slurm_cluster(settings, stage, DatasetPaths.of(dataset_id), **kwargs)
+    return _local_cluster(settings.stage(stage), worker_count(settings, stage), **kwargs)
+
+
+def _local_cluster(allocation: Allocation, workers: int, **kwargs: Any) -> Any:
+    from distributed import LocalCluster
+
+    limit = allocation.memory_gb
     return LocalCluster(
-        n_workers=worker_count(settings),
+        n_workers=workers,
         threads_per_worker=1,
-        memory_limit=int(limit * 1e9) if limit else 0,
+        memory_limit=int(limit * 1024**3) if limit else 0,
         dashboard_address="127.0.0.1:0",
         host="127.0.0.1",
         **kwargs,

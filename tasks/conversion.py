@@ -62,7 +62,7 @@ def label_rules(settings: DatasetSettings, rois: RoiPatterns) -> LabelRules:
     )
 
 
-def booked(case: Case, job: CaseToConvert, rawdata: Path, pseudonyms: Pseudonyms) -> BookedCase:
+def as_booked(case: Case, job: CaseToConvert, rawdata: Path, pseudonyms: Pseudonyms) -> BookedCase:
     """A case as the ledger keeps it: without the name of who drew it, but the same hand stays the same."""
     segmentation = case.segmentation
     newest = segmentation or max(case.files, key=lambda file: file.arrival)

@@ -27,13 +27,20 @@ def gpu_of_this_worker() -> dict[str, str]:
     Workers of a ``LocalCluster`` are named 0, 1, … and see all GPUs of the machine; without this every
     fold would train on the first. A worker with one GPU, as under Slurm, keeps what it was given.
     """
+    available = gpus()
+    name = this_worker()
+    # One whose name is no number is a job with one GPU, or no worker at all.
+    if len(available) < 2 or name is None or not name.isdigit():
+        return {}
+    number = int(name)
+    return {"CUDA_VISIBLE_DEVICES": available[number % len(available)]}
+
+
+def this_worker() -> str | None:
+    """The name of the Dask worker in which this runs; None outside."""
     from distributed import get_worker
 
-    available = gpus()
-    if len(available) < 2:
-        return {}
     try:
-        number = int(get_worker().name)
-    except (ValueError, TypeError):  # not on a worker, or on one whose name is no number
-        return {}
-    return {"CUDA_VISIBLE_DEVICES": available[number % len(available)]}
+        return str(get_worker().name)
+    except ValueError:
+        return None

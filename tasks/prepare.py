@@ -113,6 +113,12 @@ def preprocess(dataset_id: str, chunk: int, iteration: Iteration, cases: Sequenc
     return len(jobs)
 
 
+def to_preprocess(paths: DatasetPaths, iteration: Iteration) -> tuple[list[dict[str, Any]], list[Path]]:
+    """The training cases that the store has not preprocessed under these plans, and their images."""
+    missing = [case for case in iteration.training_cases() if not _stored(paths, iteration, case).is_dir()]
+    return missing, [_training_case(paths, case).image for case in missing]
+
+
 def _stored(paths: DatasetPaths, iteration: Iteration, case: dict[str, Any]) -> Path:
     key = preprocessed_key(case["image_key"], case["label_key"], iteration.preparation, iteration.code)
     return Store(paths.store).preprocessed(case["case_id"], key)

@@ -1,8 +1,8 @@
 """What a user chooses: one pydantic model for each kind of file in ``config/``.
 
-``roi_<dataset_id>.yaml``, ``dataset_<dataset_id>.yaml`` and ``clusters/<name>.yaml`` are read here
-and nowhere else. A wrong key or value raises :class:`ConfigError` with the file, the key and what is
-allowed.
+``roi_<dataset_id>.yaml`` and ``dataset_<dataset_id>.yaml`` are read here, ``clusters/<name>.yaml`` in
+:mod:`tasks.cluster_settings`, and nowhere else. A wrong key or value raises :class:`ConfigError` with the
+file, the key and what is allowed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ RESERVED_STRUCTURES = ("background", "ignore")
 MASK_STRATEGY_NAMES_OF_THE_SEED = {"sparse_mask": "priority", "region_mask": "regions"}
 
 
-class _Settings(BaseModel):
+class Settings(BaseModel):
+    """Nothing that is not known, and nothing that changes."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -78,7 +80,7 @@ class RoiPatterns(RootModel[dict[str, Patterns]]):
         return {structure: value for value, structure in enumerate(self.root, start=1)}
 
 
-class PlanOverrides(_Settings):
+class PlanOverrides(Settings):
     """What replaces nnU-Net's own plan. Leave it out unless you know why."""
 
     patch_size: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
@@ -87,7 +89,7 @@ class PlanOverrides(_Settings):
     convolutions_per_stage: PositiveInt | None = None
 
 
-class EarlyStop(_Settings):
+class EarlyStop(Settings):
     """When a fold has learned what it can: its curve on the validation fold is flat."""
 
     patience_epochs: PositiveInt = 30
@@ -96,7 +98,7 @@ class EarlyStop(_Settings):
     """… the moving average of the pseudo Dice has gained less than this."""
 
 
-class TrainingSettings(_Settings):
+class TrainingSettings(Settings):
     """How long and how fast a fold learns, and on what."""
 
     epochs_first: PositiveInt = 1000
@@ -114,14 +116,14 @@ class TrainingSettings(_Settings):
     """Every so many iterations a training from scratch races the warm start; None: never."""
 
 
-class PredictionSettings(_Settings):
+class PredictionSettings(Settings):
     """How predictions are made."""
 
     mirroring: bool = True
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
-class PromotionSettings(_Settings):
+class PromotionSettings(Settings):
     """When a candidate takes the place of the model in use."""
 
     margin: float = Field(default=0.02, ge=0, lt=1)
@@ -140,7 +142,7 @@ def _modality_list(value: object) -> object:
     )
 
 
-class DatasetSettings(_Settings):
+class DatasetSettings(Settings):
     """``dataset_<dataset_id>.yaml``; every key has a default, and so has the whole file."""
 
     modalities: Annotated[list[Literal["CT", "MR", "RTSTRUCT", "SEG"]], BeforeValidator(_modality_list)] = (
@@ -218,21 +220,12 @@ class DatasetSettings(_Settings):
         return [m for m in self.modalities if m in ("RTSTRUCT", "SEG")]
 
 
-class DeidentificationRecipe(_Settings):
+class DeidentificationRecipe(Settings):
     """``deidentification.yaml``: the DICOM keywords of what stays of a file; the rest is removed."""
 
     keep: list[str] = Field(min_length=1)
     empty: list[str] = []
     replace: dict[str, str] = {}
-
-
-class ClusterSettings(_Settings):
-    """``clusters/<name>.yaml``: where folds run. ``local`` is a Dask ``LocalCluster``."""
-
-    kind: Literal["local"] = "local"
-    workers: PositiveInt | Literal["auto"] = "auto"
-    """Folds at a time; ``auto``: one for each GPU, or one for each CPU core where there is none."""
-    memory_limit_gb: PositiveFloat | None = None
 
 
 def load_rois(config_dir: Path, dataset_id: str) -> RoiPatterns:
@@ -269,19 +262,6 @@ def load_deidentification(config_dir: Path) -> DeidentificationRecipe | None:
     """Read ``deidentification.yaml``; None where there is none."""
     path = config_dir / "deidentification.yaml"
     return load_yaml(path, DeidentificationRecipe) if path.is_file() else None
-
-
-def load_cluster(config_dir: Path, name: str) -> ClusterSettings:
-    """Read ``clusters/<name>.yaml``; ``local`` has defaults and needs no file."""
-    if not DATASET_ID.fullmatch(name):
-        raise ConfigError(f"{name!r} cannot be the name of a cluster: letters, digits, - and _ only")
-    path = config_dir / "clusters" / f"{name}.yaml"
-    if path.is_file():
-        return load_yaml(path, ClusterSettings)
-    if name == "local":
-        return ClusterSettings()
-    known = sorted(p.stem for p in path.parent.glob("*.yaml")) or ["local"]
-    raise ConfigError(f"{path} does not exist. Clusters that do: {', '.join(known)}")
 
 
 def check_dataset_id(dataset_id: str) -> str:

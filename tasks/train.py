@@ -25,12 +25,13 @@ from tasks.ledger.models import (
 from tasks.ledger.paths import DatasetPaths, DatedName, IterationPaths
 from tasks.nnunet.fold import FoldJob, trained_model_folder
 from tasks.nnunet.fold import train_fold as run_fold
-from tasks.placement import gpu_of_this_worker
-from tasks.program import Message
+from tasks.placement import gpu_of_this_worker, this_worker
+from tasks.program import JOB_ENDS_AT, Message
 from tasks.retries import RETRIED
 from tasks.review.card import write_card
 from tasks.review.scores import mean_scores
 from tasks.settings import DatasetSettings
+from tasks.slurm_queue import end_of_this_job
 from tasks.versions import versions
 
 
@@ -133,16 +134,23 @@ def train_fold(
     threads: int,
     contender: Contender = "fold",
 ) -> dict[str, Any]:
-    """Train one fold; its progress is an artifact that moves with every epoch."""
+    """Train one fold; its progress is an artifact that moves with every epoch.
+
+    Returns
+    -------
+    What :func:`tasks.nnunet.fold.train_fold` does, with ``fold`` and the name of the ``worker``.
+    """
     paths = DatasetPaths.of(dataset_id)
     at = IterationPaths(paths.procdata / iteration.name)
     control = contender == "control"
     show = _shown_progress(dataset_id, f"{contender}-{fold}")
 
     augmentation = settings.training.augmentation_workers
+    ends_at = end_of_this_job()
     environment = {
         **at.environment(control=control),
         **gpu_of_this_worker(),
+        **({} if ends_at is None else {JOB_ENDS_AT: str(ends_at)}),
         "OMP_NUM_THREADS": str(threads),
         "nnUNet_def_n_proc": str(threads),
         "nnUNet_n_proc_DA": str(max(1, threads - 1) if augmentation is None else augmentation),
@@ -154,7 +162,8 @@ def train_fold(
         paths.logs / f"{iteration.name}.{contender}-{fold}.log",
         show,
     )
-    return {"fold": fold, **{key: value for key, value in result.items() if key != "job"}}
+    kept = {key: value for key, value in result.items() if key != "job"}
+    return {"fold": fold, "worker": this_worker(), **kept}
 
 
 def _shown_progress(dataset_id: str, name: str) -> Callable[[Message], None]:

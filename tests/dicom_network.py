@@ -16,6 +16,7 @@ from typing import Any
 
 import pydicom
 import pytest
+from apt_packages import require_packages
 from pynetdicom import AE, build_context
 
 PLUGIN = "libOrthancDicomWeb.so"
@@ -57,14 +58,7 @@ def send(
 def require_orthanc() -> None:
     """Install Orthanc where that is allowed, or skip with a visible line."""
     if not _plugin():
-        if os.geteuid() != 0 and subprocess.run(["sudo", "-n", "true"], check=False).returncode != 0:
-            pytest.skip("Orthanc is not installed, and this user may not install it")
-        sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-        install = ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES]
-        for command in (["apt-get", "update"], install):
-            done = subprocess.run([*sudo, *command], capture_output=True, check=False)
-            if done.returncode != 0:
-                pytest.skip(f"Orthanc cannot be installed: {' '.join(command)} failed")
+        require_packages("Orthanc", PACKAGES)
     if subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("Orthanc listens everywhere, and this user may not make a network namespace for it")
 

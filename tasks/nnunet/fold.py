@@ -6,12 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from tasks.errors import UserDataError
-from tasks.ledger.files import read_json, sha256_of_file, write_json
+from tasks.errors import IterSegError, UserDataError
+from tasks.ledger.files import read_json, sha256_of_file, write_json, write_text
 from tasks.program import Message, run_program, serve, tell
 
 RESULT = "fold.json"
+HOLDER = "holder"
+"""The file that names the attempt a fold belongs to: the last one that began."""
+STOPPED = "stopped_at_epoch"
 SEEDS_APART = 100_000
 """More than any training has epochs, so that no two folds share an epoch's random numbers."""
 
@@ -57,14 +61,22 @@ def train_fold(
     Returns
     -------
     ``checkpoint_sha256``, ``epochs`` and ``training_s`` (over all attempts), ``validation_dice``
-    (structure → mean Dice or None) and ``cases`` (each validation case's Dice).
+    (structure → mean Dice or None) and ``cases`` (each validation case's Dice). Of a training that was
+    told to stop, ``stopped_at_epoch`` and nothing else.
     """
     result_file = model_folder / f"fold_{job.fold}" / RESULT
     result = read_result(result_file, job)
+    stopped: dict[str, Any] = {}
+
+    def listen(message: Message) -> None:
+        if STOPPED in message:
+            stopped.update(message)
+        on_message(message)
+
     if result is None:
-        run_program(__name__, asdict(job), log, environment, on_message)
-        result = read_result(result_file, job)
-        assert result is not None, "the program ended well and wrote no result"
+        run_program(__name__, asdict(job), log, environment, listen)
+        result = read_result(result_file, job) or stopped
+        assert result, "the program ended well and wrote no result"
     return result
 
 
@@ -92,7 +104,7 @@ def _work(content: dict[str, Any]) -> None:
 
     from tasks.nnunet.checkpoints import resumable
     from tasks.nnunet.devices import torch_device
-    from tasks.nnunet.trainer import IterSegTrainer, TrainingChoices, seeded
+    from tasks.nnunet.trainer import IterSegTrainer, TrainingChoices, TrainingStopped, seeded
     from tasks.nnunet.validation import validate_fold
 
     job = FoldJob(**content)
@@ -111,18 +123,26 @@ def _work(content: dict[str, Any]) -> None:
     trainer.seed = seed
     trainer.initialize()
     folder = Path(trainer.output_folder)
+    trainer.still_ours = still_ours = _taken_over(folder)
     _same_job_or_anew(folder, content)
-    final, latest = folder / "checkpoint_final.pth", folder / "checkpoint_latest.pth"
+    final = folder / "checkpoint_final.pth"
     if resumable(final, print):
         trainer.load_checkpoint(str(final))
     else:
-        if resumable(latest, print):
-            trainer.load_checkpoint(str(latest))
+        on_the_way = (folder / f"checkpoint_{which}.pth" for which in ("latest", "previous"))
+        saved = next((file for file in on_the_way if resumable(file, print)), None)
+        if saved is not None:
+            trainer.load_checkpoint(str(saved))
             tell(resumed_at=trainer.current_epoch)
         elif job.warm_start is not None:
             trainer.warm_start(_checked(Path(job.warm_start), job.warm_start_sha256))
-        trainer.run_training()
+        try:
+            trainer.run_training()
+        except TrainingStopped:
+            tell(**{STOPPED: trainer.current_epoch})
+            return
     scores = validate_fold(trainer)
+    still_ours()
     write_json(
         folder / RESULT,
         {
@@ -133,6 +153,22 @@ def _work(content: dict[str, Any]) -> None:
             **scores,
         },
     )
+
+
+def _taken_over(folder: Path) -> Callable[[], None]:
+    """Take a fold over from whoever had it; returns the question whether it is still ours.
+
+    A machine that is cut off from the others may train on while the fold goes on elsewhere. It can no
+    longer write a checkpoint then.
+    """
+    me = uuid4().hex
+    write_text(folder / HOLDER, me)
+
+    def still_ours() -> None:
+        if (folder / HOLDER).read_text(encoding="utf-8") != me:
+            raise IterSegError("another attempt has taken this fold over; this one ends")
+
+    return still_ours
 
 
 def _checked(checkpoint: Path, sha256: str | None) -> Path:

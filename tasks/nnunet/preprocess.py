@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from tasks.ledger.files import read_json, whole_folder
 from tasks.nnunet.dataset import STORED_CASE
-from tasks.program import Message, run_program, serve, tell
+from tasks.program import Message, run_program, serve, started_early, tell
+
+ONE_PROCESS = {"nnUNet_def_n_proc": "1"}
 
 
 def preprocess_cases(
@@ -43,7 +46,17 @@ def preprocess_cases(
         "description": str(description),
         "configuration": configuration,
     }
-    run_program(__name__, job, log, {"nnUNet_def_n_proc": "1"}, on_message)
+    run_program(__name__, job, log, ONE_PROCESS, on_message)
+
+
+def imported_early() -> AbstractContextManager[None]:
+    """Let the program import torch while other work goes on; see :func:`tasks.program.started_early`."""
+    return started_early(__name__, ONE_PROCESS)
+
+
+def _warm_up() -> None:
+    import nnunetv2.preprocessing.preprocessors.default_preprocessor
+    import nnunetv2.utilities.plans_handling.plans_handler  # noqa: F401
 
 
 def _work(job: dict[str, Any]) -> None:
@@ -67,4 +80,4 @@ def _work(job: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    serve(_work)
+    serve(_work, _warm_up)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch._dynamo import OptimizedModule
 from tasks.errors import UserDataError
 from tasks.ledger.files import whole_file
 from tasks.nnunet.checkpoints import read_checkpoint
-from tasks.program import tell
+from tasks.program import JOB_ENDS_AT, asked_to_stop, tell
 
 PLAIN_TRAINER = "nnUNetTrainer"
 """The architecture is the plan's own, so plain nnU-Net can predict with our checkpoints."""
@@ -41,8 +42,18 @@ class TrainingChoices:
     """Stop where the curve has gained less than this for so many epochs; None: never."""
 
 
+SPARE_S = 20.0
+"""For a checkpoint to reach a slow disk, and for clocks that differ."""
+LONGER = 1.2
+"""The next epoch may take so much longer than the longest of the last."""
+
+
 class _CurveIsFlatError(Exception):
     """Ends nnU-Net's loop over the epochs."""
+
+
+class TrainingStopped(Exception):
+    """The training was saved at the end of an epoch, to be continued elsewhere."""
 
 
 class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
@@ -54,6 +65,8 @@ class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
     patience_epochs: int | None = None
     min_gain = 0.0
     seed = 0
+    still_ours: Callable[[], None] = staticmethod(lambda: None)
+    """Raises where another attempt has taken this fold over; asked before each checkpoint."""
     _saved_at = 0.0
 
     def choose(self, choices: TrainingChoices) -> None:
@@ -138,18 +151,45 @@ class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
             seconds=self._last("epoch_end_timestamps") - self._last("epoch_start_timestamps"),
         )
         due = time.monotonic() - self._saved_at >= self.checkpoint_every_s
-        if due and self.current_epoch + 1 < self.num_epochs:
-            self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
-            self._saved_at = time.monotonic()
+        last = self.current_epoch + 1 >= self.num_epochs
+        stop = not last and (asked_to_stop() or not self._next_epoch_fits())
+        if (due and not last) or stop:
+            self._save_on_the_way()
         self.current_epoch += 1
+        if stop:
+            raise TrainingStopped
+
+    def _next_epoch_fits(self) -> bool:
+        """Whether an epoch more can be saved before the job is killed."""
+        ends_at = os.environ.get(JOB_ENDS_AT)
+        if ends_at is None:
+            return True
+        begun, ended = (
+            self.logger.get_value(f"epoch_{what}_timestamps", step=None)[-3:] for what in ("start", "end")
+        )
+        longest = max(end - start for start, end in zip(begun, ended, strict=True))
+        return bool(time.time() + LONGER * longest + SPARE_S < float(ends_at))
+
+    def _save_on_the_way(self) -> None:
+        """Save where the training stands; a disk that is full costs a checkpoint, not the training."""
+        latest, previous = (Path(self.output_folder) / f"checkpoint_{w}.pth" for w in ("latest", "previous"))
+        try:
+            if latest.is_file():
+                os.replace(latest, previous)
+            self.save_checkpoint(str(latest))
+        except (OSError, RuntimeError) as error:  # torch wraps what the disk says
+            print(f"no checkpoint after epoch {self.current_epoch + 1}: {error}")
+        self._saved_at = time.monotonic()
 
     def on_train_end(self) -> None:
         """As nnU-Net, with the learning curve that its export asks for."""
         self.logger.plot_progress_png(self.output_folder)
         super().on_train_end()
+        (Path(self.output_folder) / "checkpoint_previous.pth").unlink(missing_ok=True)
 
     def save_checkpoint(self, filename: str) -> None:
         """Write a checkpoint that is whole or not there, in nnU-Net's format."""
+        self.still_ours()
         checkpoint = {
             "network_weights": _plain(self.network).state_dict(),
             "optimizer_state": self.optimizer.state_dict(),

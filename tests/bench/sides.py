@@ -64,10 +64,10 @@ def convert_one(source: str) -> None:
 
 def nothing_new() -> None:
     """A run that has nothing to do."""
-    from flows.iterate import IterateParameters, iterate
+    from flows.iterate import iterate
 
     with timed():
-        report = iterate(IterateParameters(dataset_id="bench"))
+        report = iterate("bench")
     assert isinstance(report, dict) and report["state"] == "nothing new", report
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import logging
+import unittest.mock
+from functools import lru_cache
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tasks.dicom.reasons import Reason
 from tasks.dicom.rois import match_rois
@@ -50,11 +54,29 @@ def test_several_rois_are_merged_where_the_user_says_so() -> None:
     assert match_rois(["GTV1", "GTV2"], {"GTV": ["GTV.*"]}, "merge") == {"GTV": [0, 1]}
 
 
-def test_the_import_of_med_imagetools_leaves_our_logging_alone() -> None:
-    handler = logging.NullHandler()
-    logging.getLogger().addHandler(handler)
-    try:
-        match_rois(["GTV"], {"GTV": ["GTV"]}, "error")
-        assert handler in logging.getLogger().handlers
-    finally:
-        logging.getLogger().removeHandler(handler)
+NAMES = st.lists(st.sampled_from(["GTV", "gtv", "GTVp", "Lung_L", "lung r", "Heart", "ß", "İ", "a.b", ""]))
+PATTERNS = st.dictionaries(
+    st.sampled_from(["A", "B", "C"]),
+    st.lists(st.sampled_from(["GTV", "gtv.*", "lung[_ ][lr]", "heart|gtv", "ss", "a.b", ".*"]), min_size=1),
+    min_size=1,
+)
+
+
+@settings(deadline=None)  # the first import takes long
+@given(NAMES, PATTERNS)
+def test_the_rule_is_that_of_med_imagetools(names: list[str], patterns: dict[str, list[str]]) -> None:
+    matcher, merge = roi_matcher_of_med_imagetools()
+    names = list(dict.fromkeys(names))
+    theirs = dict(matcher(match_map=patterns, handling_strategy=merge, ignore_case=True).match_rois(names))
+    ours = match_rois(names, patterns, "merge", dict.fromkeys(patterns, "absent"))
+    assert {s: {names[k] for k in found} for s, found in ours.items()} == {
+        structure: set(theirs.get(structure, [])) for structure in patterns
+    }
+
+
+@lru_cache
+def roi_matcher_of_med_imagetools() -> tuple[Any, Any]:
+    """Its import runs ``logging.config.dictConfig``, which closes the handlers that exist."""
+    with unittest.mock.patch("logging.config.dictConfig"):
+        from imgtools.coretypes.masktypes.roi_matching import ROIMatcher, ROIMatchStrategy
+    return ROIMatcher, ROIMatchStrategy.MERGE

@@ -1,0 +1,235 @@
+"""Work that is fanned out: the flow, not Dask, decides what runs again, and how often.
+
+Dask would run a task again behind Prefect's back whose worker was lost, up to four times, while the UI
+still shows the first run. Here the first loss ends an attempt, which becomes a crashed task run, and the
+next attempt is a task run of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+from uuid import UUID
+
+from distributed import KilledWorker
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+from prefect.exceptions import ObjectNotFound
+from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
+from prefect.states import Crashed
+from prefect.tasks import Task
+from prefect.utilities.annotations import quote
+
+from tasks.errors import ConfigError, ExternalToolError, IterSegError
+from tasks.progress import progress
+
+Key = TypeVar("Key")
+Piece = TypeVar("Piece")
+Value = TypeVar("Value")
+LOOK_EVERY_S = 0.1
+STOPPED = "stopped_at_epoch"
+"""The key of a result that says: not finished, to be continued in another job."""
+
+
+def opaque(value: Value) -> Value:
+    """A large argument of a task: Prefect else looks for results of other tasks in every part of it.
+
+    For 1,000 cases that took 0.3 s an argument.
+    """
+    return cast(Value, quote(value))
+
+
+@dataclass
+class _Attempt:
+    number: int
+    future: PrefectFuture[Any]
+    failures: int = 0
+    stopped_at: int = -1
+
+
+class LostError(IterSegError):
+    """The worker of a task is gone, with its job or its machine."""
+
+
+def run_all(
+    submit: Mapping[Key, Callable[[int], PrefectFuture[Any]]], attempts: int
+) -> Iterator[tuple[Key, Any]]:
+    """Run tasks at the same time, and again where a worker or a program was lost.
+
+    Parameters
+    ----------
+    submit
+        For each piece of work a function that submits an attempt, given its number (1, 2, …).
+    attempts
+        How often a piece of work may be lost. An attempt that was told to stop and got further than
+        the one before is none of them.
+
+    Yields
+    ------
+    As each piece of work ends, its key with its result, or with the exception that ended it.
+
+    Raises
+    ------
+    IterSegError
+        Where the cluster can start no worker any more.
+    """
+    running = {key: _Attempt(1, start(1)) for key, start in submit.items()}
+    cluster = _cluster()
+    try:
+        while running:
+            ended = [key for key, attempt in running.items() if _done(attempt.future)]
+            if not ended:
+                cluster.check()
+                time.sleep(LOOK_EVERY_S)
+            for key in ended:
+                attempt = running.pop(key)
+                outcome = _outcome(attempt.future)
+                following = _next(attempt, outcome, attempts, str(key))
+                if following is None:
+                    yield key, _final(attempt, outcome)
+                    continue
+                if isinstance(outcome, dict):
+                    cluster.end_worker(outcome["worker"])
+                following.future = submit[key](following.number)
+                running[key] = following
+    finally:
+        for attempt in running.values():
+            if not _done(attempt.future):
+                mark_crashed(attempt.future.task_run_id, "the flow ended before it")
+
+
+def run_chunks(
+    task: Task[Any, Any],
+    pieces: Sequence[Piece],
+    arguments: Callable[[int, Piece], tuple[Any, ...]],
+    what: str,
+    attempts: int,
+    *,
+    here: bool = False,
+) -> list[Any]:
+    """Run a task for each piece of some cases; its results in the order of the pieces.
+
+    Parameters
+    ----------
+    arguments
+        From a piece's number (from 1) and the piece to the arguments of the task.
+    here
+        In this process, one after another: for less work than the start of a worker.
+
+    Raises
+    ------
+    Exception
+        What ended a piece, whatever it is.
+    """
+    numbered = dict(enumerate(pieces, start=1))
+    if here:
+        return [task(*arguments(number, piece)) for number, piece in numbered.items()]
+    submit = {
+        f"{what}-{number}": submitting(task, f"{what}-{number}", arguments(number, piece))
+        for number, piece in numbered.items()
+    }
+    found = dict(successes(progress(run_all(submit, attempts), what, total=len(submit))))
+    return [found[key] for key in submit]
+
+
+def successes(outcomes: Iterable[tuple[Key, Any]]) -> Iterator[tuple[Key, Any]]:
+    """What :func:`run_all` yields, until the first that ended in an exception: that is raised."""
+    for key, outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+        yield key, outcome
+
+
+def submitting(
+    task: Task[Any, Any], name: str, arguments: tuple[Any, ...]
+) -> Callable[[int], PrefectFuture[Any]]:
+    """What submits an attempt of a task under a name that says which attempt it is."""
+
+    def submit(attempt: int) -> PrefectFuture[Any]:
+        called = name if attempt == 1 else f"{name}-attempt-{attempt}"
+        return task.with_options(task_run_name=called).submit(*arguments)
+
+    return submit
+
+
+def _next(attempt: _Attempt, outcome: Any, attempts: int, what: str) -> _Attempt | None:
+    """The attempt that follows, without its future yet; None where the outcome is final."""
+    failures, stopped_at = attempt.failures, attempt.stopped_at
+    if isinstance(outcome, dict) and STOPPED in outcome:
+        failures += outcome[STOPPED] <= stopped_at
+        stopped_at = outcome[STOPPED]
+        why = f"stopped after {stopped_at} epochs"
+    elif _lost(outcome):
+        failures += 1
+        why = str(outcome)
+    else:
+        return None
+    if failures >= attempts:
+        return None
+    get_run_logger().warning("%s, attempt %s: %s; it goes on", what, attempt.number, why)
+    return _Attempt(attempt.number + 1, attempt.future, failures, stopped_at)
+
+
+def _final(attempt: _Attempt, outcome: Any) -> Any:
+    """The outcome of the last attempt, in words that say what to do."""
+    if isinstance(outcome, dict) and STOPPED in outcome:
+        return ConfigError(
+            "a job ends before an epoch does; raise `walltime` (or lower `stop_before_s`) in config/clusters/"
+        )
+    if isinstance(outcome, LostError):
+        return LostError(f"{outcome}, {attempt.number} times; the logs of the jobs tell more")
+    return outcome
+
+
+def _lost(outcome: Any) -> bool:
+    """Whether nobody's data or choices are at fault: a worker is gone, or a program was killed."""
+    return isinstance(outcome, LostError) or (
+        isinstance(outcome, ExternalToolError) and outcome.returncode < 0
+    )
+
+
+def _done(future: PrefectFuture[Any]) -> bool:
+    return bool(future.wrapped_future.done())  # type: ignore[attr-defined]
+
+
+def _outcome(future: PrefectFuture[Any]) -> Any:
+    """The result of a task, or the exception that ended it; a lost worker is one of them."""
+    try:
+        outcome = future.result(raise_on_failure=False)
+    except KilledWorker:
+        outcome = LostError("its worker was lost")
+        mark_crashed(future.task_run_id, "its worker was lost, with its job or its machine")
+    # Dask would compute a finished task again whose worker goes while somebody holds its result.
+    future.wrapped_future.release()  # type: ignore[attr-defined]
+    return outcome
+
+
+def mark_crashed(task_run_id: UUID, why: str) -> None:
+    """Say in the UI that a task run is over whose worker can no longer say so."""
+    try:
+        with get_client(sync_client=True) as client:
+            client.set_task_run_state(task_run_id, Crashed(message=why), force=True)
+    except ObjectNotFound:
+        pass  # no worker ever began it
+    except Exception as error:  # the server is away: what runs is worth more than what is shown
+        get_run_logger().warning("a lost task could not be marked: %s", type(error).__name__)
+
+
+class _Everlasting:
+    """A cluster whose workers nobody takes away."""
+
+    def check(self) -> None:
+        pass
+
+    def end_worker(self, name: str) -> None:
+        pass
+
+
+def _cluster() -> Any:
+    """The cluster of the flow that runs here, if it wants to be asked."""
+    context = FlowRunContext.get()
+    cluster = getattr(context.task_runner, "_cluster", None) if context else None
+    return cluster if hasattr(cluster, "check") else _Everlasting()

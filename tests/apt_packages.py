@@ -1,0 +1,21 @@
+"""Debian packages that some tests need: installed where that is allowed, else one visible line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+
+import pytest
+
+
+def require_packages(what: str, packages: Sequence[str]) -> None:
+    """Install packages, or skip the test."""
+    if os.geteuid() != 0 and subprocess.run(["sudo", "-n", "true"], check=False).returncode != 0:
+        pytest.skip(f"{what} is not installed, and this user may not install it")
+    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    install = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
+    for command in (["apt-get", "update"], install):
+        done = subprocess.run([*sudo, *command], capture_output=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"{what} cannot be installed: {' '.join(command)} failed")
