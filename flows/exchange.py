@@ -14,10 +14,10 @@ from pydantic import Field
 
 from flows.parameters import DatasetId, Hidden, run_name, show_table
 from tasks.exchange import export, take_model
-from tasks.ledger.lock import dataset_lock
 from tasks.ledger.paths import DatasetPaths
 from tasks.settings import load_dataset_settings
 from tasks.state import require_dataset
+from tasks.turn import turn_of
 
 
 @flow(name="export", flow_run_name=run_name("export"))
@@ -29,7 +29,7 @@ def export_model(
     """Write a model as a zip file that plain nnU-Net installs."""
     paths = DatasetPaths.of(dataset_id)
     require_dataset(paths)
-    with dataset_lock(paths.procdata):
+    with turn_of(paths):
         file = Path(target.get_secret_value()) if target else None
         outcome = export(paths.dataset_id, model, file)
     row = {key: outcome[key] for key in ("model", "sha256")}
@@ -46,7 +46,7 @@ def import_model(
     """Make a model of plain nnU-Net the ancestor of a new lineage."""
     paths = DatasetPaths.of(dataset_id)
     settings = load_dataset_settings(paths.config, paths.dataset_id)
-    with dataset_lock(paths.procdata):
+    with turn_of(paths):
         outcome = take_model(paths.dataset_id, Path(archive.get_secret_value()), names, settings)
     show_table("import", paths.dataset_id, [outcome], f"model {outcome['model']}")
     return {"stage": "import", **outcome}

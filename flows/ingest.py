@@ -17,11 +17,11 @@ from flows.parameters import DatasetId, Day, Hidden, run_name, show_table
 from tasks.errors import TransientError
 from tasks.ingest import account_of_series, seal_by_hand, take_delivery, take_inbox
 from tasks.ledger.inbox import Inbox
-from tasks.ledger.lock import dataset_lock
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import MANIFEST, load_snapshots
 from tasks.retrieve import retrieve_series
 from tasks.state import totals
+from tasks.turn import turn_of
 
 MOST_FILES_SHOWN = 500
 """Rows of the table of files in the UI; the manifest has them all."""
@@ -46,7 +46,7 @@ def ingest(
     paths = DatasetPaths.of(dataset_id)
     day = date or dt.date.today()
     retrieved: dict[str, Any] | None = None
-    with dataset_lock(paths.procdata):
+    with turn_of(paths):
         deliveries = seal_by_hand(dataset_id)
         if dicomweb is not None:
             retrieved = retrieve_series(

@@ -12,11 +12,11 @@ from prefect import flow
 from pydantic import Field
 
 from flows.parameters import DatasetId, run_name, show_table
-from tasks.ledger.lock import dataset_lock
 from tasks.ledger.paths import DatasetPaths
 from tasks.plan import measure_drift, open_new_lineage
 from tasks.settings import check_choices
 from tasks.state import require_dataset
+from tasks.turn import turn_of
 
 
 @flow(name="plan", flow_run_name=run_name("plan"))
@@ -31,7 +31,7 @@ def plan(
     paths = DatasetPaths.of(dataset_id)
     rois, settings = check_choices(paths.config, paths.dataset_id)
     require_dataset(paths)
-    with dataset_lock(paths.procdata):
+    with turn_of(paths):
         if new_lineage:
             lineage = open_new_lineage(paths.dataset_id, settings, rois, why)
             row = {"lineage": lineage.number, "why": lineage.why, "structures": lineage.structures}

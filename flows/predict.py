@@ -21,7 +21,6 @@ from tasks.dicom.cases import Case
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
 from tasks.ingest import seal_by_hand
-from tasks.ledger.lock import dataset_lock
 from tasks.ledger.models import load_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
@@ -29,6 +28,7 @@ from tasks.predict import images_in, patients_of_test_set, predict_cases
 from tasks.report import write_report
 from tasks.settings import DatasetSettings, load_dataset_settings, load_rois
 from tasks.state import case_row, require_dataset, state_at, totals
+from tasks.turn import turn_of
 
 
 @flow(name="predict", flow_run_name=run_name("predict"), task_runner=task_runner("predict"))
@@ -48,7 +48,7 @@ def predict(
     where = load_cluster(paths.config, cluster)
     require_dataset(paths)
     used = load_model(paths, model)
-    with dataset_lock(paths.procdata):
+    with turn_of(paths, where):
         cases, damaged = _images(paths, settings, secret(input), date)
         _leave_test_set_out(paths, settings, cases, from_outside=input is not None)
         wanted = [case for case in cases if case.reason == Reason.UNLABELLED]

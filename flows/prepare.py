@@ -27,7 +27,7 @@ from tasks.errors import UserDataError
 from tasks.ingest import seal_by_hand
 from tasks.ledger.case_book import BookedCase
 from tasks.ledger.iterations import Iteration
-from tasks.ledger.lock import dataset_lock
+from tasks.ledger.lineages import load_lineages
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.snapshots import Snapshot
@@ -47,6 +47,7 @@ from tasks.settings import (
     check_choices,
 )
 from tasks.state import case_row, require_dataset, state_at, totals
+from tasks.turn import turn_of
 
 Case = TypeVar("Case")
 
@@ -63,7 +64,7 @@ def prepare(
     rois, settings = check_choices(paths.config, paths.dataset_id)
     where = load_cluster(paths.config, cluster)
     require_dataset(paths)
-    with dataset_lock(paths.procdata):
+    with turn_of(paths, where):
         seal_by_hand(paths.dataset_id)
         assembly, snapshot = state_at(paths, settings, date)
         jobs = {
@@ -83,7 +84,7 @@ def prepare(
                 return {**report, "converted": str(folder)}
             iteration, known = _open(paths, snapshot, assembly, converted, settings, rois)
             if not known:
-                iteration = plan_iteration(paths.dataset_id, opaque(iteration), settings)
+                iteration = _plan(paths, iteration, settings, where)
                 _preprocess(paths, iteration, where)
                 close_iteration(paths.dataset_id, opaque(iteration))
     return {**report, "iteration": iteration.name, "reused": known}
@@ -177,6 +178,22 @@ def _open(
     done = [(case, patients[case_id]) for case_id, case in converted.items()]
     unlabelled = {case.patient for case in assembly.images if case.reason == Reason.UNLABELLED}
     return open_iteration(paths.dataset_id, snapshot.name, opaque(done), settings, rois, unlabelled)
+
+
+def _plan(
+    paths: DatasetPaths, iteration: Iteration, settings: DatasetSettings, where: ClusterSettings
+) -> Iteration:
+    """Carry the lineage's plans over, or make them: that reads every case, and is work for a node."""
+    planned = load_lineages(paths)[0][iteration.lineage].plans is not None
+    (iteration,) = run_chunks(
+        plan_iteration,
+        [iteration],
+        lambda _, whole: (paths.dataset_id, opaque(whole), settings),
+        "plan",
+        where.attempts,
+        here=planned or where.kind == "local",
+    )
+    return iteration
 
 
 def _preprocess(paths: DatasetPaths, iteration: Iteration, where: ClusterSettings) -> None:

@@ -12,11 +12,11 @@ from prefect import flow
 from pydantic import Field
 
 from flows.parameters import DatasetId, run_name, show_table
-from tasks.ledger.lock import dataset_lock
 from tasks.ledger.paths import DatasetPaths
 from tasks.promote import put_back
 from tasks.report import write_report
 from tasks.state import require_dataset
+from tasks.turn import turn_of
 
 
 @flow(name="rollback", flow_run_name=run_name("rollback"))
@@ -27,7 +27,7 @@ def rollback(
     """Put a former model into use; later iterations start from it."""
     paths = DatasetPaths.of(dataset_id)
     require_dataset(paths)
-    with dataset_lock(paths.procdata):
+    with turn_of(paths):
         outcome = put_back(paths.dataset_id, model)
         write_report(paths.dataset_id)
     show_table("rollback", paths.dataset_id, [outcome], f"model {outcome['model']} is in use")

@@ -15,14 +15,13 @@ from prefect import flow
 from pydantic import Field
 
 from flows.parameters import ClusterName, DatasetId, Day, run_name, show_table
-from tasks.attempts import opaque, run_all, submitting, successes
+from tasks.attempts import run_all, submitting, successes
 from tasks.cluster import task_runner, threads_per_worker, worker_count
 from tasks.cluster_settings import ClusterSettings, load_cluster
 from tasks.errors import ConfigError, IterSegError
 from tasks.labels import Labels
 from tasks.ledger.iterations import Contender, Iteration, newest_iteration
 from tasks.ledger.lineages import load_lineages
-from tasks.ledger.lock import dataset_lock
 from tasks.ledger.models import ModelRecord, latest_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.progress import progress
@@ -38,6 +37,7 @@ from tasks.train import (
     record_model,
     train_fold,
 )
+from tasks.turn import turn_of
 
 
 @flow(name="train", flow_run_name=run_name("train"), task_runner=task_runner("train"))
@@ -55,7 +55,7 @@ def train(
     settings = load_dataset_settings(paths.config, paths.dataset_id)
     where = load_cluster(paths.config, cluster)
     require_dataset(paths)
-    with dataset_lock(paths.procdata):
+    with turn_of(paths, where):
         lineage = load_lineages(paths)[1] if iteration is None else None
         prepared = newest_iteration(paths, str(date) if date else None, iteration, lineage)
         known = model_of(paths, prepared)
@@ -159,7 +159,7 @@ def _scored(
     # The folds are done, and their workers idle: locally the whole machine is there for it.
     share = worker_count(where, "train") if where.kind == "local" else 1
     threads = threads_per_worker(where, "train") * share
-    arguments = (dataset_id, opaque(iteration), name, folder, settings, threads, known, labels, cases)
+    arguments = (dataset_id, iteration, name, folder, settings, threads, known, labels, cases)
     submit = {name: submitting(score_test_set, f"test-set-{name}", arguments)}
     ((_, scores),) = successes(run_all(submit, where.attempts))
     return list(scores)
@@ -186,7 +186,7 @@ def _train_folds(
         (contender, fold): submitting(
             train_fold,
             f"{contender}-{fold}",
-            (paths.dataset_id, opaque(iteration), fold, settings, threads, contender),
+            (paths.dataset_id, iteration, fold, settings, threads, contender),
         )
         for contender in contenders
         for fold in folds

@@ -14,9 +14,9 @@ from pydantic import Field
 
 from flows.parameters import DatasetId, Day, Hidden, run_name, secret, show_table
 from tasks.errors import ConfigError
-from tasks.ledger.lock import dataset_lock
 from tasks.ledger.paths import DatasetPaths
 from tasks.state import require_dataset
+from tasks.turn import turn_of
 from tasks.withdraw import delete_withdrawn, withdraw_from_ledger
 
 
@@ -33,7 +33,7 @@ def withdraw(
         raise ConfigError("give a patient or a case, and not both")
     paths = DatasetPaths.of(dataset_id)
     require_dataset(paths)
-    with dataset_lock(paths.procdata):
+    with turn_of(paths):
         outcome = withdraw_from_ledger(
             dataset_id,
             date or dt.date.today(),

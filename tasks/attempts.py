@@ -147,10 +147,12 @@ def submitting(
     task: Task[Any, Any], name: str, arguments: tuple[Any, ...]
 ) -> Callable[[int], PrefectFuture[Any]]:
     """What submits an attempt of a task under a name that says which attempt it is."""
+    # Dask takes the wrapper of a large argument for a tuple.
+    plain = tuple(value.unquote() if isinstance(value, quote) else value for value in arguments)
 
     def submit(attempt: int) -> PrefectFuture[Any]:
         called = name if attempt == 1 else f"{name}-attempt-{attempt}"
-        return task.with_options(task_run_name=called).submit(*arguments)
+        return task.with_options(task_run_name=called).submit(*plain)
 
     return submit
 

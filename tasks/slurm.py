@@ -60,7 +60,7 @@ def slurm_cluster(
         # Whoever may send a scheduler work runs it as this user: only those who have its key.
         security=True,
         shared_temp_directory=str(secrets),
-        scheduler_options={"dashboard_address": None, "dashboard": False},
+        scheduler_options={"dashboard_address": "127.0.0.1:0"},
         **kwargs,
     )
     workers = settings.stage(stage).workers
@@ -102,7 +102,7 @@ def job_options(settings: ClusterSettings, stage: Stage, paths: DatasetPaths) ->
         "python": f"exec {shlex.quote(sys.executable)}",
         "nanny": False,
         "death_timeout": 60,
-        "worker_extra_args": ["--preload", "tasks.stop_signal", "--local-directory", "${TMPDIR:-/tmp}"],
+        "worker_extra_args": ["--preload", "tasks.stop_signal", "--no-dashboard"],
     }
 
 

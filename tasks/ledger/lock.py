@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -16,11 +16,20 @@ from tasks.ledger.files import read_json, temporary_beside
 
 
 @contextmanager
-def dataset_lock(folder: Path) -> Iterator[None]:
+def dataset_lock(folder: Path, note: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any] | None]:
     """Hold the lock of a dataset while its files are changed; the same process may enter again.
 
     The lock is a file made by a hard link, which is atomic on NFS and Lustre too (link(2)). One left by
     a process of this host that is gone is taken over.
+
+    Parameters
+    ----------
+    note
+        What the lock shall say of its holder besides host, process and start.
+
+    Yields
+    ------
+    What the lock says of a former holder that was killed; None after one that ended well.
 
     Raises
     ------
@@ -30,10 +39,11 @@ def dataset_lock(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = folder / "lock.json"
     mine = {"host": socket.gethostname(), "pid": os.getpid()}
-    if not _take(lock, mine):
+    holder = None
+    if not _take(lock, {**mine, **(note or {})}):
         holder = _holder(lock)
         if holder is not None and {k: holder.get(k) for k in mine} == mine:
-            yield
+            yield None
             return
         if holder is not None and not _is_gone(holder):
             raise UserDataError(
@@ -44,10 +54,10 @@ def dataset_lock(folder: Path) -> Iterator[None]:
         # Of several that find the dead one's lock, only one renames it away.
         with suppress(FileNotFoundError):
             os.rename(lock, temporary_beside(lock))
-        if not _take(lock, mine):
+        if not _take(lock, {**mine, **(note or {})}):
             raise UserDataError("another run has just begun to work on this dataset; wait for it")
     try:
-        yield
+        yield holder
     finally:
         lock.unlink(missing_ok=True)
 

@@ -12,64 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dicom_factory import ball, grid_for, write_rois, write_series
 from tests_support import PrefectServer, iterseg, processes_of, wait_until
+from tiny_lab import deliver, new_home
 
 from tasks.ledger.files import read_json
 from tasks.ledger.journal import Journal
 from tasks.ledger.models import load_models
 from tasks.ledger.paths import DatasetPaths
 
-SHAPE = (16, 40, 40)
 KILLS = 30
 SHORTEST_S, LONGEST_S = 4.0, 15.0
 """A run takes 5 s to its first step; an iteration of three cases about 40 s."""
-SETTINGS = """
-arrival_quiet_s: 0
-folds: 2
-test_share: 0
-plan_overrides:
-  patch_size: [16, 32, 32]
-  batch_size: 2
-  features_per_stage: [8, 16, 32]
-  convolutions_per_stage: 1
-training:
-  epochs_first: 4
-  epochs_fine_tune: 4
-  iterations_per_epoch: 8
-  validation_iterations: 1
-  optimizer: adamw
-  device: cpu
-  augmentation_workers: 0
-  checkpoint_every_s: 0.001
-  control_every: 2
-prediction: {mirroring: false, device: cpu}
-promotion: {margin: 0.99}
-"""
+TRAINING = {"control_every": 2}
 OF_THE_RUN = {"created", "training_s", "checkpoints", "parent_digest", "versions", "digest", "parent", "at"}
 """What a clock, or a hash of what a clock wrote, makes differ."""
-
-
-def deliver(home: Path, day: int) -> None:
-    """Three patients, one of them without a label, in a folder filled by hand."""
-    folder = home / "data" / "rawdata" / "D" / f"2026-11-{day:02}__D"
-    for number in range(3):
-        name = f"{day}-{number}"
-        rng = np.random.default_rng(day * 10 + number)
-        tumour = ball(SHAPE, (8, *rng.uniform(12, 28, 2)), 6)
-        voxels = (rng.normal(0, 20, SHAPE) + 100 * tumour).astype(np.int16)
-        series = write_series(
-            folder / name / "ct", name=name, patient=f"P{name}", grid=grid_for(SHAPE), voxels=voxels
-        )
-        if number:
-            write_rois(folder / name / "rt.dcm", series, {"GTV": tumour}, name=f"rt {name}")
-
-
-def new_home(root: Path) -> Path:
-    (root / "config").mkdir(parents=True)
-    (root / "config" / "roi_D.yaml").write_text("GTV: GTV\n")
-    (root / "config" / "dataset_D.yaml").write_text(SETTINGS)
-    return root
 
 
 def killed(home: Path, server: PrefectServer, after_s: float) -> bool:
@@ -122,7 +78,7 @@ def weights(home: Path) -> dict[str, np.ndarray]:
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_thirty_kills_change_nothing(tmp_path: Path, prefect_server: PrefectServer) -> None:
-    home, undisturbed = new_home(tmp_path / "killed"), new_home(tmp_path / "undisturbed")
+    home, undisturbed = (new_home(tmp_path / name, training=TRAINING) for name in ("killed", "undisturbed"))
     chance = random.Random(20_261_124)
     days, kills = [20], 0
     deliver(home, days[-1])

@@ -215,6 +215,16 @@ class PrivateSlurm:
             self.start_node(name)
         self._wait(self.idle)
 
+    def settle(self) -> None:
+        """Cancel what is queued, and wait until every node is idle again."""
+        for name in self.names:
+            if name not in self._daemons:
+                self.start_node(name)
+        left = self.jobs()
+        if left:
+            self.call("scancel", *left)
+        self._wait(self.idle)
+
     def idle(self) -> bool:
         """Whether every node waits for work."""
         try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tasks.cluster import chunks, threads_per_worker, worker_count
+from tasks.cluster import chunks, threads_per_worker, worker_count, worth_workers
+from tasks.cluster_settings import ClusterSettings
 from tasks.placement import gpu_of_this_worker
-from tasks.settings import ClusterSettings
 
 
 @pytest.mark.parametrize(
@@ -24,11 +26,34 @@ def test_chunks_fill_the_workers_and_are_worth_their_scheduling(
 def test_workers_and_threads_do_not_exceed_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.cluster.cores", lambda: 8)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert worker_count(ClusterSettings()) == 8
-    assert threads_per_worker(ClusterSettings()) == 1
-    assert threads_per_worker(ClusterSettings(workers=3)) == 2
+    assert worker_count(ClusterSettings(), "train") == 8
+    assert threads_per_worker(ClusterSettings(), "train") == 1
+    assert threads_per_worker(ClusterSettings(workers=3), "train") == 2
+    assert threads_per_worker(ClusterSettings(workers=3, cpus=1), "train") == 1
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
-    assert worker_count(ClusterSettings()) == 2
+    assert worker_count(ClusterSettings(), "train") == 2
+    assert worker_count(ClusterSettings(stages={"prepare": {"workers": 8}}), "prepare") == 8
+
+
+def test_a_job_uses_what_slurm_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what the machine has on which the flow runs."""
+    monkeypatch.setattr("tasks.cluster.cores", lambda: 64)
+    given = {"kind": "slurm", "cpus": 12, "memory_gb": 64, "walltime": "1:00:00"}
+    stages = {"prepare": {"workers": 4, "cpus": 3}, "predict": {"workers": 2}}
+    settings = ClusterSettings(**given, stages=stages)
+    assert threads_per_worker(settings, "train") == 12
+    assert threads_per_worker(settings, "prepare") == 3
+    assert [worker_count(settings, stage, 5) for stage in ("prepare", "train", "predict")] == [4, 5, 2]
+
+
+def test_few_small_cases_are_not_worth_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.cluster.WORTH_WORKERS_BYTES", 10)
+    files = [tmp_path / "a", tmp_path / "b", tmp_path / "gone"]
+    files[0].write_bytes(b"12345")
+    files[1].write_bytes(b"12345")
+    assert not worth_workers(files)
+    files[1].write_bytes(b"123456")
+    assert worth_workers(files)
 
 
 class Worker:

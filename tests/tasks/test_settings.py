@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tasks.cluster_settings import load_cluster
 from tasks.errors import ConfigError
 from tasks.settings import (
     check_choices,
-    load_cluster,
     load_dataset_settings,
     load_deidentification,
     load_rois,

@@ -1,0 +1,92 @@
+"""One run at a time for a dataset, and what a run that was killed left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    TaskRunFilter,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import ObjectNotFound
+from prefect.logging import get_logger
+from prefect.runtime import flow_run
+from prefect.states import Crashed
+
+from tasks.cluster_settings import ClusterSettings
+from tasks.ledger.lock import dataset_lock
+from tasks.ledger.paths import DatasetPaths
+from tasks.slurm_queue import fence
+
+WHY = "its process was killed; the next run of the dataset found it so"
+UNFINISHED = [
+    StateType.RUNNING,
+    StateType.PENDING,
+    StateType.SCHEDULED,
+    StateType.PAUSED,
+    StateType.CANCELLING,
+]
+
+
+@contextmanager
+def turn_of(paths: DatasetPaths, cluster: ClusterSettings | None = None) -> Iterator[None]:
+    """Hold the dataset's lock while a flow works on it.
+
+    Where a run before was killed, its jobs are cancelled and waited for, and its runs in the UI, which
+    would be Running for ever, become Crashed.
+
+    Parameters
+    ----------
+    cluster
+        Where the flow's work runs, if it has any.
+
+    Raises
+    ------
+    UserDataError
+        Where another run holds it.
+    TransientError
+        Where a job of the killed run does not end.
+    """
+    mine = flow_run.get_id()
+    jobs = cluster is not None and cluster.kind == "slurm"
+    with dataset_lock(paths.procdata, {"flow_run": mine, "jobs": jobs}) as killed:
+        if killed is not None:
+            if killed.get("jobs"):
+                fence(paths)
+            _bury(killed.get("flow_run"))
+        yield
+
+
+def _bury(flow_run_id: str | None) -> None:
+    """Mark a flow run, the flow it was a part of, and their tasks as crashed, as far as they are open."""
+    try:
+        with get_client(sync_client=True) as client:
+            while flow_run_id is not None:
+                flow_run_id = _mark(client, UUID(flow_run_id))
+    except ObjectNotFound:
+        pass  # of another server
+    except Exception as error:  # what is shown is worth less than what is to be done
+        get_logger(__name__).warning("a killed run could not be marked: %s", type(error).__name__)
+
+
+def _mark(client: SyncPrefectClient, run_id: UUID) -> str | None:
+    """Returns the id of the flow that it was a part of."""
+    run = client.read_flow_run(run_id)
+    chosen = TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=UNFINISHED)))
+    of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
+    for task_run in client.read_task_runs(flow_run_filter=of_run, task_run_filter=chosen):
+        client.set_task_run_state(task_run.id, Crashed(message=WHY), force=True)
+    if run.state is None or not run.state.is_final():
+        client.set_flow_run_state(run_id, Crashed(message=WHY), force=True)
+    if run.parent_task_run_id is None:
+        return None
+    parent: Any = client.read_task_run(run.parent_task_run_id)
+    return str(parent.flow_run_id)
