@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -83,8 +84,11 @@ def _cluster_of_this_flow(stage: Stage, **kwargs: Any) -> Any:
     # The flow decides what runs again, not Dask behind its back: the first lost worker is told.
     dask.config.set({"distributed.scheduler.allowed-failures": 0})
     if settings.kind == "slurm":
+        # The import of dask-jobqueue makes Ctrl-C end this process as if all were well, with exit code 0.
+        ctrl_c = signal.getsignal(signal.SIGINT)
         from tasks.slurm import slurm_cluster
 
+        signal.signal(signal.SIGINT, ctrl_c)
         return slurm_cluster(settings, stage, DatasetPaths.of(dataset_id), **kwargs)
     return _local_cluster(settings.stage(stage), worker_count(settings, stage), **kwargs)
 

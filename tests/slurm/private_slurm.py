@@ -144,7 +144,7 @@ class PrivateSlurm:
 
     def kill_node(self, name: str) -> None:
         """As if its power failed: no daemon, and none of the processes of its jobs."""
-        self._daemons.pop(name).kill()
+        self.kill_daemon(name)
         for process in self.processes_of_jobs():
             with suppress(psutil.Error):
                 if process.environ().get("SLURMD_NODENAME", name) == name:

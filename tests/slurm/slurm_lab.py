@@ -177,7 +177,7 @@ class SlurmLab:
         states = [state for _, state in self.runs()]
         assert set(states) <= {"COMPLETED", "CRASHED", "CANCELLED", "FAILED"}, self.runs()
         if lost is not None:
-            assert states.count("CRASHED") == lost, self.runs()
+            assert states.count("CRASHED") + states.count("FAILED") == lost, self.runs()
         assert (self.paths.latest / "fold_0" / "checkpoint_final.pth").is_file()
 
 

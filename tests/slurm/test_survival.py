@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from slurm_lab import SlurmLab
-from tests_support import wait_until
+from small_disk import small_disk
+from tests_support import PrefectServer, wait_until
 
+AWAY_S = 120
 pytestmark = pytest.mark.slurm
+Weights = dict[str, np.ndarray[Any, Any]]
+
+
+def assert_equal(found: Weights, expected: Weights) -> None:
+    assert found.keys() == expected.keys()
+    for name, weights in expected.items():
+        np.testing.assert_array_equal(found[name], weights, err_msg=name)
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, prepared: SlurmLab) -> dict[str, np.ndarray]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, prepared: SlurmLab) -> Weights:
     """The weights of a training that nothing happened to."""
     lab = prepared.copy(tmp_path_factory.mktemp("undisturbed") / "home")
     done = lab.run("train")
@@ -49,22 +61,18 @@ def preempt(lab: SlurmLab) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("harm", [scancel, kill_a_worker, kill_a_training, power_off_a_node, preempt])
 def test_a_fold_goes_on_elsewhere(
-    lab: SlurmLab, undisturbed: dict[str, np.ndarray], harm: Callable[[SlurmLab], None]
+    lab: SlurmLab, undisturbed: Weights, harm: Callable[[SlurmLab], None]
 ) -> None:
     run = lab.start("train")
     lab.until_it_trains()
     harm(lab)
     assert run.wait(200) == 0, lab.said()
-    lab.assert_all_is_well(attempts=3, lost=0 if harm is kill_a_training else 1)
-    found = lab.weights()
-    for name, weights in undisturbed.items():
-        np.testing.assert_array_equal(found[name], weights, err_msg=name)
+    lab.assert_all_is_well(attempts=3, lost=1)
+    assert_equal(lab.weights(), undisturbed)
 
 
 @pytest.mark.timeout(300)
-def test_a_killed_flow_is_fenced_and_its_folds_go_on(
-    lab: SlurmLab, undisturbed: dict[str, np.ndarray]
-) -> None:
+def test_a_killed_flow_is_fenced_and_its_folds_go_on(lab: SlurmLab, undisturbed: Weights) -> None:
     run = lab.start("train")
     lab.until_it_trains()
     run.kill()
@@ -72,8 +80,7 @@ def test_a_killed_flow_is_fenced_and_its_folds_go_on(
     done = lab.run("train")
     assert done.returncode == 0, done.stderr
     lab.assert_all_is_well(attempts=4, lost=3)
-    for name, weights in undisturbed.items():
-        np.testing.assert_array_equal(lab.weights()[name], weights, err_msg=name)
+    assert_equal(lab.weights(), undisturbed)
 
 
 @pytest.mark.timeout(300)
@@ -84,7 +91,7 @@ def test_a_flow_that_is_told_to_end_leaves_no_job(lab: SlurmLab, number: int) ->
     run.send_signal(number)
     assert run.wait(60) != 0
     wait_until(lambda: not lab.slurm.jobs(), 20)
-    assert {state for _, state in lab.runs()} <= {"CRASHED", "COMPLETED", "CANCELLED"}
+    assert {state for _, state in lab.runs()} <= {"CRASHED", "FAILED", "COMPLETED", "CANCELLED"}
     assert not lab.paths.latest.exists()
 
 
@@ -109,3 +116,74 @@ def test_a_training_that_is_longer_than_the_walltime_goes_on_in_the_next_job(lab
     assert run.wait(500) == 0, lab.said()
     lab.assert_all_is_well(attempts=8, lost=0)
     assert len(lab.epochs(0)) > 1
+
+
+@pytest.mark.timeout(300)
+def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(
+    lab: SlurmLab, undisturbed: Weights
+) -> None:
+    run = lab.start("train")
+    wait_until(lambda: len(list(lab.paths.procdata.rglob("checkpoint_previous.pth"))) == 2, 120)
+    run.kill()
+    run.wait()
+    wait_until(lambda: not lab.folds_that_run(), 60)
+    for file in lab.paths.procdata.rglob("checkpoint_latest.pth"):
+        file.write_bytes(file.read_bytes()[:1000])
+    done = lab.run("train")
+    assert done.returncode == 0, done.stderr
+    assert_equal(lab.weights(), undisturbed)
+    (log,) = lab.paths.logs.glob("*.fold-0.log")
+    assert "checkpoint_latest.pth cannot be used" in log.read_text()
+    assert lab.epochs(0)[1][0] > 1
+
+
+@pytest.mark.timeout(300)
+def test_a_full_disk_costs_a_checkpoint_and_not_the_training(lab: SlurmLab, undisturbed: Weights) -> None:
+    (results,) = lab.paths.procdata.glob("*__D/nnUNet_results")
+    with small_disk(results, megabytes=20) as filler:
+        run = lab.start("train")
+        lab.until_it_trains()
+        filler.write()
+        logs = list(lab.paths.logs.glob("*.fold-*.log"))
+        wait_until(lambda: any("no checkpoint after epoch" in log.read_text() for log in logs), 60)
+        filler.file.unlink()
+        assert run.wait(200) == 0, lab.said()
+        assert_equal(lab.weights(), undisturbed)
+        lab.assert_all_is_well(attempts=4)
+
+
+@pytest.mark.timeout(300)
+def test_folds_keep_away_from_a_node_that_kills_every_job(lab: SlurmLab, undisturbed: Weights) -> None:
+    lab.cluster(prologue=['[ "$SLURMD_NODENAME" != node1 ] || exit 7'])
+    done = lab.run("train")
+    assert done.returncode == 0, done.stderr
+    assert_equal(lab.weights(), undisturbed)
+    lab.assert_all_is_well(attempts=2, lost=0)
+
+
+@pytest.mark.timeout(300)
+def test_where_every_node_kills_every_job_the_flow_fails_loudly(lab: SlurmLab) -> None:
+    lab.cluster(prologue=["echo the prologue failed >&2", "exit 7"])
+    done = lab.run("train")
+    assert done.returncode == 1
+    assert "jobs ended before their worker began" in done.stderr
+    assert "FAILED, NonZeroExitCode, on node" in done.stderr
+    assert "the prologue failed" in done.stderr
+    assert not lab.paths.latest.exists()
+    wait_until(lambda: not lab.slurm.jobs(), 20)
+    assert {state for _, state in lab.runs()} == {"FAILED"}
+
+
+@pytest.mark.timeout(400)
+def test_the_server_may_go_away_and_come_back(lab: SlurmLab, undisturbed: Weights, tmp_path: Path) -> None:
+    (tmp_path / "prefect").mkdir()
+    server = PrefectServer(tmp_path / "prefect")
+    lab.server = server
+    with server:
+        run = lab.start("train")
+        lab.until_it_trains()
+    time.sleep(AWAY_S)
+    with server:
+        assert run.wait(200) == 0, lab.said()
+        assert_equal(lab.weights(), undisturbed)
+        lab.assert_all_is_well(attempts=2, lost=0)
