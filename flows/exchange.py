@@ -12,10 +12,11 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
-from flows.parameters import DatasetId, Hidden, run_name, show_table
+from flows.parameters import DatasetId, Hidden, run_name
 from tasks.exchange import export, take_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.settings import load_dataset_settings
+from tasks.shown import show_table
 from tasks.state import require_dataset
 from tasks.turn import turn_of
 

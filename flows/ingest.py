@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow
+from prefect.runtime import flow_run
 from pydantic import Field
 
-from flows.parameters import DatasetId, Day, Hidden, run_name, show_table
+from flows.parameters import DatasetId, Day, Hidden, run_name
 from tasks.errors import TransientError
+from tasks.events import tell_event
 from tasks.ingest import account_of_series, seal_by_hand, take_delivery, take_inbox
 from tasks.ledger.inbox import Inbox
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import MANIFEST, load_snapshots
 from tasks.retrieve import retrieve_series
+from tasks.settings import load_dataset_settings
+from tasks.shown import show_table
 from tasks.state import totals
 from tasks.turn import turn_of
 
@@ -62,6 +66,10 @@ def ingest(
         rows = account_of_series(dataset_id) if load_snapshots(paths) else []
     report = _report(paths, deliveries, retrieved, rows)
     _show(dataset_id, report)
+    if report["snapshots"] and flow_run.parent_flow_run_id is None:
+        # Not where an iteration ingests: it would call for another one.
+        night = load_dataset_settings(paths.config, dataset_id).night
+        tell_event("iterseg.delivery.complete", dataset_id, cluster=night.cluster if night else "local")
     if retrieved and retrieved["series"].get("failed"):
         raise TransientError(
             f"{retrieved['series']['failed']} series could not be fetched; the others are "

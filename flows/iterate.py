@@ -6,36 +6,82 @@ Command: ``iterseg run DATASET``.
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import UTC, date, datetime
+from typing import Annotated, Any
 
 from prefect import State, flow
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed
+from pydantic import Field
 
 from flows.ingest import ingest
-from flows.parameters import ClusterName, DatasetId, Day, run_name, show_table
+from flows.parameters import ClusterName, DatasetId, Day, GpuHours, Jobs, run_name
 from flows.predict import predict
 from flows.prepare import prepare
 from flows.train import train
+from tasks.cluster_settings import load_cluster
 from tasks.dicom.reasons import Reason
+from tasks.errors import BusyError
 from tasks.last_run import inputs_of, nothing_new, remember_run
 from tasks.ledger.models import latest_model
 from tasks.ledger.paths import DatasetPaths
+from tasks.shown import show_table
 from tasks.state import require_dataset
+from tasks.turn import turn_of
 
 
 @flow(name="iterate", flow_run_name=run_name("iterate"))
 def iterate(
-    dataset_id: DatasetId, cluster: ClusterName = "local", date: Day = None
+    dataset_id: DatasetId,
+    cluster: ClusterName = "local",
+    date: Day = None,
+    late_after_h: Annotated[
+        float | None, Field(gt=0, description="Skip a scheduled run that begins so many hours late.")
+    ] = None,
+    gpu_hours: GpuHours = None,
+    jobs: Jobs = None,
 ) -> dict[str, Any] | State[dict[str, Any]]:
     """The four stages in sequence; each does only what is new, and none runs where nothing is."""
     paths = DatasetPaths.of(dataset_id)
+    where = load_cluster(paths.config, cluster)
     require_dataset(paths)
-    if date is None and nothing_new(dataset_id):
+    late_h = _hours_late()
+    if late_after_h is not None and late_h > late_after_h:
+        return _skipped(paths, f"it would begin {late_h:.1f} h late")
+    try:
+        with turn_of(paths, where):
+            return _iterate(paths, cluster, date, gpu_hours, jobs)
+    except BusyError as error:
+        if deployment.id is None:
+            raise
+        return _skipped(paths, str(error))
+
+
+def _hours_late() -> float:
+    """How long after its time this run begins; a run that nobody scheduled is never late."""
+    scheduled = flow_run.scheduled_start_time
+    if deployment.id is None or scheduled is None:
+        return 0.0
+    return float((datetime.now(UTC) - scheduled).total_seconds() / 3600)
+
+
+def _skipped(paths: DatasetPaths, why: str) -> State[dict[str, Any]]:
+    show_table("iterate", paths.dataset_id, [{"stage": "all", "outcome": "skipped"}], why)
+    return Completed(name="Skipped", message=why, data=_nothing_done(paths, f"skipped: {why}"))
+
+
+def _iterate(
+    paths: DatasetPaths, cluster: str, day: date | None, gpu_hours: float | None, jobs: int | None
+) -> dict[str, Any] | State[dict[str, Any]]:
+    dataset_id = paths.dataset_id
+    if day is None and nothing_new(dataset_id):
         return Completed(name="Nothing new", message="nothing to do since the last run", data=_idle(paths))
     ingested = ingest(dataset_id)
     inputs = inputs_of(paths)
-    prepared = prepare(dataset_id, cluster, date)
-    trained = train(dataset_id, cluster, iteration=prepared["iteration"])
+    prepared = prepare(dataset_id, cluster, day)
+    trained = train(dataset_id, cluster, iteration=prepared["iteration"], gpu_hours=gpu_hours, jobs=jobs)
+    if trained["model"] is None and latest_model(paths) is None:
+        return _unfinished(paths, [ingested, prepared, trained])
     predicted = predict(dataset_id, cluster)
     rows = [
         {"stage": "ingest", "outcome": ", ".join(ingested["snapshots"]) or "nothing new"},
@@ -43,10 +89,12 @@ def iterate(
         {"stage": "train", "outcome": f"model {trained['model']}, {trained['state']}"},
         {"stage": "predict", "outcome": str(predicted["totals"])},
     ]
-    show_table("iterate", dataset_id, rows, f"model {trained['model']}, test {trained['test_dice']}")
+    show_table("iterate", dataset_id, rows, f"model {trained['model']}, test {trained.get('test_dice')}")
+    if trained["model"] is None:
+        return _unfinished(paths, [ingested, prepared, trained, predicted])
     # What failed for no known reason, or was not readable, is tried again the next night.
     unsettled = {Reason.UNEXPECTED.value, Reason.CHANGED.value}
-    if date is None and not unsettled & {row["reason"] for row in [*prepared["cases"], *predicted["cases"]]}:
+    if day is None and not unsettled & {row["reason"] for row in [*prepared["cases"], *predicted["cases"]]}:
         remember_run(dataset_id, inputs)
     return {
         "stage": "iterate",
@@ -58,14 +106,26 @@ def iterate(
     }
 
 
+def _unfinished(paths: DatasetPaths, stages: list[dict[str, Any]]) -> State[dict[str, Any]]:
+    """The budget of the night is spent; the next one goes on from the checkpoints."""
+    trained = next(stage for stage in stages if stage["stage"] == "train")
+    report = {**_nothing_done(paths, trained["state"]), "stages": stages}
+    return Completed(name="Budget spent", message=trained["state"], data=report)
+
+
 def _idle(paths: DatasetPaths) -> dict[str, Any]:
     """What a run says that has nothing to do."""
     model = latest_model(paths)
     summary = f"model {model.model_id} stays in use" if model else "there is no model"
     show_table("iterate", paths.dataset_id, [{"stage": "all", "outcome": "nothing new"}], summary)
+    return _nothing_done(paths, "nothing new")
+
+
+def _nothing_done(paths: DatasetPaths, state: str) -> dict[str, Any]:
+    model = latest_model(paths)
     return {
         "stage": "iterate",
-        "state": "nothing new",
+        "state": state,
         "stages": [],
         "model": model.model_id if model else None,
         "report": str(paths.report),

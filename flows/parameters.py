@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
-from prefect.artifacts import create_table_artifact
 from prefect.runtime import flow_run
 from pydantic import Field, SecretStr
 
@@ -24,6 +23,13 @@ Day = Annotated[
 ]
 ClusterName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="A file in config/clusters/.")
+]
+GpuHours = Annotated[
+    float | None,
+    Field(gt=0, description="Of training; what is not finished then goes on from its checkpoints next time."),
+]
+Jobs = Annotated[
+    int | None, Field(gt=0, description="How many jobs training may ask for, lost ones included.")
 ]
 Hidden = SecretStr
 """A folder, an address, a PatientID: what may name a patient stays out of Prefect's database."""
@@ -42,11 +48,3 @@ def run_name(stage: str) -> Callable[[], str]:
 def secret(value: Hidden | None) -> str | None:
     """What is hidden, for those who need it."""
     return None if value is None else value.get_secret_value()
-
-
-def show_table(stage: str, dataset_id: str, rows: list[dict[str, Any]], summary: str) -> None:
-    """End a flow with a table in the UI. Keys of artifacts are lower case, digits and dashes."""
-    key = f"{stage}-{dataset_id}".lower().replace("_", "-")
-    hidden = ("image", "label")  # paths are for scripts, not for the UI
-    table = [{k: "" if v is None else str(v) for k, v in row.items() if k not in hidden} for row in rows]
-    create_table_artifact(table=table or [{"": "nothing"}], key=key, description=summary)

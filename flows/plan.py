@@ -11,10 +11,11 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
-from flows.parameters import DatasetId, run_name, show_table
+from flows.parameters import DatasetId, run_name
 from tasks.ledger.paths import DatasetPaths
 from tasks.plan import measure_drift, open_new_lineage
 from tasks.settings import check_choices
+from tasks.shown import show_table
 from tasks.state import require_dataset
 from tasks.turn import turn_of
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
-from flows.parameters import ClusterName, DatasetId, Day, Hidden, run_name, secret, show_table
+from flows.parameters import ClusterName, DatasetId, Day, Hidden, run_name, secret
 from tasks.attempts import run_chunks
 from tasks.cluster import chunks, task_runner, threads_per_worker, worker_count
 from tasks.cluster_settings import load_cluster
@@ -27,6 +27,7 @@ from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.predict import images_in, patients_of_test_set, predict_cases
 from tasks.report import write_report
 from tasks.settings import DatasetSettings, load_dataset_settings, load_rois
+from tasks.shown import show_table
 from tasks.state import case_row, require_dataset, state_at, totals
 from tasks.turn import turn_of
 

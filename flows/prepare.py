@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 from prefect import flow
 from pydantic import Field
 
-from flows.parameters import ClusterName, DatasetId, Day, run_name, show_table
+from flows.parameters import ClusterName, DatasetId, Day, run_name
 from tasks.attempts import opaque, run_chunks
 from tasks.cluster import chunks, task_runner, worker_count, worth_workers
 from tasks.cluster_settings import ClusterSettings, load_cluster
@@ -46,6 +46,7 @@ from tasks.settings import (
     RoiPatterns,
     check_choices,
 )
+from tasks.shown import show_table
 from tasks.state import case_row, require_dataset, state_at, totals
 from tasks.turn import turn_of
 

@@ -11,10 +11,11 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
-from flows.parameters import DatasetId, run_name, show_table
+from flows.parameters import DatasetId, run_name
 from tasks.ledger.paths import DatasetPaths
 from tasks.promote import put_back
 from tasks.report import write_report
+from tasks.shown import show_table
 from tasks.state import require_dataset
 from tasks.turn import turn_of
 

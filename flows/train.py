@@ -6,15 +6,16 @@ Command: ``iterseg train DATASET``.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow
 from pydantic import Field
 
-from flows.parameters import ClusterName, DatasetId, Day, run_name, show_table
+from flows.parameters import ClusterName, DatasetId, Day, GpuHours, Jobs, run_name
 from tasks.attempts import run_all, submitting, successes
 from tasks.cluster import task_runner, threads_per_worker, worker_count
 from tasks.cluster_settings import ClusterSettings, load_cluster
@@ -28,6 +29,7 @@ from tasks.progress import progress
 from tasks.promote import judge_candidate, promote_model, race, score_test_set
 from tasks.report import suspects_of, write_report
 from tasks.settings import DatasetSettings, load_dataset_settings
+from tasks.shown import show_table
 from tasks.state import require_dataset
 from tasks.train import (
     candidate_folder,
@@ -49,6 +51,8 @@ def train(
     iteration: Annotated[
         str | None, Field(description="A prepared iteration; the newest if left out.")
     ] = None,
+    gpu_hours: GpuHours = None,
+    jobs: Jobs = None,
 ) -> dict[str, Any]:
     """Train the folds; score the ensemble on the test set; put the model into use."""
     paths = DatasetPaths.of(dataset_id)
@@ -67,17 +71,33 @@ def train(
                 promote_model(paths.dataset_id, known)
             return _report(paths, prepared, known, "nothing new")
         chosen = _folds(prepared, folds)
-        whole = len(chosen) == prepared.folds
-        controlled = whole and control_is_due(paths, prepared, settings.training.control_every)
-        contenders: list[Contender] = ["fold", "control"] if controlled else ["fold"]
-        results = _train_folds(paths, prepared, chosen, contenders, settings, where)
-        if not whole:
-            return _some_folds(paths, prepared, results["fold"])
-        record = _judged(paths, prepared, results, settings, where)
-        if record.accepted:
-            promote_model(paths.dataset_id, record)
-        write_report(paths.dataset_id)
-    return _report(paths, prepared, record, "trained")
+        return _train(paths, prepared, chosen, settings, where, _Budget(gpu_hours, jobs))
+
+
+def _train(
+    paths: DatasetPaths,
+    iteration: Iteration,
+    folds: list[int],
+    settings: DatasetSettings,
+    where: ClusterSettings,
+    budget: _Budget,
+) -> dict[str, Any]:
+    """Train, judge, promote: as far as the folds that are wanted and the budget allow."""
+    whole = len(folds) == iteration.folds
+    controlled = whole and control_is_due(paths, iteration, settings.training.control_every)
+    contenders: list[Contender] = ["fold", "control"] if controlled else ["fold"]
+    trainings = [(contender, fold) for contender in contenders for fold in folds]
+    done = _train_folds(paths, iteration, trainings, settings, where, budget)
+    if len(done) < len(trainings):
+        return _unfinished(paths, iteration, [training for training in trainings if training not in done])
+    results = {contender: [done[contender, fold] for fold in folds] for contender in contenders}
+    if not whole:
+        return _some_folds(paths, iteration, results["fold"])
+    record = _judged(paths, iteration, results, settings, where)
+    if record.accepted:
+        promote_model(paths.dataset_id, record)
+    write_report(paths.dataset_id)
+    return _report(paths, iteration, record, "trained")
 
 
 def _some_folds(paths: DatasetPaths, iteration: Iteration, results: list[dict[str, Any]]) -> dict[str, Any]:
@@ -172,29 +192,43 @@ def _folds(iteration: Iteration, chosen: list[int] | None) -> list[int]:
     return sorted(set(chosen)) if chosen else list(range(iteration.folds))
 
 
+@dataclass(frozen=True)
+class _Budget:
+    """What a night may cost."""
+
+    gpu_hours: float | None
+    jobs: int | None
+
+    def ends_at(self, at_a_time: int) -> float | None:
+        """When so many trainings at a time have used the hours up, in seconds since the epoch."""
+        return None if self.gpu_hours is None else time.time() + self.gpu_hours * 3600 / at_a_time
+
+
 def _train_folds(
     paths: DatasetPaths,
     iteration: Iteration,
-    folds: list[int],
-    contenders: list[Contender],
+    trainings: list[tuple[Contender, int]],
     settings: DatasetSettings,
-    cluster: ClusterSettings,
-) -> dict[Contender, list[dict[str, Any]]]:
-    """Train folds at the same time. One that fails does not stop the others, and fails the flow."""
-    threads = threads_per_worker(cluster, "train")
+    where: ClusterSettings,
+    budget: _Budget,
+) -> dict[tuple[Contender, int], dict[str, Any]]:
+    """Train folds at the same time; what the budget left unfinished is not among the results.
+
+    One that fails does not stop the others, and fails the flow.
+    """
+    threads = threads_per_worker(where, "train")
+    stop_at = budget.ends_at(min(len(trainings), worker_count(where, "train", len(trainings))))
     submit = {
         (contender, fold): submitting(
             train_fold,
             f"{contender}-{fold}",
-            (paths.dataset_id, iteration, fold, settings, threads, contender),
+            (paths.dataset_id, iteration, fold, settings, threads, contender, stop_at),
         )
-        for contender in contenders
-        for fold in folds
+        for contender, fold in trainings
     }
-    ended = progress(run_all(submit, cluster.attempts), "train", len(submit))
+    ended = progress(run_all(submit, where.attempts, budget.jobs), "train", len(submit))
     found: dict[tuple[Contender, int], Any] = dict(ended)
-    outcomes = {key: found[key] for key in submit}
-    failed = {key: error for key, error in outcomes.items() if isinstance(error, Exception)}
+    failed = {key: error for key, error in found.items() if isinstance(error, Exception)}
     if failed:
         model = latest_model(paths)
         stays = f"`latest` stays at {model.model_id}" if model else "no model is in use"
@@ -203,9 +237,24 @@ def _train_folds(
             f"{len(failed)} of {len(submit)} folds failed, {stays}. {reasons}. Run the command again: "
             "what is finished is kept"
         )
+    return {key: found[key] for key in submit if found[key] is not None}
+
+
+def _unfinished(
+    paths: DatasetPaths, iteration: Iteration, trainings: list[tuple[Contender, int]]
+) -> dict[str, Any]:
+    """What a run says whose budget is spent."""
+    rows = [{"training": f"{contender}-{fold}", "outcome": "unfinished"} for contender, fold in trainings]
+    state = f"budget spent, {len(rows)} trainings are unfinished; the next run goes on from there"
+    show_table("train", paths.dataset_id, rows, state)
     return {
-        contender: [outcome for (which, _), outcome in outcomes.items() if which == contender]
-        for contender in contenders
+        "stage": "train",
+        "state": state,
+        "iteration": iteration.name,
+        "model": None,
+        "folds": [],
+        "cases": [],
+        "totals": {},
     }
 
 

@@ -12,9 +12,10 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
-from flows.parameters import DatasetId, Day, Hidden, run_name, secret, show_table
+from flows.parameters import DatasetId, Day, Hidden, run_name, secret
 from tasks.errors import ConfigError
 from tasks.ledger.paths import DatasetPaths
+from tasks.shown import show_table
 from tasks.state import require_dataset
 from tasks.turn import turn_of
 from tasks.withdraw import delete_withdrawn, withdraw_from_ledger

@@ -64,7 +64,7 @@ def _plan(report: dict[str, Any]) -> list[str]:
 
 
 def _train(report: dict[str, Any]) -> list[str]:
-    if "model" not in report:
+    if report.get("model") is None:
         return [f"train: {report['state']}"]
     parent = report["parent"] or "scratch"
     lines = [f"train: model {report['model']} from {parent} ({report['state']})", *_race(report["control"])]

@@ -7,6 +7,7 @@ next attempt is a task run of its own.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 from prefect.states import Crashed
 from prefect.tasks import Task
 from prefect.utilities.annotations import quote
 
 from tasks.errors import ConfigError, ExternalToolError, IterSegError
 from tasks.progress import progress
+from tasks.shown import show_table
 
 Key = TypeVar("Key")
 Piece = TypeVar("Piece")
@@ -55,7 +58,7 @@ class LostError(IterSegError):
 
 
 def run_all(
-    submit: Mapping[Key, Callable[[int], PrefectFuture[Any]]], attempts: int
+    submit: Mapping[Key, Callable[[int], PrefectFuture[Any]]], attempts: int, most: int | None = None
 ) -> Iterator[tuple[Key, Any]]:
     """Run tasks at the same time, and again where a worker or a program was lost.
 
@@ -66,23 +69,29 @@ def run_all(
     attempts
         How often a piece of work may be lost. An attempt that was told to stop and got further than
         the one before is none of them.
+    most
+        How many attempts there may be in all; what would need more is left as it is.
 
     Yields
     ------
-    As each piece of work ends, its key with its result, or with the exception that ended it.
+    As each piece of work ends, its key with its result, or with the exception that ended it; what was
+    left, with None.
 
     Raises
     ------
     IterSegError
         Where the cluster can start no worker any more.
     """
-    running = {key: _Attempt(1, start(1)) for key, start in submit.items()}
+    begun = list(submit)[:most]
+    running = {key: _Attempt(1, submit[key](1)) for key in begun}
+    left = math.inf if most is None else most - len(begun)
+    yield from ((key, None) for key in submit if key not in running)
     cluster = _cluster()
     try:
         while running:
             ended = [key for key, attempt in running.items() if _done(attempt.future)]
             if not ended:
-                cluster.check()
+                _show_queue(cluster.check())
                 time.sleep(LOOK_EVERY_S)
             for key in ended:
                 attempt = running.pop(key)
@@ -93,6 +102,10 @@ def run_all(
                     continue
                 if isinstance(outcome, dict):
                     cluster.end_worker(outcome["worker"])
+                if left < 1:
+                    yield key, None
+                    continue
+                left -= 1
                 following.future = submit[key](following.number)
                 running[key] = following
     finally:
@@ -161,6 +174,8 @@ def _next(attempt: _Attempt, outcome: Any, attempts: int, what: str) -> _Attempt
     """The attempt that follows, without its future yet; None where the outcome is final."""
     failures, stopped_at = attempt.failures, attempt.stopped_at
     if isinstance(outcome, dict) and STOPPED in outcome:
+        if outcome["budget_spent"]:
+            return None
         failures += outcome[STOPPED] <= stopped_at
         stopped_at = outcome[STOPPED]
         why = f"stopped after {stopped_at} epochs"
@@ -177,6 +192,8 @@ def _next(attempt: _Attempt, outcome: Any, attempts: int, what: str) -> _Attempt
 
 def _final(attempt: _Attempt, outcome: Any) -> Any:
     """The outcome of the last attempt, in words that say what to do."""
+    if isinstance(outcome, dict) and outcome.get("budget_spent"):
+        return None
     if isinstance(outcome, dict) and STOPPED in outcome:
         return ConfigError(
             "a job ends before an epoch does; raise `walltime` (or lower `stop_before_s`) in config/clusters/"
@@ -220,11 +237,21 @@ def mark_crashed(task_run_id: UUID, why: str) -> None:
         get_run_logger().warning("a lost task could not be marked: %s", type(error).__name__)
 
 
+def _show_queue(jobs: list[dict[str, str]] | None) -> None:
+    """A task that waits for its job is not in the UI: the flow's table of jobs is."""
+    if jobs is None:
+        return
+    try:
+        show_table("jobs", str(flow_run.parameters.get("dataset_id")), jobs, "jobs of this run")
+    except Exception as error:  # the server is away: what runs goes on
+        get_run_logger().warning("the jobs could not be shown: %s", type(error).__name__)
+
+
 class _Everlasting:
     """A cluster whose workers nobody takes away."""
 
     def check(self) -> None:
-        pass
+        """Nothing changes."""
 
     def end_worker(self, name: str) -> None:
         pass

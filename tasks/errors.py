@@ -2,7 +2,8 @@
 
     IterSegError                exit code 1
     ├── UserDataError           fix the data
-    │   └── CaseRejected        one case is set aside with a coded reason, the others go on
+    │   ├── CaseRejected        one case is set aside with a coded reason, the others go on
+    │   └── BusyError           another run works on the dataset; wait for it
     ├── ConfigError             fix the YAML or the command line        exit code 2
     ├── TransientError          nobody: it is tried again
     └── ExternalToolError       read the log of the program that failed
@@ -29,6 +30,10 @@ class IterSegError(Exception):
 
 class UserDataError(IterSegError):
     """The data cannot be used as they are: the user mends the data."""
+
+
+class BusyError(UserDataError):
+    """Another run works on the dataset; nothing was done, and nothing is wrong."""
 
 
 class CaseRejected(UserDataError):

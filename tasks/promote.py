@@ -10,6 +10,7 @@ from typing import Any
 from prefect import task
 
 from tasks.errors import UserDataError
+from tasks.events import tell_event
 from tasks.labels import Labels
 from tasks.ledger.files import read_json
 from tasks.ledger.iterations import Contender, Iteration, load_iteration
@@ -234,6 +235,7 @@ def promote_model(dataset_id: str, record: ModelRecord) -> Path:
     why = f"not worse than {record.compared_with} on the {record.basis}"
     promote(paths, record, why if record.compared_with else record.basis)
     save_model(paths, replace(record, promoted=True))
+    tell_event("iterseg.model.promoted", dataset_id, model=record.model_id, why=why)
     return paths.latest
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from zoneinfo import available_timezones
 
 from pydantic import (
     BaseModel,
@@ -142,6 +143,27 @@ def _modality_list(value: object) -> object:
     )
 
 
+class NightSettings(Settings):
+    """When `iterate/nightly` runs for a dataset, where, and how much it may cost."""
+
+    cron: str
+    timezone: str = "UTC"
+    cluster: str = Field(default="local", pattern=f"^{DATASET_ID.pattern}$")
+    late_after_h: PositiveFloat = 6
+    """A run that could not begin so long after its time is skipped."""
+    gpu_hours: PositiveFloat | None = None
+    """Of training in a night; what is not finished then goes on in the next."""
+    jobs: PositiveInt | None = None
+    """That a night may ask for, lost ones included."""
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError(f"{value!r} is no time zone; write it as Europe/Berlin or UTC")
+        return value
+
+
 class DatasetSettings(Settings):
     """``dataset_<dataset_id>.yaml``; every key has a default, and so has the whole file."""
 
@@ -168,6 +190,7 @@ class DatasetSettings(Settings):
     prediction: PredictionSettings = PredictionSettings()
     promotion: PromotionSettings = PromotionSettings()
     surface_tolerance_mm: PositiveFloat = 2.0
+    night: NightSettings | None = None
 
     @field_validator("modalities")
     @classmethod

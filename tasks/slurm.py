@@ -136,9 +136,15 @@ class WatchedCluster(SLURMCluster):
         self._ended: set[str] = set()
         self._in_a_row = 0
         self._strikes: Counter[str] = Counter()
+        self._rows: dict[str, dict[str, str]] = {}
 
-    def check(self) -> None:
+    def check(self) -> list[dict[str, str]] | None:
         """Let go of jobs that are no more, so that others take their place.
+
+        Returns
+        -------
+        A row for each job so far, where something has changed: ``job``, ``state``, ``reason``, ``node``
+        and ``log``.
 
         Raises
         ------
@@ -151,26 +157,48 @@ class WatchedCluster(SLURMCluster):
         if refused:
             raise ConfigError(f"sbatch refuses a job: {refused[-1]}")
         if time.monotonic() - self._looked < LOOK_EVERY_S:
-            return
+            return None
         self._looked = time.monotonic()
         try:
             known = queued(self.job_name)
         except TransientError:
-            return  # the controller is away; what runs goes on
+            return None  # the controller is away; what runs goes on
+        # Names of workers are used again, those of jobs never.
         connected = {str(worker["name"]) for worker in self.scheduler_info["workers"].values()}
-        if connected - self._began:
-            self._began |= connected
+        began = {job.job_id for name, job in self.workers.items() if name in connected}
+        if began - self._began:
+            self._began |= began
             self._in_a_row = 0
+        before = dict(self._rows)
+        self._rows |= {job_id: self._row(job_id, said) for job_id, said in known.items()}
         for name, job in list(self.workers.items()):
-            if job.job_id is None or job.job_id in known or name in self._ended:
+            if job.job_id is None or job.job_id in known or job.job_id in self._ended:
                 continue
-            self._ended.add(name)
-            said = account_of(job.job_id)
-            self._avoid(said.get("NodeList", ""))
-            if str(name) not in self._began:
-                self._in_a_row += 1
-                self._give_up_after_many(job.job_id, said)
+            self._ended.add(job.job_id)
+            self._bury(job.job_id)
             self.end_worker(name)
+        return list(self._rows.values()) if self._rows != before else None
+
+    def _row(self, job_id: str, said: dict[str, str]) -> dict[str, str]:
+        return {"job": job_id, **said, "log": str(self._log(job_id))}
+
+    def _log(self, job_id: str) -> Path:
+        return Path(self._job_kwargs["log_directory"]) / f"{self.job_name}-{job_id}.err"
+
+    def _bury(self, job_id: str) -> None:
+        """Learn from a job that ended by itself."""
+        said = account_of(job_id)
+        node = said.get("NodeList", "")
+        account = {
+            "state": said.get("JobState", "gone"),
+            "reason": said.get("Reason", "unknown"),
+            "node": node,
+        }
+        self._rows[job_id] = self._row(job_id, account)
+        self._avoid(node)
+        if job_id not in self._began:
+            self._in_a_row += 1
+            self._give_up_after_many(job_id, account, int(said.get("ExitCode", "1:0").split(":")[0]))
 
     def end_worker(self, name: str) -> None:
         """End a worker with its job, and wait until nobody counts on it."""
@@ -195,12 +223,11 @@ class WatchedCluster(SLURMCluster):
         own = ("config_name", "protocol", "security")
         return {key: value for key, value in self.new_spec["options"].items() if key not in own}
 
-    def _give_up_after_many(self, job_id: str, said: dict[str, str]) -> None:
+    def _give_up_after_many(self, job_id: str, said: dict[str, str], code: int) -> None:
         if self._in_a_row < 2 * STRIKES:
             return
-        log = Path(self._job_kwargs["log_directory"]) / f"{self.job_name}-{job_id}.err"
+        log = self._log(job_id)
         words = log.read_text(errors="replace").strip().splitlines()[-3:] if log.is_file() else []
-        why = f"{said.get('JobState', 'gone')}, {said.get('Reason', 'no reason')}, on {said.get('NodeList')}"
-        code = int(said.get("ExitCode", "1:0").split(":")[0])
+        why = f"{said['state']}, {said['reason']}, on {said['node']}"
         what = f"{self._in_a_row} jobs ended before their worker began; job {job_id} ({why})"
         raise ExternalToolError(what, code, log, "\n".join(words))

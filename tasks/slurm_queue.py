@@ -64,11 +64,11 @@ def fence(paths: DatasetPaths) -> list[str]:
     return left
 
 
-def queued(names: str) -> dict[str, tuple[str, str]]:
-    """The jobs of some names that wait, run or end: id → state and reason, as squeue(1) has them."""
-    said = _slurm("squeue", "--noheader", "--name", names, "--format=%i|%T|%r")
-    rows = [line.strip().split("|", 2) for line in said.splitlines() if line.strip()]
-    return {row[0]: (row[1], row[2]) for row in rows}
+def queued(names: str) -> dict[str, dict[str, str]]:
+    """The jobs of some names that wait, run or end: id → state, reason and node, as squeue(1) has them."""
+    said = _slurm("squeue", "--noheader", "--name", names, "--format=%i|%T|%r|%N")
+    rows = [line.strip().split("|", 3) for line in said.splitlines() if line.strip()]
+    return {row[0]: {"state": row[1], "reason": row[2], "node": row[3]} for row in rows}
 
 
 def end_of_this_job() -> float | None:

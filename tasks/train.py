@@ -31,6 +31,7 @@ from tasks.retries import RETRIED
 from tasks.review.card import write_card
 from tasks.review.scores import mean_scores
 from tasks.settings import DatasetSettings
+from tasks.shown import artifact_key
 from tasks.slurm_queue import end_of_this_job
 from tasks.versions import versions
 
@@ -133,12 +134,19 @@ def train_fold(
     settings: DatasetSettings,
     threads: int,
     contender: Contender = "fold",
+    stop_at: float | None = None,
 ) -> dict[str, Any]:
     """Train one fold; its progress is an artifact that moves with every epoch.
 
+    Parameters
+    ----------
+    stop_at
+        When the budget is spent, in seconds since the epoch: the training ends before it, and saves.
+
     Returns
     -------
-    What :func:`tasks.nnunet.fold.train_fold` does, with ``fold`` and the name of the ``worker``.
+    What :func:`tasks.nnunet.fold.train_fold` does, with ``fold``, the name of the ``worker``, and whether
+    it ended because of the budget.
     """
     paths = DatasetPaths.of(dataset_id)
     at = IterationPaths(paths.procdata / iteration.name)
@@ -146,11 +154,12 @@ def train_fold(
     show = _shown_progress(dataset_id, f"{contender}-{fold}")
 
     augmentation = settings.training.augmentation_workers
-    ends_at = end_of_this_job()
+    job_ends_at = end_of_this_job()
+    limits = [limit for limit in (job_ends_at, stop_at) if limit is not None]
     environment = {
         **at.environment(control=control),
         **gpu_of_this_worker(),
-        **({} if ends_at is None else {JOB_ENDS_AT: str(ends_at)}),
+        **({JOB_ENDS_AT: str(min(limits))} if limits else {}),
         "OMP_NUM_THREADS": str(threads),
         "nnUNet_def_n_proc": str(threads),
         "nnUNet_n_proc_DA": str(max(1, threads - 1) if augmentation is None else augmentation),
@@ -163,12 +172,13 @@ def train_fold(
         show,
     )
     kept = {key: value for key, value in result.items() if key != "job"}
-    return {"fold": fold, "worker": this_worker(), **kept}
+    spent = stop_at is not None and stop_at == min(limits)
+    return {"fold": fold, "worker": this_worker(), "budget_spent": spent, **kept}
 
 
 def _shown_progress(dataset_id: str, name: str) -> Callable[[Message], None]:
     """Show each epoch in the UI. A server that is away for a while does not end a training."""
-    key = f"{name}-{dataset_id}".lower().replace("_", "-")
+    key = artifact_key(name, dataset_id)
     artifacts: list[UUID] = []
 
     def show(message: Message) -> None:

@@ -50,7 +50,7 @@ def turn_of(paths: DatasetPaths, cluster: ClusterSettings | None = None) -> Iter
 
     Raises
     ------
-    UserDataError
+    BusyError
         Where another run holds it.
     TransientError
         Where a job of the killed run does not end.

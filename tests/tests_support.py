@@ -19,6 +19,9 @@ from typing import Any
 from tasks.embedded_server import _free_port
 from tasks.lifeline import PARENT
 
+MORTAL = ("setpriv", "--pdeathsig", "KILL")
+"""Before a command: it goes with the tests, also when they are killed (prctl(2), PR_SET_PDEATHSIG)."""
+
 
 @dataclass
 class Answer:
@@ -40,7 +43,7 @@ def iterseg(home: Path, *arguments: str, **environment: str) -> Answer:
     env = {**os.environ, "ITERSEG_HOME": str(home), "COLUMNS": "200", **environment}
     env.setdefault("PREFECT_HOME", str(home / "prefect"))
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *arguments],
+        [*MORTAL, sys.executable, "-m", "flows.cli", *arguments],
         capture_output=True,
         text=True,
         env=env,

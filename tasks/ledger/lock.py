@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import UserDataError
+from tasks.errors import BusyError
 from tasks.ledger.files import read_json, temporary_beside
 
 
@@ -33,7 +33,7 @@ def dataset_lock(folder: Path, note: Mapping[str, Any] | None = None) -> Iterato
 
     Raises
     ------
-    UserDataError
+    BusyError
         Where another run holds it, naming its host, process and start.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def dataset_lock(folder: Path, note: Mapping[str, Any] | None = None) -> Iterato
             yield None
             return
         if holder is not None and not _is_gone(holder):
-            raise UserDataError(
+            raise BusyError(
                 f"another run works on this dataset: process {holder.get('pid')} on "
                 f"{holder.get('host')}, since {holder.get('since')}. Wait for it; if that host is "
                 f"down for good, remove {lock}"
@@ -55,7 +55,7 @@ def dataset_lock(folder: Path, note: Mapping[str, Any] | None = None) -> Iterato
         with suppress(FileNotFoundError):
             os.rename(lock, temporary_beside(lock))
         if not _take(lock, {**mine, **(note or {})}):
-            raise UserDataError("another run has just begun to work on this dataset; wait for it")
+            raise BusyError("another run has just begun to work on this dataset; wait for it")
     try:
         yield holder
     finally:

@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import yaml
 from private_slurm import PrivateSlurm
-from tests_support import Answer, PrefectServer, iterseg, wait_until
+from tests_support import MORTAL, Answer, PrefectServer, iterseg, wait_until
 from tiny_lab import deliver, new_home
 
 from tasks.ledger.paths import DatasetPaths
@@ -76,7 +76,7 @@ class SlurmLab:
         log = (self.home / "command.log").open("ab")
         with log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "flows.cli", *command, "D", "--cluster", "slurm"],
+                [*MORTAL, sys.executable, "-m", "flows.cli", *command, "D", "--cluster", "slurm"],
                 env=env,
                 stdout=log,
                 stderr=log,

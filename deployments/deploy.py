@@ -1,0 +1,91 @@
+"""Put the deployments, the datasets' schedules and the notifications on the server.
+
+make deploy
+
+Run again after any change; what is no longer chosen is taken off.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.settings import PREFECT_API_URL
+
+from tasks.cluster_settings import load_cluster
+from tasks.errors import ConfigError, IterSegError
+from tasks.ledger.paths import home
+from tasks.settings import NightSettings, load_dataset_settings, load_rois
+
+FILE = Path(__file__).with_name("prefect.yaml")
+POOL = "iterseg"
+
+
+def main() -> None:
+    """Deploy everything."""
+    if not PREFECT_API_URL.value():
+        raise ConfigError(
+            "PREFECT_API_URL is not set: `make server`, then "
+            "`prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api`"
+        )
+    nights = _nights(home() / "config")
+    with get_client(sync_client=True) as client:
+        try:
+            client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+        except ObjectAlreadyExists:
+            pass
+        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+        subprocess.run([*command, "--prefect-file", str(FILE)], check=True, cwd=home())
+        _schedule(client, nights)
+    for dataset_id, night in nights.items():
+        print(f"iterate/nightly: {dataset_id} at {night.cron!r} ({night.timezone}) on {night.cluster}")
+
+
+def _nights(config: Path) -> dict[str, NightSettings]:
+    """The datasets that have nights, each checked as far as it can be without running it."""
+    nights = {}
+    for file in sorted(config.glob("dataset_*.yaml")):
+        dataset_id = file.stem.removeprefix("dataset_")
+        settings = load_dataset_settings(config, dataset_id)
+        if settings.night is not None:
+            load_rois(config, dataset_id)
+            load_cluster(config, settings.night.cluster)
+            nights[dataset_id] = settings.night
+    return nights
+
+
+def _schedule(client: SyncPrefectClient, nights: dict[str, NightSettings]) -> None:
+    """One schedule for each dataset, in the place of all that were there."""
+    deployment = client.read_deployment_by_name("iterate/nightly")
+    for schedule in client.read_deployment_schedules(deployment.id):
+        client.delete_deployment_schedule(deployment.id, schedule.id)
+    wanted = [
+        DeploymentScheduleCreate(
+            schedule=CronSchedule(cron=night.cron, timezone=night.timezone),
+            parameters={
+                "dataset_id": dataset_id,
+                **night.model_dump(exclude={"cron", "timezone"}, exclude_none=True),
+            },
+            slug=dataset_id,
+        )
+        for dataset_id, night in nights.items()
+    ]
+    if wanted:
+        pairs = [(schedule.schedule, True) for schedule in wanted]
+        del pairs
+        client.create_deployment_schedules(deployment.id, wanted)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    try:
+        main()
+    except IterSegError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,21 @@
+"""Events of the loop, for automations: a delivery is complete, a model is in use, the queue is full."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from prefect.events import emit_event
+
+Event = Literal["iterseg.delivery.complete", "iterseg.model.promoted", "iterseg.queue.full"]
+
+
+def tell_event(event: Event, dataset_id: str, **payload: Any) -> None:
+    """Emit an event of a dataset; nothing in it may name a patient."""
+    emit_event(
+        event,
+        resource={
+            "prefect.resource.id": f"iterseg.dataset.{dataset_id}",
+            "prefect.resource.name": dataset_id,
+        },
+        payload={"dataset_id": dataset_id, **payload},
+    )
