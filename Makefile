@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export DO_NOT_TRACK = 1
 
-.PHONY: help install demo test test-slow bench bench-quick check format cov server lock clean
+.PHONY: help install demo test test-slow test-slurm bench bench-quick check format cov server worker deploy lock clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -45,8 +45,17 @@ format: install  ## Let ruff write the format
 cov: install  ## The tests with coverage
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered
 
+test-slurm: install  ## Folds and nights on a real Slurm of two nodes (about 15 minutes)
+	$(PYTEST) -m slurm
+
 server: install  ## Prefect's server and UI on http://127.0.0.1:4200
-	$(BIN)/prefect server start --host 127.0.0.1
+	PREFECT=$(BIN)/prefect bash deployments/server.sh
+
+worker: install  ## A worker that starts the runs of the deployments, on this machine
+	$(BIN)/prefect worker start --pool iterseg --type process
+
+deploy: install  ## Put deployments, schedules and notifications on the server
+	$(BIN)/python deployments/deploy.py
 
 lock: install  ## Resolve the locks anew from pyproject.toml
 	$(BIN)/python deployments/lock.py

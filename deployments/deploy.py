@@ -11,16 +11,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from uuid import UUID
 
+from notifications import notify
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL
+from pydantic import ValidationError
 
 from tasks.cluster_settings import load_cluster
 from tasks.errors import ConfigError, IterSegError
 from tasks.ledger.paths import home
+from tasks.notification_settings import load_notifications
 from tasks.settings import NightSettings, load_dataset_settings, load_rois
 
 FILE = Path(__file__).with_name("prefect.yaml")
@@ -34,7 +38,7 @@ def main() -> None:
             "PREFECT_API_URL is not set: `make server`, then "
             "`prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api`"
         )
-    nights = _nights(home() / "config")
+    nights, notifications = _nights(home() / "config"), load_notifications(home() / "config")
     with get_client(sync_client=True) as client:
         try:
             client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
@@ -42,7 +46,10 @@ def main() -> None:
             pass
         command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
         subprocess.run([*command, "--prefect-file", str(FILE)], check=True, cwd=home())
-        _schedule(client, nights)
+        nightly = client.read_deployment_by_name("iterate/nightly").id
+        _schedule(client, nightly, nights)
+        on_arrival = client.read_deployment_by_name("iterate/on-arrival").id
+        notify(client, notifications, [nightly, on_arrival])
     for dataset_id, night in nights.items():
         print(f"iterate/nightly: {dataset_id} at {night.cron!r} ({night.timezone}) on {night.cluster}")
 
@@ -60,14 +67,13 @@ def _nights(config: Path) -> dict[str, NightSettings]:
     return nights
 
 
-def _schedule(client: SyncPrefectClient, nights: dict[str, NightSettings]) -> None:
+def _schedule(client: SyncPrefectClient, deployment: UUID, nights: dict[str, NightSettings]) -> None:
     """One schedule for each dataset, in the place of all that were there."""
-    deployment = client.read_deployment_by_name("iterate/nightly")
-    for schedule in client.read_deployment_schedules(deployment.id):
-        client.delete_deployment_schedule(deployment.id, schedule.id)
+    for schedule in client.read_deployment_schedules(deployment):
+        client.delete_deployment_schedule(deployment, schedule.id)
     wanted = [
         DeploymentScheduleCreate(
-            schedule=CronSchedule(cron=night.cron, timezone=night.timezone),
+            schedule=_cron(dataset_id, night),
             parameters={
                 "dataset_id": dataset_id,
                 **night.model_dump(exclude={"cron", "timezone"}, exclude_none=True),
@@ -77,9 +83,15 @@ def _schedule(client: SyncPrefectClient, nights: dict[str, NightSettings]) -> No
         for dataset_id, night in nights.items()
     ]
     if wanted:
-        pairs = [(schedule.schedule, True) for schedule in wanted]
-        del pairs
-        client.create_deployment_schedules(deployment.id, wanted)
+        client.create_deployment_schedules(deployment, wanted)
+
+
+def _cron(dataset_id: str, night: NightSettings) -> CronSchedule:
+    try:
+        return CronSchedule(cron=night.cron, timezone=night.timezone)
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        raise ConfigError(f"config/dataset_{dataset_id}.yaml: night.cron: {first['msg']}") from None
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import SecretStr
 
+from flows.cli_cluster import of_clusters
 from flows.cli_models import of_models
 from flows.command import checked, fail, hidden, run_flow, show
 from flows.options import AsJson, Cluster, Dataset, Day, Verbose
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 
 app.add_typer(of_models)
+app.add_typer(of_clusters)
 
 
 @app.command()

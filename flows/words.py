@@ -12,8 +12,11 @@ SHOWN_CASES = 10
 
 def in_words(report: dict[str, Any]) -> str:
     """The report of a command for a terminal."""
+    if report["stage"] == "doctor":
+        return _doctor(report)
     if report["stage"] == "iterate" and not report["stages"]:
-        return f"run: nothing new; model {report['model'] or 'none'} stays in use\nreport: {report['report']}"
+        stays = f"model {report['model'] or 'none'} stays in use"
+        return f"run: {report['state']}; {stays}\nreport: {report['report']}"
     if report["stage"] == "iterate":
         return "\n\n".join(in_words(stage) for stage in report["stages"])
     lines = [*_HEADLINES[report["stage"]](report), *_cases(report)]
@@ -61,6 +64,15 @@ def _plan(report: dict[str, Any]) -> list[str]:
     if report["worth_it"]:
         return [*lines, "  new plans are worth a training from scratch: `iterseg plan DATASET --new-lineage`"]
     return [*lines, "  the plans still fit"]
+
+
+def _doctor(report: dict[str, Any]) -> str:
+    lines = []
+    for verdict in report["verdicts"]:
+        lines.append(f"{'ok   ' if verdict['good'] else 'WRONG'} {verdict['what']}: {verdict['said']}")
+        if verdict["mend"]:
+            lines.append(f"      → {verdict['mend']}")
+    return "\n".join(lines)
 
 
 def _train(report: dict[str, Any]) -> list[str]:

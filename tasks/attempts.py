@@ -26,6 +26,7 @@ from prefect.tasks import Task
 from prefect.utilities.annotations import quote
 
 from tasks.errors import ConfigError, ExternalToolError, IterSegError
+from tasks.events import tell_event
 from tasks.progress import progress
 from tasks.shown import show_table
 
@@ -91,7 +92,7 @@ def run_all(
         while running:
             ended = [key for key, attempt in running.items() if _done(attempt.future)]
             if not ended:
-                _show_queue(cluster.check())
+                _show_queue(cluster.check(), cluster.queue_is_full())
                 time.sleep(LOOK_EVERY_S)
             for key in ended:
                 attempt = running.pop(key)
@@ -237,12 +238,15 @@ def mark_crashed(task_run_id: UUID, why: str) -> None:
         get_run_logger().warning("a lost task could not be marked: %s", type(error).__name__)
 
 
-def _show_queue(jobs: list[dict[str, str]] | None) -> None:
+def _show_queue(jobs: list[dict[str, str]] | None, waiting: list[dict[str, str]]) -> None:
     """A task that waits for its job is not in the UI: the flow's table of jobs is."""
-    if jobs is None:
-        return
+    dataset_id = str(flow_run.parameters.get("dataset_id"))
     try:
-        show_table("jobs", str(flow_run.parameters.get("dataset_id")), jobs, "jobs of this run")
+        if jobs is not None:
+            show_table("jobs", dataset_id, jobs, "jobs of this run")
+        if waiting:
+            reason = waiting[0]["reason"]
+            tell_event("iterseg.queue.full", dataset_id, waiting=len(waiting), reason=reason)
     except Exception as error:  # the server is away: what runs goes on
         get_run_logger().warning("the jobs could not be shown: %s", type(error).__name__)
 
@@ -253,8 +257,12 @@ class _Everlasting:
     def check(self) -> None:
         """Nothing changes."""
 
+    def queue_is_full(self) -> list[dict[str, str]]:
+        """There is no queue."""
+        return []
+
     def end_worker(self, name: str) -> None:
-        pass
+        """Nobody ends it early."""
 
 
 def _cluster() -> Any:

@@ -76,6 +76,8 @@ class ClusterSettings(Allocation):
     """How often a fold or a chunk of cases is tried whose worker or program was lost."""
     stop_before_s: PositiveInt = 120
     """A job's training is told so long before the walltime to end with this epoch and to save."""
+    queue_is_full_after_min: PositiveFloat = 60
+    """When jobs wait and none runs for so long, whoever is notified hears of it."""
     interface: Word | None = None
     """The network over which jobs and the flow talk, such as ``ib0``; left out: the host's own."""
 

@@ -12,10 +12,12 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dask
 from dask_jobqueue.slurm import SLURMCluster, SLURMJob
+from distributed.core import Status
 
 from tasks.cluster_settings import ClusterSettings, Stage
 from tasks.errors import ConfigError, ExternalToolError, TransientError
@@ -53,13 +55,14 @@ def slurm_cluster(
             "distributed.scheduler.worker-ttl": "120s",
         }
     )
-    secrets = paths.logs / "jobs"
+    (paths.logs / "jobs").mkdir(parents=True, exist_ok=True)
     cluster = WatchedCluster(
+        full_after_s=settings.queue_is_full_after_min * 60,
         **options,
         job_cls=type("WatchedJob", (_WatchedJob,), {"refused": []}),
         # Whoever may send a scheduler work runs it as this user: only those who have its key.
         security=True,
-        shared_temp_directory=str(secrets),
+        shared_temp_directory=str(paths.logs / "jobs"),
         scheduler_options={"dashboard_address": "127.0.0.1:0"},
         **kwargs,
     )
@@ -76,8 +79,6 @@ def slurm_cluster(
 def job_options(settings: ClusterSettings, stage: Stage, paths: DatasetPaths) -> dict[str, Any]:
     """What dask-jobqueue makes a stage's job script of."""
     given = settings.stage(stage)
-    logs = paths.logs / "jobs"
-    logs.mkdir(parents=True, exist_ok=True)
     directives = ["--no-requeue", f"--signal=B:USR1@{settings.stop_before_s}"]
     for name in ("gres", "qos", "constraint"):
         value = getattr(given, name)
@@ -96,7 +97,7 @@ def job_options(settings: ClusterSettings, stage: Stage, paths: DatasetPaths) ->
         "job_name": job_name(paths, stage),
         "job_extra_directives": [*directives, *given.directives],
         "job_script_prologue": [*exports, *given.prologue],
-        "log_directory": str(logs),
+        "log_directory": str(paths.logs / "jobs"),
         "interface": settings.interface,
         # The worker is the batch task itself: Slurm signals it and waits for it, and nothing is left.
         "python": f"exec {shlex.quote(sys.executable)}",
@@ -108,7 +109,9 @@ def job_options(settings: ClusterSettings, stage: Stage, paths: DatasetPaths) ->
 
 def script_of(options: dict[str, Any]) -> str:
     """The job script, with words in the place of the addresses that only a run knows."""
-    return str(SLURMJob("tls://SCHEDULER", name="WORKER", **options).job_script())  # type: ignore[no-untyped-call]
+    with TemporaryDirectory() as folder:  # a job that is only drawn up makes its folder of logs, too
+        job = SLURMJob("tls://SCHEDULER", name="WORKER", **{**options, "log_directory": folder})  # type: ignore[no-untyped-call]
+        return str(job.job_script()).replace(folder, options["log_directory"])  # type: ignore[no-untyped-call]
 
 
 class _WatchedJob(SLURMJob):
@@ -125,13 +128,21 @@ class _WatchedJob(SLURMJob):
                 self.refused.append(words)
             raise
 
+    async def close(self) -> None:
+        await super().close()  # type: ignore[no-untyped-call]
+        # dask-jobqueue leaves it running, and the cluster's own end stumbles over that.
+        self.status = Status.closed
+
 
 class WatchedCluster(SLURMCluster):
     """A cluster that notices jobs which end before their worker begins; Dask waits for them for ever."""
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, full_after_s: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._looked = 0.0
+        self._moved = time.monotonic()
+        self._full_after_s = full_after_s
+        self._told_full = False
         self._began: set[str] = set()
         self._ended: set[str] = set()
         self._in_a_row = 0
@@ -169,6 +180,8 @@ class WatchedCluster(SLURMCluster):
         if began - self._began:
             self._began |= began
             self._in_a_row = 0
+        if not known or any(row["state"] != "PENDING" for row in known.values()):
+            self._moved = time.monotonic()
         before = dict(self._rows)
         self._rows |= {job_id: self._row(job_id, said) for job_id, said in known.items()}
         for name, job in list(self.workers.items()):
@@ -178,6 +191,13 @@ class WatchedCluster(SLURMCluster):
             self._bury(job.job_id)
             self.end_worker(name)
         return list(self._rows.values()) if self._rows != before else None
+
+    def queue_is_full(self) -> list[dict[str, str]]:
+        """The jobs that wait, once and only where none has run for long; else none."""
+        if self._told_full or time.monotonic() - self._moved < self._full_after_s:
+            return []
+        self._told_full = True
+        return [row for row in self._rows.values() if row["state"] == "PENDING"]
 
     def _row(self, job_id: str, said: dict[str, str]) -> dict[str, str]:
         return {"job": job_id, **said, "log": str(self._log(job_id))}

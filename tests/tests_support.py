@@ -108,6 +108,11 @@ class PrefectServer:
         self.process.terminate()
         self.process.wait(timeout=30)
 
+    def get(self, path: str) -> Any:
+        """Read from the server's API."""
+        with urllib.request.urlopen(f"{self.api_url}{path}", timeout=30) as answer:
+            return json.loads(answer.read())
+
     def post(self, path: str, content: dict[str, Any]) -> Any:
         """Ask the server's API."""
         request = urllib.request.Request(

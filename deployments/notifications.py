@@ -1,0 +1,73 @@
+"""The automations that tell people: made anew with every deployment, so that they are what the file says."""
+
+from __future__ import annotations
+
+import json
+from uuid import UUID
+
+from prefect.blocks.webhook import Webhook
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.events import AutomationCore, EventTrigger, Posture
+from prefect.events.actions import CallWebhook
+from pydantic import SecretStr
+
+from tasks.notification_settings import NotificationSettings, Occasion
+
+BLOCK = "iterseg-notifications"
+PREFIX = "iterseg: "
+TEXTS: dict[Occasion, str] = {
+    "failure": "IterSeg: {{ flow_run.name }} ended as {{ flow_run.state.name }}. "
+    "{{ flow_run.state.message }} {{ flow_run|ui_url }}",
+    "promotion": "IterSeg: {{ event.payload.dataset_id }} uses model {{ event.payload.model }}: "
+    "{{ event.payload.why }}",
+    "full_queue": "IterSeg: {{ event.payload.dataset_id }} waits for the cluster: "
+    "{{ event.payload.waiting }} jobs, {{ event.payload.reason }}",
+}
+
+
+def notify(client: SyncPrefectClient, chosen: NotificationSettings | None, deployments: list[UUID]) -> None:
+    """Replace this project's automations by those that are chosen now.
+
+    Parameters
+    ----------
+    deployments
+        Whose runs people hear of when they fail.
+    """
+    for automation in client.read_automations():
+        if automation.name.startswith(PREFIX):
+            client.delete_automation(automation.id)
+    if chosen is None:
+        return
+    hook = Webhook(method="POST", url=SecretStr(str(chosen.webhook)))
+    block_id = hook.save(BLOCK, overwrite=True)
+    for occasion in chosen.occasions:
+        client.create_automation(
+            AutomationCore(
+                name=f"{PREFIX}{occasion}",
+                trigger=_trigger(occasion, deployments),
+                actions=[
+                    CallWebhook(block_document_id=block_id, payload=json.dumps({"text": TEXTS[occasion]}))
+                ],
+            )
+        )
+
+
+def _trigger(occasion: Occasion, deployments: list[UUID]) -> EventTrigger:
+    if occasion == "failure":
+        return EventTrigger(
+            expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related={
+                "prefect.resource.role": "deployment",
+                "prefect.resource.id": [f"prefect.deployment.{uid}" for uid in deployments],
+            },
+            posture=Posture.Reactive,
+            threshold=1,
+        )
+    event = {"promotion": "iterseg.model.promoted", "full_queue": "iterseg.queue.full"}[occasion]
+    return EventTrigger(
+        expect={event},
+        match={"prefect.resource.id": "iterseg.dataset.*"},
+        posture=Posture.Reactive,
+        threshold=1,
+    )

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Prefect's server and UI. On loopback, unless HOST says otherwise and there is an authentication string.
+#   HOST=0.0.0.0 PORT=4200 PREFECT_SERVER_API_AUTH_STRING=name:secret make server
+set -euo pipefail
+cd "$(dirname "$0")/.."
+host=${HOST:-127.0.0.1}
+case "$host" in
+127.* | localhost | ::1) ;;
+*)
+    if [ -z "${PREFECT_SERVER_API_AUTH_STRING:-}" ]; then
+        echo "error: on $host everybody could start runs; set PREFECT_SERVER_API_AUTH_STRING=name:secret" >&2
+        exit 2
+    fi
+    ;;
+esac
+# Nothing phones home, and a restart of the server does not end the runs that hold a concurrency limit.
+export PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1
+export PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem
+exec "${PREFECT:-.venv/bin/prefect}" server start --host "$host" --port "${PORT:-4200}"

@@ -1,0 +1,193 @@
+"""Nights on a cluster, as a lab has them: deployments, a worker, a schedule, jobs that die."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from private_slurm import PrivateSlurm
+from slurm_lab import SlurmLab, new_lab
+from tests_support import MORTAL, PrefectServer, wait_until
+from tiny_lab import deliver
+
+from tasks.ledger.models import load_models
+
+pytestmark = pytest.mark.slurm
+CHECKOUT = Path(__file__).parents[2]
+NIGHT = {"cron": "* * * * *", "timezone": "Europe/Berlin", "cluster": "slurm", "late_after_h": 1}
+
+
+class Night:
+    """A lab that is deployed: runs are asked for at the server, and a worker starts them."""
+
+    def __init__(self, lab: SlurmLab, elsewhere: Path) -> None:
+        self.lab, self.elsewhere = lab, elsewhere
+        self.env = {**os.environ, **lab.environment, "ITERSEG_HOME": str(lab.home)}
+
+    def call(self, *command: str) -> str:
+        """A command in a shell that stands anywhere."""
+        done = subprocess.run(
+            [sys.executable, *command],
+            env=self.env,
+            cwd=self.elsewhere,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def deploy(self) -> str:
+        return self.call(str(CHECKOUT / "deployments" / "deploy.py"))
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        with (self.elsewhere / "worker.log").open("ab") as log:
+            return subprocess.Popen(
+                [*MORTAL, sys.executable, "-m", "prefect", "worker", "start", "--pool", "iterseg"],
+                env={**self.env, "PREFECT_WORKER_QUERY_SECONDS": "1"},
+                cwd=self.elsewhere,
+                stdout=log,
+                stderr=log,
+            )
+
+    def ask(self, deployment: str, **parameters: Any) -> str:
+        """``prefect deployment run``; the id of the flow run."""
+        chosen = [part for key, value in parameters.items() for part in ("-p", f"{key}={json.dumps(value)}")]
+        said = self.call("-m", "prefect", "deployment", "run", deployment, *chosen)
+        return next(line.split(":", 1)[1].strip() for line in said.splitlines() if "UUID" in line)
+
+    def state(self, run: str) -> dict[str, Any]:
+        (found,) = self.lab.server.post("/flow_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
+        state: dict[str, Any] = found["state"]
+        return state
+
+    def ended(self, run: str, timeout_s: float = 240) -> tuple[str, str]:
+        """Wait for the end of a run; the type and the name of its state."""
+        final = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+        wait_until(lambda: self.state(run)["type"] in final, timeout_s)
+        state = self.state(run)
+        return state["type"], state["name"]
+
+
+@pytest.fixture(scope="module")
+def night(
+    tmp_path_factory: pytest.TempPathFactory, slurm: PrivateSlurm, prefect_server: PrefectServer
+) -> Iterator[Night]:
+    lab = new_lab(tmp_path_factory.mktemp("night") / "home", slurm, prefect_server)
+    slurm.settle()
+    night = Night(lab, tmp_path_factory.mktemp("elsewhere"))
+    night.deploy()
+    worker = night.start_worker()
+    yield night
+    worker.terminate()
+    worker.wait(30)
+
+
+@pytest.mark.timeout(600)
+def test_two_nights_with_a_kill_in_each(night: Night) -> None:
+    lab = night.lab
+    for day in (20, 21):
+        if day == 21:
+            deliver(lab.home, day)
+        run = night.ask("iterate/nightly", dataset_id="D", cluster="slurm")
+        wait_until(lambda: len(lab.folds_that_run()) == 2, 180)
+        lab.workers()[0].kill()
+        assert night.ended(run) == ("COMPLETED", "Completed"), night.state(run)
+        wait_until(lambda: not lab.slurm.jobs(), 30)
+    first, second = load_models(lab.paths)
+    assert second.parent == first.model_id
+    assert second.promoted
+    assert {state for _, state in lab.runs()} == {"COMPLETED", "CRASHED"}
+
+
+def test_a_night_with_nothing_new_ends_in_seconds_and_says_so(night: Night) -> None:
+    began = time.monotonic()
+    run = night.ask("iterate/nightly", dataset_id="D", cluster="slurm")
+    assert night.ended(run, 60) == ("COMPLETED", "Nothing new")
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"dataset_id": "../x"}, "does not match"),
+        ({"dataset_id": "D", "cluster": "a b"}, "does not match"),
+        ({"dataset_id": "D", "gpu_hours": -1}, "minimum"),
+        ({}, "required"),
+    ],
+)
+def test_parameters_are_checked_before_anything_starts(
+    night: Night, parameters: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(AssertionError, match=words):
+        night.ask("iterate/nightly", **parameters)
+
+
+@pytest.mark.timeout(300)
+def test_a_run_that_is_cancelled_in_the_ui_leaves_no_job(night: Night) -> None:
+    lab = night.lab
+    deliver(lab.home, 22)
+    run = night.ask("iterate/nightly", dataset_id="D", cluster="slurm")
+    wait_until(lambda: len(lab.folds_that_run()) == 2, 180)
+    cancelling = {"type": "CANCELLING", "name": "Cancelling"}
+    lab.server.post(f"/flow_runs/{run}/set_state", {"state": cancelling})
+    assert night.ended(run, 60)[0] == "CANCELLED"
+    wait_until(lambda: not lab.slurm.jobs() and not lab.folds_that_run(), 30)
+    assert {state for _, state in lab.runs()} <= {"COMPLETED", "CRASHED", "CANCELLED", "FAILED"}
+
+
+@pytest.mark.timeout(300)
+def test_the_budget_of_a_night_is_kept_and_the_next_goes_on(night: Night) -> None:
+    lab = night.lab
+    run = night.ask("iterate/nightly", dataset_id="D", cluster="slurm", gpu_hours=0.001)
+    assert night.ended(run) == ("COMPLETED", "Budget spent")
+    assert "2 trainings are unfinished" in night.state(run)["message"]
+    before = len(load_models(lab.paths))
+    run = night.ask("iterate/nightly", dataset_id="D", cluster="slurm", jobs=2)
+    assert night.ended(run) == ("COMPLETED", "Completed")
+    assert len(load_models(lab.paths)) == before + 1
+
+
+@pytest.mark.timeout(300)
+def test_a_schedule_makes_runs_and_a_busy_dataset_skips_them(night: Night) -> None:
+    """With SQLAlchemy 2.1 a cron schedule makes no run, in silence."""
+    lab = night.lab
+    file = lab.home / "config" / "dataset_D.yaml"
+    chosen = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({**chosen, "night": NIGHT}))
+    try:
+        assert "D at '* * * * *' (Europe/Berlin) on slurm" in night.deploy()
+        lock = lab.paths.procdata / "lock.json"
+        lock.write_text(json.dumps({"host": "another", "pid": 1, "since": "now"}))
+
+        def skipped() -> bool:
+            chosen = {"flow_runs": {"state": {"name": {"any_": ["Skipped"]}}}}
+            return any(run["auto_scheduled"] for run in lab.server.post("/flow_runs/filter", chosen))
+
+        wait_until(skipped, 150)
+    finally:
+        lock.unlink(missing_ok=True)
+        file.write_text(yaml.safe_dump(chosen))
+        night.deploy()
+
+
+@pytest.mark.timeout(300)
+def test_a_delivery_that_is_complete_starts_a_run(night: Night, tmp_path: Path) -> None:
+    deliver(tmp_path / "pacs", 23, labelled=0)
+    night.call("-m", "flows.cli", "ingest", "D", "--from", str(tmp_path / "pacs"), "--date", "2026-11-23")
+
+    def arrived() -> bool:
+        deployment = night.lab.server.get("/deployments/name/iterate/on-arrival")["id"]
+        chosen = {"flow_runs": {"deployment_id": {"any_": [deployment]}}}
+        runs = night.lab.server.post("/flow_runs/filter", chosen)
+        return any(run["state_type"] == "COMPLETED" for run in runs)
+
+    wait_until(arrived, 180)

@@ -1,0 +1,55 @@
+"""What is missing is said before a job is queued, and the job script is what was recorded."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.cluster_settings import STAGES, ClusterSettings, load_cluster
+from tasks.doctor import examine, scripts
+from tasks.ledger.paths import DatasetPaths
+
+CHECKOUT = Path(__file__).parents[2]
+RECORDED = CHECKOUT / "tests" / "data" / "slurm_jobs.txt"
+
+
+def test_the_job_scripts_are_those_that_were_recorded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of a script is a change of what runs on somebody's cluster: look at it, then record it."""
+    monkeypatch.setenv("PREFECT_API_URL", "http://login1:4200/api")
+    settings = load_cluster(CHECKOUT / "config", "slurm")
+    drawn_up = "\n".join(scripts(settings, DatasetPaths(home, "PM_IASLC")).values())
+    plain = drawn_up.replace(str(home), "HOME").replace(sys.executable, "PYTHON")
+    assert re.sub(r"iterseg-[0-9a-f]{8}-", "iterseg-DIGEST-", plain) == RECORDED.read_text()
+    assert not (home / "data" / "procdata").exists()
+
+
+def test_a_choice_ends_up_in_the_script_of_its_stage_alone(home: Path) -> None:
+    settings = ClusterSettings(
+        kind="slurm",
+        walltime="2-12:00:00",
+        cpus=4,
+        memory_gb=16,
+        workers=1,
+        account="radiology",
+        stages={"train": {"partition": "gpu", "gres": "gpu:a100:1", "prologue": ["module load cuda"]}},
+    )
+    found = scripts(settings, DatasetPaths(home, "D"))
+    for line in ("#SBATCH -p gpu", "#SBATCH --gres=gpu:a100:1", "module load cuda"):
+        assert [line in found[stage].splitlines() for stage in STAGES] == [False, True, False]
+    for line in ("#SBATCH -A radiology", "#SBATCH -t 2-12:00:00", "#SBATCH --mem=16G"):
+        assert all(line in script.splitlines() for script in found.values())
+
+
+def test_a_machine_without_slurm_is_told_so(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    settings = load_cluster(CHECKOUT / "config", "slurm")
+    found = {verdict.what: verdict for verdict in examine(settings, "slurm", DatasetPaths(home, "D"))}
+    assert not found["Slurm's commands"].good
+    assert "sbatch" in found["Slurm's commands"].said
+    assert "no sbatch on this machine" in found["jobs of stage train"].said
+    assert not found["Prefect's server"].good
