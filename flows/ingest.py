@@ -7,14 +7,13 @@ Output: a snapshot and the fate of each file and series. Command: ``iterseg inge
 from __future__ import annotations
 
 import datetime as dt
-from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import Field
 
-from flows.parameters import DatasetId, Day, Hidden, run_name
+from flows.parameters import DatasetId, Day, Hidden, local_path, run_name
 from tasks.errors import TransientError
 from tasks.events import tell_event
 from tasks.ingest import account_of_series, seal_by_hand, take_delivery, take_inbox
@@ -47,7 +46,7 @@ def ingest(
     studies: Annotated[list[Hidden], Field(description="StudyInstanceUIDs; none: all of the server.")] = [],  # noqa: B006
 ) -> dict[str, Any]:
     """Take what came in, by whatever way, and account for every file."""
-    paths = DatasetPaths.of(dataset_id)
+    paths, folder = DatasetPaths.of(dataset_id), local_path(source)
     day = date or dt.date.today()
     retrieved: dict[str, Any] | None = None
     with turn_of(paths):
@@ -61,8 +60,8 @@ def ingest(
             )
         received = take_inbox(dataset_id, day)
         deliveries += [received] if received else []
-        if source is not None:
-            deliveries.append(take_delivery(dataset_id, Path(source.get_secret_value()), day, deidentify))
+        if folder is not None:
+            deliveries.append(take_delivery(dataset_id, folder, day, deidentify))
         rows = account_of_series(dataset_id) if load_snapshots(paths) else []
     report = _report(paths, deliveries, retrieved, rows)
     _show(dataset_id, report)

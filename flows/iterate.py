@@ -25,6 +25,7 @@ from tasks.errors import BusyError
 from tasks.last_run import inputs_of, nothing_new, remember_run
 from tasks.ledger.models import latest_model
 from tasks.ledger.paths import DatasetPaths
+from tasks.settings import load_dataset_settings
 from tasks.shown import show_table
 from tasks.state import require_dataset
 from tasks.turn import turn_of
@@ -49,7 +50,7 @@ def iterate(
     if late_after_h is not None and late_h > late_after_h:
         return _skipped(paths, f"it would begin {late_h:.1f} h late")
     try:
-        with turn_of(paths, where):
+        with turn_of(paths, where, load_dataset_settings(paths.config, dataset_id)):
             return _iterate(paths, cluster, date, gpu_hours, jobs)
     except BusyError as error:
         if deployment.id is None:

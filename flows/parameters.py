@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from pydantic import Field, SecretStr
 
+from tasks.errors import ConfigError
 from tasks.settings import DATASET_ID
 
 DatasetId = Annotated[
@@ -48,3 +50,21 @@ def run_name(stage: str) -> Callable[[], str]:
 def secret(value: Hidden | None) -> str | None:
     """What is hidden, for those who need it."""
     return None if value is None else value.get_secret_value()
+
+
+def local_path(value: Hidden | None) -> Path | None:
+    """A folder that a command was given.
+
+    Raises
+    ------
+    ConfigError
+        Where a deployment was given it: the server keeps the parameters of its runs as they were typed.
+    """
+    if value is None:
+        return None
+    if deployment.id is not None:
+        raise ConfigError(
+            "a folder's name may be a patient's, and a run's parameters are in Prefect's database. Put the "
+            "files into the dataset's folder of the day, send them to the receiver, or use the command"
+        )
+    return Path(value.get_secret_value())

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
-from flows.parameters import ClusterName, DatasetId, Day, Hidden, run_name, secret
+from flows.parameters import ClusterName, DatasetId, Day, Hidden, local_path, run_name
 from tasks.attempts import run_chunks
 from tasks.cluster import chunks, task_runner, threads_per_worker, worker_count
 from tasks.cluster_settings import load_cluster
@@ -43,14 +43,14 @@ def predict(
     model: Annotated[str, Field(description="A model's id, or latest.")] = "latest",
 ) -> dict[str, Any]:
     """Predict what this model has not predicted yet, and write the report."""
-    paths = DatasetPaths.of(dataset_id)
+    paths, folder = DatasetPaths.of(dataset_id), local_path(input)
     settings = load_dataset_settings(paths.config, paths.dataset_id)
     rois = load_rois(paths.config, paths.dataset_id)
     where = load_cluster(paths.config, cluster)
     require_dataset(paths)
     used = load_model(paths, model)
-    with turn_of(paths, where):
-        cases, damaged = _images(paths, settings, secret(input), date)
+    with turn_of(paths, where, settings):
+        cases, damaged = _images(paths, settings, folder, date)
         _leave_test_set_out(paths, settings, cases, from_outside=input is not None)
         wanted = [case for case in cases if case.reason == Reason.UNLABELLED]
         jobs = [to_convert(case, settings, rois) for case in wanted]
@@ -93,11 +93,11 @@ def _leave_test_set_out(
 
 
 def _images(
-    paths: DatasetPaths, settings: DatasetSettings, folder: str | None, date: Day
+    paths: DatasetPaths, settings: DatasetSettings, folder: Path | None, date: Day
 ) -> tuple[list[Case], list[dict[str, Any]]]:
     if folder is not None:
         pseudonyms = Pseudonyms(paths.patient_key, first=False)
-        return images_in(Path(folder), settings, pseudonyms.patient)
+        return images_in(folder, settings, pseudonyms.patient)
     seal_by_hand(paths.dataset_id)
     assembly, _ = state_at(paths, settings, date)
     return [case for case in assembly.images if case.reason == Reason.UNLABELLED], []

@@ -65,7 +65,7 @@ def prepare(
     rois, settings = check_choices(paths.config, paths.dataset_id)
     where = load_cluster(paths.config, cluster)
     require_dataset(paths)
-    with turn_of(paths, where):
+    with turn_of(paths, where, settings):
         seal_by_hand(paths.dataset_id)
         assembly, snapshot = state_at(paths, settings, date)
         jobs = {

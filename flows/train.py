@@ -59,7 +59,7 @@ def train(
     settings = load_dataset_settings(paths.config, paths.dataset_id)
     where = load_cluster(paths.config, cluster)
     require_dataset(paths)
-    with turn_of(paths, where):
+    with turn_of(paths, where, settings):
         lineage = load_lineages(paths)[1] if iteration is None else None
         prepared = newest_iteration(paths, str(date) if date else None, iteration, lineage)
         known = model_of(paths, prepared)

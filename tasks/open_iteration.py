@@ -38,6 +38,7 @@ WITHOUT_EFFECT_ON_WHAT_IS_LEARNED: Any = {
     "deidentify_folders": True,
     "segmentation_precedence": True,
     "same_date": True,
+    "released_code_only": True,
     "night": True,
     "training": {"device", "checkpoint_every_s", "augmentation_workers", "control_every"},
 }

@@ -190,6 +190,8 @@ class DatasetSettings(Settings):
     prediction: PredictionSettings = PredictionSettings()
     promotion: PromotionSettings = PromotionSettings()
     surface_tolerance_mm: PositiveFloat = 2.0
+    released_code_only: bool = False
+    """Refuse to run from a checkout that was changed since its commit."""
     night: NightSettings | None = None
 
     @field_validator("modalities")

@@ -24,7 +24,9 @@ from prefect.states import Crashed
 from tasks.cluster_settings import ClusterSettings
 from tasks.ledger.lock import dataset_lock
 from tasks.ledger.paths import DatasetPaths
+from tasks.settings import DatasetSettings
 from tasks.slurm_queue import fence
+from tasks.versions import code_version, require_release
 
 WHY = "its process was killed; the next run of the dataset found it so"
 UNFINISHED = [
@@ -37,7 +39,9 @@ UNFINISHED = [
 
 
 @contextmanager
-def turn_of(paths: DatasetPaths, cluster: ClusterSettings | None = None) -> Iterator[None]:
+def turn_of(
+    paths: DatasetPaths, cluster: ClusterSettings | None = None, settings: DatasetSettings | None = None
+) -> Iterator[None]:
     """Hold the dataset's lock while a flow works on it.
 
     Where a run before was killed, its jobs are cancelled and waited for, and its runs in the UI, which
@@ -47,15 +51,22 @@ def turn_of(paths: DatasetPaths, cluster: ClusterSettings | None = None) -> Iter
     ----------
     cluster
         Where the flow's work runs, if it has any.
+    settings
+        The dataset's, where the flow's results are made by code that shall be known.
 
     Raises
     ------
+    ConfigError
+        Where only released code may run, and this is none.
     BusyError
         Where another run holds it.
     TransientError
         Where a job of the killed run does not end.
     """
+    if settings is not None and settings.released_code_only:
+        require_release()
     mine = flow_run.get_id()
+    _record_commit(mine)
     jobs = cluster is not None and cluster.kind == "slurm"
     with dataset_lock(paths.procdata, {"flow_run": mine, "jobs": jobs}) as killed:
         if killed is not None:
@@ -63,6 +74,17 @@ def turn_of(paths: DatasetPaths, cluster: ClusterSettings | None = None) -> Iter
                 fence(paths)
             _bury(killed.get("flow_run"))
         yield
+
+
+def _record_commit(flow_run_id: str | None) -> None:
+    """Let the run in the UI say which code it ran."""
+    if flow_run_id is None:
+        return
+    try:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run_labels(UUID(flow_run_id), {"iterseg.code": code_version()})
+    except Exception as error:  # what is shown is worth less than what is to be done
+        get_logger(__name__).warning("the commit could not be shown: %s", type(error).__name__)
 
 
 def _bury(flow_run_id: str | None) -> None:

@@ -7,6 +7,8 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from tasks.errors import ConfigError
+
 LIBRARIES = ("iterseg", "nnunetv2", "torch", "numpy", "SimpleITK", "pydicom", "highdicom", "blosc2")
 
 
@@ -18,10 +20,34 @@ def versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    commit = _git("rev-parse", "--short=12", "HEAD")
-    if commit:
-        found["commit"] = commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    code = code_version()
+    if code != found.get("iterseg"):
+        found["commit"] = code
     return found
+
+
+def code_version() -> str:
+    """The commit of the checkout, with ``+`` where it was changed; else the installed version."""
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    if not commit:
+        return version("iterseg")
+    return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def require_release() -> None:
+    """Refuse a checkout that was changed since its commit: nobody could say later what ran.
+
+    Raises
+    ------
+    ConfigError
+        Naming the commit and how many files differ.
+    """
+    changed = _git("status", "--porcelain", "--untracked-files=no").splitlines()
+    if changed:
+        raise ConfigError(
+            f"{len(changed)} files of the checkout differ from commit {code_version()}: "
+            "commit or restore them, or take `released_code_only` out of the dataset's YAML"
+        )
 
 
 def _git(*arguments: str) -> str:

@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -131,6 +133,12 @@ def test_parameters_are_checked_before_anything_starts(
         night.ask("iterate/nightly", **parameters)
 
 
+def test_a_folders_name_may_be_a_patients_and_is_refused(night: Night) -> None:
+    run = night.ask("ingest/on-demand", dataset_id="D", source="/incoming/DOE^JANE")
+    assert night.ended(run, 60)[0] == "FAILED"
+    assert "a folder's name may be a patient's" in night.state(run)["message"]
+
+
 @pytest.mark.timeout(300)
 def test_a_run_that_is_cancelled_in_the_ui_leaves_no_job(night: Night) -> None:
     lab = night.lab
@@ -191,3 +199,48 @@ def test_a_delivery_that_is_complete_starts_a_run(night: Night, tmp_path: Path) 
         return any(run["state_type"] == "COMPLETED" for run in runs)
 
     wait_until(arrived, 180)
+
+
+class Hook(BaseHTTPRequestHandler):
+    """Somebody's chat, which takes ``{"text": …}``."""
+
+    heard: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        length = int(self.headers["content-length"])
+        self.heard.append(json.loads(self.rfile.read(length))["text"])
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+TELL = "from tasks.events import tell_event; tell_event({event!r}, 'D', {payload})"
+
+
+@pytest.mark.timeout(300)
+def test_people_hear_of_failures_promotions_and_a_full_queue(night: Night) -> None:
+    lab = night.lab
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    settings = lab.home / "config" / "notifications.yaml"
+    rois = lab.home / "config" / "roi_D.yaml"
+    settings.write_text(f"webhook: http://127.0.0.1:{server.server_port}/hook\n")
+    try:
+        night.deploy()
+        rois.write_text("GTV: '['\n")
+        run = night.ask("iterate/nightly", dataset_id="D", cluster="slurm")
+        assert night.ended(run)[0] == "FAILED"
+        night.call("-c", TELL.format(event="iterseg.model.promoted", payload="model='m7', why='not worse'"))
+        night.call("-c", TELL.format(event="iterseg.queue.full", payload="waiting=3, reason='Resources'"))
+        expected = ["ended as Failed", "D uses model m7: not worse", "D waits for the cluster: 3 jobs"]
+        wait_until(lambda: all(any(words in text for text in Hook.heard) for words in expected), 60)
+        assert len(Hook.heard) == len(expected)
+    finally:
+        rois.write_text("GTV: GTV\n")
+        settings.unlink()
+        night.deploy()
+        server.shutdown()
+        server.server_close()
+    assert not [a for a in lab.server.post("/automations/filter", {}) if a["name"].startswith("iterseg: ")]
