@@ -7,36 +7,31 @@ Command: ``iterseg train DATASET``.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow
 from pydantic import Field
 
+from flows.judgement import judged
 from flows.parameters import ClusterName, DatasetId, Day, GpuHours, Jobs, run_name
-from tasks.attempts import run_all, submitting, successes
+from tasks.attempts import run_all, submitting
 from tasks.cluster import task_runner, threads_per_worker, worker_count
 from tasks.cluster_settings import ClusterSettings, load_cluster
 from tasks.errors import ConfigError, IterSegError
-from tasks.labels import Labels
 from tasks.ledger.iterations import Contender, Iteration, newest_iteration
 from tasks.ledger.lineages import load_lineages
-from tasks.ledger.models import ModelRecord, latest_model
+from tasks.ledger.models import ModelRecord, latest_model, load_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.progress import progress
-from tasks.promote import judge_candidate, promote_model, race, score_test_set
+from tasks.promote import promote_model
 from tasks.report import suspects_of, write_report
 from tasks.settings import DatasetSettings, load_dataset_settings
 from tasks.shown import show_table
 from tasks.state import require_dataset
 from tasks.train import (
-    candidate_folder,
     control_is_due,
-    model_id_of,
     model_of,
-    record_model,
     train_fold,
 )
 from tasks.turn import turn_of
@@ -93,11 +88,27 @@ def _train(
     results = {contender: [done[contender, fold] for fold in folds] for contender in contenders}
     if not whole:
         return _some_folds(paths, iteration, results["fold"])
-    record = _judged(paths, iteration, results, settings, where)
+    record = judged(paths, iteration, results, settings, where)
     if record.accepted:
         promote_model(paths.dataset_id, record)
     write_report(paths.dataset_id)
+    _show_learning_curve(paths)
     return _report(paths, iteration, record, "trained")
+
+
+def _show_learning_curve(paths: DatasetPaths) -> None:
+    """Every model of the dataset, oldest first, as the report draws them."""
+    rows = [
+        {
+            "model": record.model_id,
+            "parent": record.parent or "scratch",
+            "training cases": record.cases["training"],
+            **{f"test Dice {structure}": value for structure, value in record.test_dice.items()},
+            "used": "yes" if record.promoted else "no",
+        }
+        for record in load_models(paths)
+    ]
+    show_table("learning-curve", paths.dataset_id, rows, f"drawn in {paths.report}")
 
 
 def _some_folds(paths: DatasetPaths, iteration: Iteration, results: list[dict[str, Any]]) -> dict[str, Any]:
@@ -113,76 +124,6 @@ def _some_folds(paths: DatasetPaths, iteration: Iteration, results: list[dict[st
         "cases": [],
         "totals": {},
     }
-
-
-def _judged(
-    paths: DatasetPaths,
-    iteration: Iteration,
-    results: dict[Contender, list[dict[str, Any]]],
-    settings: DatasetSettings,
-    where: ClusterSettings,
-) -> ModelRecord:
-    """Score the candidate and the model in use on the same cases, and write the candidate's record.
-
-    Where a control raced the warm start, the better of the two is the candidate.
-    """
-    dataset_id, current = paths.dataset_id, latest_model(paths)
-    name = model_id_of(iteration, dataset_id)
-    scores: dict[Contender, list[dict[str, Any]]] = {}
-    for contender in results:
-        control = contender == "control"
-        folder = candidate_folder(paths, iteration, control=control)
-        called = f"{name}-control" if control else name
-        scores[contender] = _scored(where, dataset_id, iteration, called, folder, settings)
-    raced = race(iteration, results, scores) if "control" in results else None
-    winner: Contender = "control" if raced is not None and raced["winner"] == "control" else "fold"
-    before = [] if current is None else _scores_of(paths, iteration, current, settings, where)
-    judgement = judge_candidate(dataset_id, iteration, results[winner], scores[winner], before, settings)
-    return record_model(dataset_id, iteration, results[winner], scores[winner], judgement, raced)
-
-
-def _scores_of(
-    paths: DatasetPaths,
-    iteration: Iteration,
-    model: ModelRecord,
-    settings: DatasetSettings,
-    where: ClusterSettings,
-) -> list[dict[str, Any]]:
-    """What the model in use scores on the cases of today's test set."""
-    # An imported model was validated elsewhere; without a test set it is asked what the folds are.
-    validated_elsewhere = model.imported_from is not None and not iteration.test_cases()
-    return _scored(
-        where,
-        paths.dataset_id,
-        iteration,
-        model.model_id,
-        paths.home / model.folder,
-        settings,
-        known=model.test_cases,
-        labels=model.labels,
-        cases=iteration.training_cases() if validated_elsewhere else None,
-    )
-
-
-def _scored(
-    where: ClusterSettings,
-    dataset_id: str,
-    iteration: Iteration,
-    name: str,
-    folder: Path,
-    settings: DatasetSettings,
-    known: Sequence[Mapping[str, Any]] = (),
-    labels: Labels | None = None,
-    cases: Sequence[Mapping[str, Any]] | None = None,
-) -> list[dict[str, Any]]:
-    """Score where the folds were trained: on a cluster the flow's own machine has no GPU."""
-    # The folds are done, and their workers idle: locally the whole machine is there for it.
-    share = worker_count(where, "train") if where.kind == "local" else 1
-    threads = threads_per_worker(where, "train") * share
-    arguments = (dataset_id, iteration, name, folder, settings, threads, known, labels, cases)
-    submit = {name: submitting(score_test_set, f"test-set-{name}", arguments)}
-    ((_, scores),) = successes(run_all(submit, where.attempts))
-    return list(scores)
 
 
 def _folds(iteration: Iteration, chosen: list[int] | None) -> list[int]:

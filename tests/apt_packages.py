@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 
 import pytest
 
 
-def require_packages(what: str, packages: Sequence[str]) -> None:
-    """Install packages, or skip the test."""
+def require_packages(what: str, packages: Sequence[str], program: str | None = None) -> None:
+    """Install packages unless their program is there, or skip the test."""
+    if program is not None and shutil.which(program):
+        return
     if os.geteuid() != 0 and subprocess.run(["sudo", "-n", "true"], check=False).returncode != 0:
         pytest.skip(f"{what} is not installed, and this user may not install it")
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]

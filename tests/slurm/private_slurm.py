@@ -20,7 +20,6 @@ from types import TracebackType
 
 import psutil
 import pytest
-from apt_packages import require_packages
 
 from tasks.embedded_server import _free_port
 from tasks.lifeline import PARENT
@@ -88,6 +87,11 @@ class PrivateSlurm:
         # Unix sockets take 108 bytes: pytest's own folders are too deep.
         self.root = Path(tempfile.mkdtemp(prefix="sl"))
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self._guardian = subprocess.Popen(
+            [sys.executable, __file__, self.environment["SLURM_CONF"]],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
         try:
             self._configure()
             self._start()
@@ -101,9 +105,7 @@ class PrivateSlurm:
     ) -> None:
         with suppress(OSError, subprocess.SubprocessError):
             self.call("scancel", "--full", "--user", str(os.getuid()), timeout_s=10)
-        for process in self.processes_of_jobs():
-            with suppress(psutil.Error):
-                process.kill()
+        self._guardian.communicate()  # it sees to the processes of jobs, now and if the tests are killed
         for daemon in reversed(self._daemons.values()):
             daemon.kill()
             daemon.wait()
@@ -133,14 +135,7 @@ class PrivateSlurm:
 
     def processes_of_jobs(self) -> list[psutil.Process]:
         """The step daemons of this cluster's jobs with all that runs below them."""
-        found: dict[int, psutil.Process] = {}
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                environment = process.environ() if process.pid != os.getpid() else {}
-                ours = environment.get("SLURM_CONF") == str(self.root / "slurm.conf")
-                if ours and ("SLURM_JOB_ID" in environment or process.name() == "slurmstepd"):
-                    found[process.pid] = process
-        return list(found.values())
+        return processes_of_jobs(self.environment["SLURM_CONF"])
 
     def kill_node(self, name: str) -> None:
         """As if its power failed: no daemon, and none of the processes of its jobs."""
@@ -256,9 +251,31 @@ class PrivateSlurm:
             time.sleep(0.1)
 
 
+def processes_of_jobs(configuration: str) -> list[psutil.Process]:
+    """What runs for the jobs of the cluster of a configuration file."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            environment = process.environ() if process.pid != os.getpid() else {}
+            ours = environment.get("SLURM_CONF") == configuration
+            if ours and ("SLURM_JOB_ID" in environment or process.name() == "slurmstepd"):
+                found.append(process)
+    return found
+
+
 def require_slurm() -> None:
     """Install Slurm where that is allowed, or skip with a visible line."""
     if shutil.which("slurmctld", path=SBIN) is None:
+        from apt_packages import require_packages
+
         require_packages("Slurm", PACKAGES)
     if not Path("/proc/self").exists():
         pytest.skip("Slurm for tests needs Linux")
+
+
+if __name__ == "__main__":
+    sys.stdin.read()  # until whoever started this is done, or dead
+    for left in processes_of_jobs(sys.argv[1]):
+        with suppress(psutil.Error):
+            left.kill()
+    shutil.rmtree(Path(sys.argv[1]).parent, ignore_errors=True)

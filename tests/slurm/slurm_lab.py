@@ -181,9 +181,9 @@ class SlurmLab:
         assert (self.paths.latest / "fold_0" / "checkpoint_final.pth").is_file()
 
 
-def new_lab(home: Path, slurm: PrivateSlurm, server: PrefectServer) -> SlurmLab:
+def new_lab(home: Path, slurm: PrivateSlurm, server: PrefectServer, epochs: int = EPOCHS) -> SlurmLab:
     """Two labelled patients and one without a label."""
-    new_home(home, training={"epochs_first": EPOCHS})
+    new_home(home, training={"epochs_first": epochs})
     deliver(home, 20)
     lab = SlurmLab(home, slurm, server)
     lab.cluster()

@@ -28,7 +28,7 @@ def test_a_cluster_that_fits_is_well(lab: SlurmLab) -> None:
     [
         ({"partition": "moon"}, "invalid partition"),
         ({"stages": {"train": {"gres": "gpu:9"}}}, "Requested node configuration is not available"),
-        ({"memory_gb": 4000}, "Memory specification can not be satisfied"),
+        ({"memory_gb": 4000}, "Requested node configuration is not available"),
     ],
 )
 def test_what_slurm_refuses_is_told_in_its_words(lab: SlurmLab, wrong: dict[str, object], words: str) -> None:

@@ -51,6 +51,11 @@ def power_off_a_node(lab: SlurmLab) -> None:
     lab.slurm.kill_node("node1")
 
 
+def kill_slurmd(lab: SlurmLab) -> None:
+    """The node is down for Slurm, and what runs on it does not know."""
+    lab.slurm.kill_daemon("node1")
+
+
 def preempt(lab: SlurmLab) -> None:
     """Somebody's urgent job wants a whole node for a few seconds."""
     lab.slurm.call(
@@ -59,7 +64,9 @@ def preempt(lab: SlurmLab) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("harm", [scancel, kill_a_worker, kill_a_training, power_off_a_node, preempt])
+@pytest.mark.parametrize(
+    "harm", [scancel, kill_a_worker, kill_a_training, power_off_a_node, kill_slurmd, preempt]
+)
 def test_a_fold_goes_on_elsewhere(
     lab: SlurmLab, undisturbed: Weights, harm: Callable[[SlurmLab], None]
 ) -> None:
@@ -67,8 +74,24 @@ def test_a_fold_goes_on_elsewhere(
     lab.until_it_trains()
     harm(lab)
     assert run.wait(200) == 0, lab.said()
-    lab.assert_all_is_well(attempts=3, lost=1)
+    lab.assert_all_is_well(attempts=3, lost=0 if harm is kill_slurmd else 1)
     assert_equal(lab.weights(), undisturbed)
+
+
+@pytest.mark.timeout(300)
+def test_datasets_share_a_cluster_and_do_not_mix(
+    lab: SlurmLab, prepared: SlurmLab, tmp_path: Path, undisturbed: Weights
+) -> None:
+    """Four folds of two labs on two GPUs: each waits its turn."""
+    other = prepared.copy(tmp_path / "other")
+    runs = [lab.start("train"), other.start("train")]
+    try:
+        assert [run.wait(280) for run in runs] == [0, 0], lab.said() + other.said()
+        for one in (lab, other):
+            assert_equal(one.weights(), undisturbed)
+            one.assert_all_is_well(attempts=2)
+    finally:
+        other.end()
 
 
 @pytest.mark.timeout(300)

@@ -1,0 +1,88 @@
+"""Judge: the candidate and the model in use on the same cases; a part of the flow ``train``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.attempts import run_all, submitting, successes
+from tasks.cluster import threads_per_worker, worker_count
+from tasks.cluster_settings import ClusterSettings
+from tasks.labels import Labels
+from tasks.ledger.iterations import Contender, Iteration
+from tasks.ledger.models import ModelRecord, latest_model
+from tasks.ledger.paths import DatasetPaths
+from tasks.promote import judge_candidate, race, score_test_set
+from tasks.settings import DatasetSettings
+from tasks.train import candidate_folder, model_id_of, record_model
+
+
+def judged(
+    paths: DatasetPaths,
+    iteration: Iteration,
+    results: dict[Contender, list[dict[str, Any]]],
+    settings: DatasetSettings,
+    where: ClusterSettings,
+) -> ModelRecord:
+    """Score the candidate and the model in use on the same cases, and write the candidate's record.
+
+    Where a control raced the warm start, the better of the two is the candidate.
+    """
+    dataset_id, current = paths.dataset_id, latest_model(paths)
+    name = model_id_of(iteration, dataset_id)
+    scores: dict[Contender, list[dict[str, Any]]] = {}
+    for contender in results:
+        control = contender == "control"
+        folder = candidate_folder(paths, iteration, control=control)
+        called = f"{name}-control" if control else name
+        scores[contender] = _scored(where, dataset_id, iteration, called, folder, settings)
+    raced = race(iteration, results, scores) if "control" in results else None
+    winner: Contender = "control" if raced is not None and raced["winner"] == "control" else "fold"
+    before = [] if current is None else _scores_of(paths, iteration, current, settings, where)
+    judgement = judge_candidate(dataset_id, iteration, results[winner], scores[winner], before, settings)
+    return record_model(dataset_id, iteration, results[winner], scores[winner], judgement, raced)
+
+
+def _scores_of(
+    paths: DatasetPaths,
+    iteration: Iteration,
+    model: ModelRecord,
+    settings: DatasetSettings,
+    where: ClusterSettings,
+) -> list[dict[str, Any]]:
+    """What the model in use scores on the cases of today's test set."""
+    # An imported model was validated elsewhere; without a test set it is asked what the folds are.
+    validated_elsewhere = model.imported_from is not None and not iteration.test_cases()
+    return _scored(
+        where,
+        paths.dataset_id,
+        iteration,
+        model.model_id,
+        paths.home / model.folder,
+        settings,
+        known=model.test_cases,
+        labels=model.labels,
+        cases=iteration.training_cases() if validated_elsewhere else None,
+    )
+
+
+def _scored(
+    where: ClusterSettings,
+    dataset_id: str,
+    iteration: Iteration,
+    name: str,
+    folder: Path,
+    settings: DatasetSettings,
+    known: Sequence[Mapping[str, Any]] = (),
+    labels: Labels | None = None,
+    cases: Sequence[Mapping[str, Any]] | None = None,
+) -> list[dict[str, Any]]:
+    """Score where the folds were trained: on a cluster the flow's own machine has no GPU."""
+    # The folds are done, and their workers idle: locally the whole machine is there for it.
+    share = worker_count(where, "train") if where.kind == "local" else 1
+    threads = threads_per_worker(where, "train") * share
+    arguments = (dataset_id, iteration, name, folder, settings, threads, known, labels, cases)
+    submit = {name: submitting(score_test_set, f"test-set-{name}", arguments)}
+    ((_, scores),) = successes(run_all(submit, where.attempts))
+    return list(scores)
