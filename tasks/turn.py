@@ -11,11 +11,12 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
+    FlowRunFilterParentFlowRunId,
     TaskRunFilter,
     TaskRunFilterState,
     TaskRunFilterStateType,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_logger
 from prefect.runtime import flow_run
@@ -88,27 +89,29 @@ def _record_commit(flow_run_id: str | None) -> None:
 
 
 def _bury(flow_run_id: str | None) -> None:
-    """Mark a flow run, the flow it was a part of, and their tasks as crashed, as far as they are open."""
+    """Mark a flow run, its parts, the flow it was a part of, and their tasks as crashed, if they are open."""
+    if flow_run_id is None:
+        return
     try:
         with get_client(sync_client=True) as client:
-            while flow_run_id is not None:
-                flow_run_id = _mark(client, UUID(flow_run_id))
+            run = client.read_flow_run(UUID(flow_run_id))
+            while run.parent_task_run_id is not None:
+                parent: Any = client.read_task_run(run.parent_task_run_id)
+                run = client.read_flow_run(parent.flow_run_id)
+            _mark(client, run)
     except ObjectNotFound:
         pass  # of another server
     except Exception as error:  # what is shown is worth less than what is to be done
         get_logger(__name__).warning("a killed run could not be marked: %s", type(error).__name__)
 
 
-def _mark(client: SyncPrefectClient, run_id: UUID) -> str | None:
-    """Returns the id of the flow that it was a part of."""
-    run = client.read_flow_run(run_id)
-    chosen = TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=UNFINISHED)))
-    of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
-    for task_run in client.read_task_runs(flow_run_filter=of_run, task_run_filter=chosen):
+def _mark(client: SyncPrefectClient, run: FlowRun) -> None:
+    children = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run.id]))
+    for child in client.read_flow_runs(flow_run_filter=children):
+        _mark(client, child)
+    unfinished = TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=UNFINISHED)))
+    of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+    for task_run in client.read_task_runs(flow_run_filter=of_run, task_run_filter=unfinished):
         client.set_task_run_state(task_run.id, Crashed(message=WHY), force=True)
     if run.state is None or not run.state.is_final():
-        client.set_flow_run_state(run_id, Crashed(message=WHY), force=True)
-    if run.parent_task_run_id is None:
-        return None
-    parent: Any = client.read_task_run(run.parent_task_run_id)
-    return str(parent.flow_run_id)
+        client.set_flow_run_state(run.id, Crashed(message=WHY), force=True)

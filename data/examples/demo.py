@@ -42,24 +42,25 @@ def main() -> int:
     paths = DatasetPaths.of(DATASET)
     for folder in (paths.rawdata, paths.procdata, paths.results):
         shutil.rmtree(folder, ignore_errors=True)
-    cases = _cases()
+    cases = read_cases()
     with tempfile.TemporaryDirectory(prefix="iterseg-demo-") as temporary:
         work = Path(temporary)
-        series = _deliver_images(work, cases)
+        series = deliver_images(work, cases)
         yesterday, today = date.today() - timedelta(days=1), date.today()
         print("\n== Iteration 1: eight annotated cases, eight without annotation")
-        _annotate(cases[ANNOTATED], series, work / "day-1")
+        annotate(cases[ANNOTATED], series, work / "day-1")
         first = _iterate(work, "day-1", yesterday)
         print("\n== The reader corrects the predictions, and draws the test cases, which have none, by hand")
         print("   (the true contours stand in)")
-        _annotate(cases[UNANNOTATED], series, work / "day-2")
+        annotate(cases[UNANNOTATED], series, work / "day-2")
         print("\n== Iteration 2: sixteen annotated cases, warm start from iteration 1")
         second = _iterate(work, "day-2", today)
         scores = [_score(model, work / "held-out", cases[HELD_OUT], series) for model in (first, second)]
     return _conclude(paths, (first, second), scores, time.monotonic() - started)
 
 
-def _cases() -> list[Case]:
+def read_cases() -> list[Case]:
+    """Name, image and label of each, in a fixed order."""
     files = sorted((SOURCE / "images").glob("*.nii.gz"))
     return [
         (
@@ -71,7 +72,7 @@ def _cases() -> list[Case]:
     ]
 
 
-def _deliver_images(work: Path, cases: list[Case]) -> dict[str, list[Path]]:
+def deliver_images(work: Path, cases: list[Case]) -> dict[str, list[Path]]:
     """Images of the first sixteen arrive on the first day; the held-out ones stay outside."""
     outside = {name for name, _, _ in cases[HELD_OUT]}
     return {
@@ -80,7 +81,7 @@ def _deliver_images(work: Path, cases: list[Case]) -> dict[str, list[Path]]:
     }
 
 
-def _annotate(cases: list[Case], series: dict[str, list[Path]], folder: Path) -> None:
+def annotate(cases: list[Case], series: dict[str, list[Path]], folder: Path) -> None:
     """SEG and RTSTRUCT in turn: both are read."""
     for number, (name, _, label) in enumerate(cases):
         kind = ("SEG", "RTSTRUCT")[number % 2]

@@ -39,18 +39,19 @@ CLUSTER: dict[str, Any] = {
 
 @dataclass
 class SlurmLab:
-    """A home whose dataset is D, with the cluster and the server that it uses."""
+    """A home with a dataset, and the cluster and the server that it uses."""
 
     home: Path
     slurm: PrivateSlurm
     server: PrefectServer
+    dataset: str = "D"
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
     epochs_wanted: int = EPOCHS
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def paths(self) -> DatasetPaths:
-        return DatasetPaths(self.home, "D")
+        return DatasetPaths(self.home, self.dataset)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -68,7 +69,7 @@ class SlurmLab:
 
     def run(self, *command: str) -> Answer:
         """A command on the cluster, to its end."""
-        return iterseg(self.home, *command, "D", "--cluster", "slurm", "--json", **self.environment)
+        return iterseg(self.home, *command, self.dataset, "--cluster", "slurm", "--json", **self.environment)
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """A command on the cluster that goes on while the test does its harm."""
@@ -76,7 +77,7 @@ class SlurmLab:
         log = (self.home / "command.log").open("ab")
         with log:
             process = subprocess.Popen(
-                [*MORTAL, sys.executable, "-m", "flows.cli", *command, "D", "--cluster", "slurm"],
+                [*MORTAL, sys.executable, "-m", "flows.cli", *command, self.dataset, "--cluster", "slurm"],
                 env=env,
                 stdout=log,
                 stderr=log,

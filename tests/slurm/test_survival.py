@@ -95,14 +95,17 @@ def test_datasets_share_a_cluster_and_do_not_mix(
 
 
 @pytest.mark.timeout(300)
-def test_a_killed_flow_is_fenced_and_its_folds_go_on(lab: SlurmLab, undisturbed: Weights) -> None:
-    run = lab.start("train")
+@pytest.mark.parametrize(("command", "lost"), [("train", 3), ("run", None)])
+def test_a_killed_flow_is_fenced_and_its_folds_go_on(
+    lab: SlurmLab, undisturbed: Weights, command: str, lost: int | None
+) -> None:
+    run = lab.start(command)
     lab.until_it_trains()
     run.kill()
     run.wait()
-    done = lab.run("train")
+    done = lab.run(command)
     assert done.returncode == 0, done.stderr
-    lab.assert_all_is_well(attempts=4, lost=3)
+    lab.assert_all_is_well(attempts=4, lost=lost)
     assert_equal(lab.weights(), undisturbed)
 
 
