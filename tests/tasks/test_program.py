@@ -9,15 +9,16 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tasks.errors import ConfigError, ExternalToolError, UserDataError
-from tasks.program import run_program
+from tasks.program import ask_to_stop, run_program, started_early
 
 PROGRAM = """
 import os, sys, time
 from tasks.errors import ConfigError, UserDataError
-from tasks.program import serve, tell
+from tasks.program import asked_to_stop, serve, tell
 
 def work(job):
     print("working on", job["what"])
@@ -28,11 +29,16 @@ def work(job):
         case "bug": raise RuntimeError("a bug")
         case "exit": os._exit(7)
         case "killed": os.kill(os.getpid(), 9)
+        case "stoppable":
+            tell(pid=os.getpid())
+            while not asked_to_stop():
+                time.sleep(0.01)
+            tell(stopped=True)
         case "sleep":
             tell(pid=os.getpid())
             time.sleep(60)
 
-serve(work)
+serve(work, lambda: tell(warm=os.getpid()))
 """
 
 
@@ -47,7 +53,7 @@ def test_messages_are_heard_and_the_rest_is_logged(program: str, tmp_path: Path)
     heard: list[dict[str, object]] = []
     log = tmp_path / "logs" / "x.log"
     run_program(program, {"what": "nothing"}, log, {"GIVEN": "yes"}, heard.append)
-    assert heard == [{"environment": "yes", "trim": None}]
+    assert heard[1:] == [{"environment": "yes", "trim": None}]
     assert "working on nothing" in log.read_text()
 
 
@@ -58,7 +64,7 @@ def test_dasks_memory_setting_is_not_inherited(
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
     heard: list[dict[str, object]] = []
     run_program(program, {"what": "nothing"}, tmp_path / "log", {}, heard.append)
-    assert heard[0]["trim"] is None
+    assert heard[1]["trim"] is None
 
 
 @pytest.mark.parametrize(("what", "kind"), [("data", UserDataError), ("config", ConfigError)])
@@ -74,6 +80,43 @@ def test_a_failure_names_command_status_and_log(program: str, tmp_path: Path, wh
     with pytest.raises(ExternalToolError, match=words) as caught:
         run_program(program, {"what": what}, tmp_path / "log")
     assert str(tmp_path / "log") in str(caught.value)
+
+
+def test_a_program_that_is_asked_to_stop_may_end_in_time(program: str, tmp_path: Path) -> None:
+    """As Slurm's signal before the walltime does."""
+    heard: list[dict[str, object]] = []
+
+    def listen(message: dict[str, object]) -> None:
+        heard.append(message)
+        if "pid" in message:
+            ask_to_stop()
+
+    run_program(program, {"what": "stoppable"}, tmp_path / "log", on_message=listen)
+    assert heard[-1] == {"stopped": True}
+    ask_to_stop()  # nothing runs any more
+
+
+def test_a_program_that_was_started_early_gets_its_job_and_no_other(program: str, tmp_path: Path) -> None:
+    heard: list[dict[str, object]] = []
+    with started_early(program), started_early(program):
+        time.sleep(1)
+        run_program(program, {"what": "nothing"}, tmp_path / "log", {"GIVEN": "else"}, heard.append)
+        other = heard[0]["warm"]
+        run_program(program, {"what": "nothing"}, tmp_path / "log", None, heard.append)
+        early = heard[2]["warm"]
+        run_program(program, {"what": "nothing"}, tmp_path / "log", None, heard.append)
+        late = heard[4]["warm"]
+    assert other != early != late
+    assert isinstance(early, int)
+    assert isinstance(late, int)
+    assert early < late
+
+
+def test_a_program_that_gets_no_job_is_ended(program: str) -> None:
+    with started_early(program):
+        time.sleep(0.5)
+        (early,) = [p for p in psutil.Process().children() if program in p.cmdline()]
+    assert not early.is_running()
 
 
 def alive(pid: int) -> bool:
@@ -95,8 +138,7 @@ def test_a_program_dies_with_its_parent(program: str, tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True
     ) as parent:
         assert parent.stdout is not None
-        parent.stdout.readline()
-        pid = int(parent.stdout.readline())
+        pid = int(next(line for line in parent.stdout if line.strip()))
         assert alive(pid)
         parent.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 10

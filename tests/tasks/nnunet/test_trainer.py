@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tasks.nnunet.trainer import is_flat, seeded
+from tasks.errors import IterSegError
+from tasks.nnunet.fold import _taken_over
+from tasks.nnunet.trainer import IterSegTrainer, is_flat, seeded
 
 
 @pytest.mark.parametrize(
@@ -39,3 +43,40 @@ def test_an_epoch_that_is_run_again_draws_the_same_numbers() -> None:
     assert drawn() == first
     seeded(8)
     assert drawn() != first
+
+
+def test_a_fold_belongs_to_the_attempt_that_began_last(tmp_path: Path) -> None:
+    """A machine that was cut off trains on, and must not write over what goes on elsewhere."""
+    first = _taken_over(tmp_path)
+    first()
+    second = _taken_over(tmp_path)
+    second()
+    with pytest.raises(IterSegError, match="another attempt has taken this fold over"):
+        first()
+
+
+class Trainer(IterSegTrainer):
+    """Of the trainer what saves, without a network."""
+
+    def __init__(self, folder: Path) -> None:
+        self.output_folder, self.current_epoch, self.full = str(folder), 0, False
+
+    def save_checkpoint(self, filename: str) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        Path(filename).write_text(str(self.current_epoch))
+
+
+def test_a_checkpoint_takes_the_place_of_the_one_before_and_a_full_disk_of_none(tmp_path: Path) -> None:
+    trainer = Trainer(tmp_path)
+    latest, previous = (tmp_path / f"checkpoint_{which}.pth" for which in ("latest", "previous"))
+    for epoch in (1, 2):
+        trainer.current_epoch = epoch
+        trainer._save_on_the_way()
+    assert (latest.read_text(), previous.read_text()) == ("2", "1")
+    trainer.full = True
+    trainer._save_on_the_way()
+    assert previous.read_text() == "2"
+    trainer.full, trainer.current_epoch = False, 4
+    trainer._save_on_the_way()
+    assert (latest.read_text(), previous.read_text()) == ("4", "2")
