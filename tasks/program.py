@@ -65,6 +65,8 @@ def started_early(module: str, environment: Mapping[str, str] | None = None) -> 
         left = _EARLY.pop(key, None)
         if left is not None:
             _kill_group(left.process)
+            assert left.process.stdout is not None
+            left.process.stdout.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
