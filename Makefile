@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export DO_NOT_TRACK = 1
 
-.PHONY: help install demo test test-slow test-slurm bench bench-quick check format cov screenshots server worker deploy lock clean
+.PHONY: help install demo test test-slow test-slurm bench bench-quick check format cov server worker deploy lock clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -31,10 +31,10 @@ test-slow: install  ## The slow proofs: damaged files, kills, whole lineages (ab
 	$(PYTEST) -m slow
 
 bench: install  ## Measure against med-imagetools; writes tests/bench/report.md (about 40 minutes)
-	PYTHONPATH=.:tests:tests/slurm $(BIN)/python tests/bench/run.py
+	PYTHONPATH=.:tests $(BIN)/python tests/bench/run.py
 
 bench-quick: install  ## The same with fewer cases, printed only
-	PYTHONPATH=.:tests:tests/slurm $(BIN)/python tests/bench/run.py --quick
+	PYTHONPATH=.:tests $(BIN)/python tests/bench/run.py --quick
 
 check: install  ## ruff, format, types, and the rule of imports
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
@@ -47,9 +47,6 @@ cov: install  ## The tests with coverage
 
 test-slurm: install  ## Folds and nights on a real Slurm of two nodes (about 15 minutes)
 	$(PYTEST) -m slurm
-
-screenshots: install  ## Pictures of the UI for the docs, of a real night
-	PYTHONPATH=.:tests:tests/slurm $(BIN)/python tests/browser/screenshots.py docs/images
 
 server: install  ## Prefect's server and UI on http://127.0.0.1:4200
 	PREFECT=$(BIN)/prefect bash deployments/server.sh

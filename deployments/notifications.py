@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from uuid import UUID
 
 from prefect.blocks.webhook import Webhook
@@ -16,13 +15,14 @@ from tasks.notification_settings import NotificationSettings, Occasion
 BLOCK = "iterseg-notifications"
 PREFIX = "iterseg: "
 TEXTS: dict[Occasion, str] = {
-    "failure": "IterSeg: {{ flow_run.name }} ended as {{ flow_run.state.name }}. "
-    "{{ flow_run.state.message }} {{ flow_run|ui_url }}",
-    "promotion": "IterSeg: {{ event.payload.dataset_id }} uses model {{ event.payload.model }}: "
-    "{{ event.payload.why }}",
-    "full_queue": "IterSeg: {{ event.payload.dataset_id }} waits for the cluster: "
-    "{{ event.payload.waiting }} jobs, {{ event.payload.reason }}",
+    "failure": '{"text": {{ ("IterSeg: " ~ flow_run.name ~ " ended as " ~ flow_run.state.name ~ ". " ~ '
+    "flow_run.state.message)|tojson }}}",
+    "promotion": '{"text": {{ ("IterSeg: " ~ event.payload.dataset_id ~ " uses model " ~ '
+    'event.payload.model ~ ": " ~ event.payload.why)|tojson }}}',
+    "full_queue": '{"text": {{ ("IterSeg: " ~ event.payload.dataset_id ~ " waits for the cluster: " ~ '
+    'event.payload.waiting ~ " jobs, " ~ event.payload.reason)|tojson }}}',
 }
+"""What is said may hold quotes and line breaks: `tojson` keeps it one string."""
 
 
 def notify(client: SyncPrefectClient, chosen: NotificationSettings | None, deployments: list[UUID]) -> None:
@@ -45,9 +45,7 @@ def notify(client: SyncPrefectClient, chosen: NotificationSettings | None, deplo
             AutomationCore(
                 name=f"{PREFIX}{occasion}",
                 trigger=_trigger(occasion, deployments),
-                actions=[
-                    CallWebhook(block_document_id=block_id, payload=json.dumps({"text": TEXTS[occasion]}))
-                ],
+                actions=[CallWebhook(block_document_id=block_id, payload=TEXTS[occasion])],
             )
         )
 

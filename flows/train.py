@@ -31,6 +31,7 @@ from tasks.shown import show_table
 from tasks.state import require_dataset
 from tasks.train import (
     control_is_due,
+    is_finished,
     model_of,
     train_fold,
 )
@@ -167,7 +168,11 @@ def _train_folds(
         )
         for contender, fold in trainings
     }
-    ended = progress(run_all(submit, where.attempts, budget.jobs), "train", len(submit))
+    # What an earlier night finished costs no training any more.
+    finished = [key for key in submit if is_finished(paths, iteration, *key)]
+    submit = {key: submit[key] for key in sorted(submit, key=lambda key: key not in finished)}
+    most = None if budget.jobs is None else budget.jobs + len(finished)
+    ended = progress(run_all(submit, where.attempts, most), "train", len(submit))
     found: dict[tuple[Contender, int], Any] = dict(ended)
     failed = {key: error for key, error in found.items() if isinstance(error, Exception)}
     if failed:

@@ -193,7 +193,7 @@ def _next(attempt: _Attempt, outcome: Any, attempts: int, what: str) -> _Attempt
 
 def _final(attempt: _Attempt, outcome: Any) -> Any:
     """The outcome of the last attempt, in words that say what to do."""
-    if isinstance(outcome, dict) and outcome.get("budget_spent"):
+    if isinstance(outcome, dict) and STOPPED in outcome and outcome["budget_spent"]:
         return None
     if isinstance(outcome, dict) and STOPPED in outcome:
         return ConfigError(

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlparse
 
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
@@ -18,6 +19,8 @@ from tasks.placement import cores, gpus
 
 Item = TypeVar("Item")
 
+LOOPBACK = ("127.", "localhost", "::1")
+"""An address that means another machine on every node."""
 MIN_CHUNK_CASES = 4
 """A task costs about 0.1 s; four cases of half a second each keep that near 5 %."""
 
@@ -45,6 +48,12 @@ def worker_count(settings: ClusterSettings, stage: Stage, tasks: int | None = No
     if workers != "auto":
         return workers
     if settings.kind == "slurm":
+        host = urlparse(PREFECT_API_URL.value()).hostname or ""
+        if host.startswith(LOOPBACK) and settings.interface != "lo":
+            raise ConfigError(
+                f"jobs cannot reach Prefect's server at {host}: start one with `HOST=0.0.0.0 make server`, and "
+                "set PREFECT_API_URL to its address as nodes see it"
+            )
         return tasks or 1
     return len(gpus()) or cores()
 
@@ -84,6 +93,12 @@ def _cluster_of_this_flow(stage: Stage, **kwargs: Any) -> Any:
     # The flow decides what runs again, not Dask behind its back: the first lost worker is told.
     dask.config.set({"distributed.scheduler.allowed-failures": 0})
     if settings.kind == "slurm":
+        host = urlparse(PREFECT_API_URL.value()).hostname or ""
+        if host.startswith(LOOPBACK) and settings.interface != "lo":
+            raise ConfigError(
+                f"jobs cannot reach Prefect's server at {host}: start one with `HOST=0.0.0.0 make server`, and "
+                "set PREFECT_API_URL to its address as nodes see it"
+            )
         # The import of dask-jobqueue makes Ctrl-C end this process as if all were well, with exit code 0.
         ctrl_c = signal.getsignal(signal.SIGINT)
         from tasks.slurm import slurm_cluster

@@ -12,13 +12,13 @@ from urllib.parse import urlparse
 
 from prefect.settings import PREFECT_API_URL
 
+from tasks.cluster import LOOPBACK
 from tasks.cluster_settings import STAGES, ClusterSettings
 from tasks.ledger.paths import DatasetPaths
 from tasks.placement import cores, gpus
 from tasks.slurm import job_options, script_of
 from tasks.slurm_queue import refusal
 
-LOOPBACK = ("127.", "localhost", "::1")
 ANSWER_S = 5.0
 
 

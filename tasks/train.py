@@ -23,7 +23,7 @@ from tasks.ledger.models import (
     save_model,
 )
 from tasks.ledger.paths import DatasetPaths, DatedName, IterationPaths
-from tasks.nnunet.fold import FoldJob, trained_model_folder
+from tasks.nnunet.fold import RESULT, FoldJob, trained_model_folder
 from tasks.nnunet.fold import train_fold as run_fold
 from tasks.placement import gpu_of_this_worker, this_worker
 from tasks.program import JOB_ENDS_AT, Message
@@ -72,6 +72,12 @@ def candidate_folder(paths: DatasetPaths, iteration: Iteration, *, control: bool
     at = IterationPaths(paths.procdata / iteration.name)
     results = at.results_of_control if control else at.results
     return trained_model_folder(results, iteration.plans_name, iteration.configuration)
+
+
+def is_finished(paths: DatasetPaths, iteration: Iteration, contender: Contender, fold: int) -> bool:
+    """Whether a training has its result; whether it is still the same training is seen when it is asked for."""
+    folder = candidate_folder(paths, iteration, control=contender == "control")
+    return (folder / f"fold_{fold}" / RESULT).is_file()
 
 
 def fold_job(
@@ -172,7 +178,8 @@ def train_fold(
         show,
     )
     kept = {key: value for key, value in result.items() if key != "job"}
-    spent = stop_at is not None and stop_at == min(limits)
+    # Only a training that stopped can have stopped for it; it stops within an epoch of the limit.
+    spent = "stopped_at_epoch" in result and stop_at is not None and stop_at == min(limits)
     return {"fold": fold, "worker": this_worker(), "budget_spent": spent, **kept}
 
 

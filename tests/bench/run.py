@@ -13,14 +13,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import cluster
 import iterations
 import numpy as np
 import SimpleITK as sitk
 from dicom_factory import ball, grid_for, write_rois, write_series
 from homes import ITERSEG, imgtools, new_home, side
 from measure import Row, Side, compare, write_report
-from private_slurm import SBIN
 from scipy.ndimage import zoom
 from tests_support import PrefectServer
 
@@ -109,7 +107,7 @@ def big_row(work: Path) -> Row:
     )
 
 
-PARTS = ("conversion", "iterations", "large", "cluster")
+PARTS = ("conversion", "iterations", "large")
 
 
 def measured_rows(work: Path, parts: list[str], notes: list[str], *, quick: bool) -> Iterator[Row]:
@@ -124,11 +122,6 @@ def measured_rows(work: Path, parts: list[str], notes: list[str], *, quick: bool
             shutil.rmtree(cases)
         if "iterations" in parts:
             yield from iterations.rows(work, server.environment, notes, quick=quick)
-        if "cluster" in parts:
-            if shutil.which("slurmctld", path=SBIN) is None:
-                print("the cluster's rows are left out: no Slurm is installed (`make test-slurm` does so)")
-            else:
-                yield from cluster.rows(work, server, notes, quick=quick)
     if "large" in parts:
         yield big_row(work)
 

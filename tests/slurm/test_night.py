@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -11,12 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
-import demo
 import pytest
 import yaml
-from night_lab import CHECKOUT, Night
+from night_lab import Night
 from private_slurm import PrivateSlurm
-from slurm_lab import SlurmLab, new_lab
+from slurm_lab import new_lab
 from tests_support import PrefectServer, wait_until
 from tiny_lab import deliver
 
@@ -40,38 +38,25 @@ def night(
     worker.wait(30)
 
 
-@pytest.mark.timeout(900)
-def test_the_demos_two_iterations_with_a_kill_in_each(night: Night, tmp_path: Path) -> None:
-    """Eight real hippocampi, and eight more that were corrected; fewer epochs than the demo has."""
-    lab = SlurmLab(night.lab.home, night.lab.slurm, night.lab.server, dataset=demo.DATASET)
-    for kind in ("roi", "dataset"):
-        name = f"{kind}_{demo.DATASET}.yaml"
-        text = (CHECKOUT / "config" / name).read_text().replace("epochs_fine_tune: 10", "epochs_fine_tune: 3")
-        (lab.home / "config" / name).write_text(text)
-    cases = demo.read_cases()
-    series = demo.deliver_images(tmp_path, cases)
-    for number, annotated in ((1, demo.ANNOTATED), (2, demo.UNANNOTATED)):
-        delivery = tmp_path / f"day-{number}"
-        demo.annotate(cases[annotated], series, delivery)
-        shutil.copytree(delivery, lab.paths.rawdata / f"2026-11-2{number}__{demo.DATASET}")
-        run = night.ask("iterate/nightly", dataset_id=demo.DATASET, cluster="slurm")
-        wait_until(lambda: len(lab.folds_that_run()) == 2, 240)
+@pytest.mark.timeout(600)
+def test_two_nights_with_a_kill_in_each(night: Night) -> None:
+    lab = night.lab
+    for day in (20, 21):
+        if day == 21:
+            deliver(lab.home, day)
+        run = night.ask("iterate/nightly", dataset_id="D", cluster="slurm")
+        wait_until(lambda: len(lab.folds_that_run()) == 2, 180)
         lab.workers()[0].kill()
-        assert night.ended(run, 400) == ("COMPLETED", "Completed"), night.state(run)
-        wait_until(lambda: not lab.slurm.jobs() and not lab.folds_that_run(), 30)
+        assert night.ended(run) == ("COMPLETED", "Completed"), night.state(run)
+        wait_until(lambda: not lab.slurm.jobs(), 30)
     first, second = load_models(lab.paths)
     assert second.parent == first.model_id
-    assert first.promoted
-    assert set(second.test_dice) == {"Anterior", "Posterior"}
-    states = [state for _, state in lab.runs()]
-    assert states.count("CRASHED") == 2
-    assert set(states) == {"COMPLETED", "CRASHED"}
+    assert second.promoted
+    assert {state for _, state in lab.runs()} == {"COMPLETED", "CRASHED"}
 
 
 @pytest.mark.timeout(300)
 def test_a_night_with_nothing_new_ends_in_seconds_and_says_so(night: Night) -> None:
-    done = night.lab.run("run")
-    assert done.returncode == 0, done.stderr
     began = time.monotonic()
     run = night.ask("iterate/nightly", dataset_id="D", cluster="slurm")
     assert night.ended(run, 60) == ("COMPLETED", "Nothing new")
