@@ -48,12 +48,6 @@ def worker_count(settings: ClusterSettings, stage: Stage, tasks: int | None = No
     if workers != "auto":
         return workers
     if settings.kind == "slurm":
-        host = urlparse(PREFECT_API_URL.value()).hostname or ""
-        if host.startswith(LOOPBACK) and settings.interface != "lo":
-            raise ConfigError(
-                f"jobs cannot reach Prefect's server at {host}: start one with `HOST=0.0.0.0 make server`, and "
-                "set PREFECT_API_URL to its address as nodes see it"
-            )
         return tasks or 1
     return len(gpus()) or cores()
 
@@ -96,8 +90,8 @@ def _cluster_of_this_flow(stage: Stage, **kwargs: Any) -> Any:
         host = urlparse(PREFECT_API_URL.value()).hostname or ""
         if host.startswith(LOOPBACK) and settings.interface != "lo":
             raise ConfigError(
-                f"jobs cannot reach Prefect's server at {host}: start one with `HOST=0.0.0.0 make server`, and "
-                "set PREFECT_API_URL to its address as nodes see it"
+                f"jobs cannot reach Prefect's server at {host}: start one with `HOST=0.0.0.0 make server` "
+                "and set PREFECT_API_URL to its address as nodes see it"
             )
         # The import of dask-jobqueue makes Ctrl-C end this process as if all were well, with exit code 0.
         ctrl_c = signal.getsignal(signal.SIGINT)

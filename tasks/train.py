@@ -75,7 +75,7 @@ def candidate_folder(paths: DatasetPaths, iteration: Iteration, *, control: bool
 
 
 def is_finished(paths: DatasetPaths, iteration: Iteration, contender: Contender, fold: int) -> bool:
-    """Whether a training has its result; whether it is still the same training is seen when it is asked for."""
+    """Whether a training has a result; whether it is still that of its job is seen when it is asked for."""
     folder = candidate_folder(paths, iteration, control=contender == "control")
     return (folder / f"fold_{fold}" / RESULT).is_file()
 
