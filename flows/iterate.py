@@ -23,12 +23,16 @@ from tasks.cluster_settings import load_cluster
 from tasks.dicom.reasons import Reason
 from tasks.errors import BusyError
 from tasks.last_run import inputs_of, nothing_new, remember_run
+from tasks.ledger.lock import held_for_h
 from tasks.ledger.models import latest_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.settings import load_dataset_settings
 from tasks.shown import show_table
 from tasks.state import require_dataset
 from tasks.turn import turn_of
+
+LONGEST_RUN_H = 36
+"""Longer than a day and a night no run holds its dataset, whatever it trains."""
 
 
 @flow(name="iterate", flow_run_name=run_name("iterate"))
@@ -53,7 +57,8 @@ def iterate(
         with turn_of(paths, where, load_dataset_settings(paths.config, dataset_id)):
             return _iterate(paths, cluster, date, gpu_hours, jobs)
     except BusyError as error:
-        if deployment.id is None:
+        # A lock that nobody gives back must be heard of: skipping is no failure.
+        if deployment.id is None or held_for_h(paths.procdata) > LONGEST_RUN_H:
             raise
         return _skipped(paths, str(error))
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.attempts import run_all, submitting, successes
+from tasks.attempts import submitting, successes
 from tasks.cluster import threads_per_worker, worker_count
 from tasks.cluster_settings import ClusterSettings
 from tasks.labels import Labels
@@ -84,5 +84,4 @@ def _scored(
     threads = threads_per_worker(where, "train") * share
     arguments = (dataset_id, iteration, name, folder, settings, threads, known, labels, cases)
     submit = {name: submitting(score_test_set, f"test-set-{name}", arguments)}
-    ((_, scores),) = successes(run_all(submit, where.attempts))
-    return list(scores)
+    return list(successes(submit, where.attempts, "score")[name])

@@ -7,12 +7,13 @@ Command: ``iterseg prepare DATASET``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from prefect import flow
+from prefect.tasks import Task
 from pydantic import Field
 
 from flows.parameters import ClusterName, DatasetId, Day, run_name
@@ -74,9 +75,9 @@ def prepare(
             if case.state == "pending"
         }
         missing = _missing(paths, jobs)
-        few = not worth_workers(Path(file) for job in missing for file in job.files)
+        few = not worth_workers(_dicom_of(missing))
         with imported_early() if few and missing and not convert_only else nullcontext():
-            outcomes = _convert(paths, missing, settings, rois, where, here=few)
+            outcomes = _convert(paths, missing, settings, rois, where)
             converted = _settle(assembly, jobs, outcomes)
             report = _report(paths, assembly, converted)
             if convert_only:
@@ -108,26 +109,35 @@ def _convert(
     settings: DatasetSettings,
     rois: RoiPatterns,
     where: ClusterSettings,
-    *,
-    here: bool,
 ) -> list[dict[str, Any]]:
     """Convert cases; the fate of each."""
-    results = run_chunks(
+    results = _spread(
         convert_cases,
-        _pieces(missing, where, here=here),
-        lambda number, piece: (paths.dataset_id, number, opaque(piece), settings, rois),
         "convert",
-        where.attempts,
-        here=here,
+        missing,
+        _dicom_of(missing),
+        lambda number, piece: (paths.dataset_id, number, opaque(piece), settings, rois),
+        where,
     )
     return [row for rows in results for row in rows]
 
 
-def _pieces(cases: Sequence[Case], where: ClusterSettings, *, here: bool) -> list[list[Case]]:
-    """Cases as tasks take them: all at once in this process, or shared among workers."""
-    if here:
-        return [list(cases)] if cases else []
-    return chunks(cases, worker_count(where, "prepare"))
+def _dicom_of(jobs: Sequence[CaseToConvert]) -> list[Path]:
+    return [Path(file) for job in jobs for file in job.files]
+
+
+def _spread(
+    task: Task[Any, Any],
+    what: str,
+    cases: Sequence[Case],
+    files: Sequence[Path],
+    arguments: Callable[[int, list[Case]], tuple[Any, ...]],
+    where: ClusterSettings,
+) -> list[Any]:
+    """Run a task over cases: shared among workers, or in this process where their files are few."""
+    here = not worth_workers(files)
+    pieces = [list(cases)][: len(cases)] if here else chunks(cases, worker_count(where, "prepare"))
+    return run_chunks(task, pieces, arguments, what, where.attempts, here=here)
 
 
 def _settle(
@@ -200,14 +210,13 @@ def _plan(
 def _preprocess(paths: DatasetPaths, iteration: Iteration, where: ClusterSettings) -> None:
     """Preprocess what the store lacks."""
     missing, images = to_preprocess(paths, iteration)
-    few = not worth_workers(images)
-    run_chunks(
+    _spread(
         preprocess,
-        _pieces(missing, where, here=few),
-        lambda number, piece: (paths.dataset_id, number, opaque(iteration), piece),
         "preprocess",
-        where.attempts,
-        here=few,
+        missing,
+        images,
+        lambda number, piece: (paths.dataset_id, number, opaque(iteration), piece),
+        where,
     )
 
 

@@ -14,6 +14,8 @@ from typing import Any
 from flows.ingest import ingest
 from tasks.dicom.receiver import Address, Receiver
 from tasks.errors import IterSegError
+from tasks.ledger.lock import held_for_h
+from tasks.ledger.paths import DatasetPaths
 from tasks.receive import InboxTransfers
 
 LOOK_EVERY_S = 0.5
@@ -69,6 +71,11 @@ def receive(listening: Listening, say: Callable[[str], None], stop: threading.Ev
 
 
 def _ingest(dataset_id: str, say: Callable[[str], None]) -> bool:
+    held_h = held_for_h(DatasetPaths.of(dataset_id).procdata)
+    if held_h:
+        # A flow that only finds the dataset busy would be a failed run in the UI, every minute of a night.
+        say(f"not ingested yet: another run has held the dataset for {held_h * 60:.0f} min")
+        return False
     try:
         report: dict[str, Any] = ingest(dataset_id)
     except (IterSegError, OSError) as error:

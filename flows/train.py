@@ -6,17 +6,17 @@ Command: ``iterseg train DATASET``.
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from prefect import flow
+from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows.judgement import judged
 from flows.parameters import ClusterName, DatasetId, Day, GpuHours, Jobs, run_name
 from tasks.attempts import run_all, submitting
-from tasks.cluster import task_runner, threads_per_worker, worker_count
+from tasks.cluster import task_runner, threads_per_worker
 from tasks.cluster_settings import ClusterSettings, load_cluster
 from tasks.errors import ConfigError, IterSegError
 from tasks.ledger.iterations import Contender, Iteration, newest_iteration
@@ -30,6 +30,7 @@ from tasks.settings import DatasetSettings, load_dataset_settings
 from tasks.shown import show_table
 from tasks.state import require_dataset
 from tasks.train import (
+    Share,
     control_is_due,
     is_finished,
     model_of,
@@ -141,9 +142,11 @@ class _Budget:
     gpu_hours: float | None
     jobs: int | None
 
-    def ends_at(self, at_a_time: int) -> float | None:
-        """When so many trainings at a time have used the hours up, in seconds since the epoch."""
-        return None if self.gpu_hours is None else time.time() + self.gpu_hours * 3600 / at_a_time
+    def share_of(self, trainings: int) -> Share | None:
+        """The hours are divided among the trainings that are not finished; each uses its own."""
+        if self.gpu_hours is None:
+            return None
+        return Share(str(flow_run.get_id()), self.gpu_hours * 3600 / max(1, trainings))
 
 
 def _train_folds(
@@ -159,18 +162,17 @@ def _train_folds(
     One that fails does not stop the others, and fails the flow.
     """
     threads = threads_per_worker(where, "train")
-    stop_at = budget.ends_at(min(len(trainings), worker_count(where, "train", len(trainings))))
+    # What an earlier night finished costs no training any more.
+    finished = [training for training in trainings if is_finished(paths, iteration, *training)]
+    share = budget.share_of(len(trainings) - len(finished))
     submit = {
         (contender, fold): submitting(
             train_fold,
             f"{contender}-{fold}",
-            (paths.dataset_id, iteration, fold, settings, threads, contender, stop_at),
+            (paths.dataset_id, iteration, fold, settings, threads, contender, share),
         )
-        for contender, fold in trainings
+        for contender, fold in sorted(trainings, key=lambda training: training not in finished)
     }
-    # What an earlier night finished costs no training any more.
-    finished = [key for key in submit if is_finished(paths, iteration, *key)]
-    submit = {key: submit[key] for key in sorted(submit, key=lambda key: key not in finished)}
     most = None if budget.jobs is None else budget.jobs + len(finished)
     ended = progress(run_all(submit, where.attempts, most), "train", len(submit))
     found: dict[tuple[Contender, int], Any] = dict(ended)
@@ -183,7 +185,7 @@ def _train_folds(
             f"{len(failed)} of {len(submit)} folds failed, {stays}. {reasons}. Run the command again: "
             "what is finished is kept"
         )
-    return {key: found[key] for key in submit if found[key] is not None}
+    return {key: found[key] for key in trainings if found[key] is not None}
 
 
 def _unfinished(

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -27,6 +28,7 @@ from prefect.utilities.annotations import quote
 
 from tasks.errors import ConfigError, ExternalToolError, IterSegError
 from tasks.events import tell_event
+from tasks.nnunet.fold import STOPPED
 from tasks.progress import progress
 from tasks.shown import show_table
 
@@ -34,8 +36,6 @@ Key = TypeVar("Key")
 Piece = TypeVar("Piece")
 Value = TypeVar("Value")
 LOOK_EVERY_S = 0.1
-STOPPED = "stopped_at_epoch"
-"""The key of a result that says: not finished, to be continued in another job."""
 
 
 def opaque(value: Value) -> Value:
@@ -60,7 +60,7 @@ class LostError(IterSegError):
 
 def run_all(
     submit: Mapping[Key, Callable[[int], PrefectFuture[Any]]], attempts: int, most: int | None = None
-) -> Iterator[tuple[Key, Any]]:
+) -> Generator[tuple[Key, Any], None, None]:
     """Run tasks at the same time, and again where a worker or a program was lost.
 
     Parameters
@@ -145,16 +145,21 @@ def run_chunks(
         f"{what}-{number}": submitting(task, f"{what}-{number}", arguments(number, piece))
         for number, piece in numbered.items()
     }
-    found = dict(successes(progress(run_all(submit, attempts), what, total=len(submit))))
-    return [found[key] for key in submit]
+    return list(successes(submit, attempts, what).values())
 
 
-def successes(outcomes: Iterable[tuple[Key, Any]]) -> Iterator[tuple[Key, Any]]:
-    """What :func:`run_all` yields, until the first that ended in an exception: that is raised."""
-    for key, outcome in outcomes:
-        if isinstance(outcome, Exception):
-            raise outcome
-        yield key, outcome
+def successes(
+    submit: Mapping[Key, Callable[[int], PrefectFuture[Any]]], attempts: int, what: str
+) -> dict[Key, Any]:
+    """The results of :func:`run_all`, in the order of ``submit``; raises what ended the first that failed."""
+    found: dict[Key, Any] = {}
+    # Closed at once: those that still run are marked while there is a cluster to ask.
+    with closing(run_all(submit, attempts)) as outcomes:
+        for key, outcome in progress(outcomes, what, total=len(submit)):
+            if isinstance(outcome, Exception):
+                raise outcome
+            found[key] = outcome
+    return {key: found[key] for key in submit}
 
 
 def submitting(

@@ -14,9 +14,10 @@ from prefect.settings import PREFECT_API_URL
 
 from tasks.cluster import LOOPBACK
 from tasks.cluster_settings import STAGES, ClusterSettings
+from tasks.errors import TransientError
 from tasks.ledger.paths import DatasetPaths
 from tasks.placement import cores, gpus
-from tasks.slurm import job_options, script_of
+from tasks.slurm_job import job_options, script_of
 from tasks.slurm_queue import refusal
 
 ANSWER_S = 5.0
@@ -70,7 +71,10 @@ def _commands() -> list[Verdict]:
 
 
 def _jobs(settings: ClusterSettings, stage: str, name: str, paths: DatasetPaths) -> Verdict:
-    said = refusal(scripts(settings, paths)[stage])
+    try:
+        said = refusal(scripts(settings, paths)[stage])
+    except TransientError as error:
+        return Verdict(f"jobs of stage {stage}", False, str(error), "is slurmctld up?")
     if said is None:
         return Verdict(f"jobs of stage {stage}", True, "Slurm would take them")
     return Verdict(f"jobs of stage {stage}", False, said, f"mend `{stage}` in config/clusters/{name}.yaml")

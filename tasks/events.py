@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from prefect.events import emit_event
+from prefect.settings import PREFECT_API_URL
 
 Event = Literal["iterseg.delivery.complete", "iterseg.model.promoted", "iterseg.queue.full"]
 
 
 def tell_event(event: Event, dataset_id: str, **payload: Any) -> None:
-    """Emit an event of a dataset; nothing in it may name a patient."""
+    """Emit an event of a dataset, where there is a server; nothing in it may name a patient."""
+    if not PREFECT_API_URL.value():
+        return
     emit_event(
         event,
         resource={

@@ -12,6 +12,7 @@ from tasks.cluster_settings import STAGES
 from tasks.errors import ConfigError, TransientError
 from tasks.ledger.paths import DatasetPaths
 
+CONTROLLER_IS_AWAY = ("Unable to contact slurm controller", "Socket timed out", "Connection refused")
 FENCE_S = 120.0
 """How long a cancelled job may take to end: Slurm's KillWait is 30 s."""
 
@@ -23,7 +24,13 @@ def job_name(paths: DatasetPaths, stage: str) -> str:
 
 
 def refusal(script: str) -> str | None:
-    """What Slurm has against a job script, in its own words; nothing is queued."""
+    """What Slurm has against a job script, in its own words; nothing is queued.
+
+    Raises
+    ------
+    TransientError
+        Where its controller is away.
+    """
     try:
         done = subprocess.run(
             ["sbatch", "--test-only"], input=script, capture_output=True, text=True, check=False, timeout=60
@@ -31,9 +38,11 @@ def refusal(script: str) -> str | None:
     except FileNotFoundError:
         return "there is no sbatch on this machine; run the flow where jobs can be submitted"
     except subprocess.TimeoutExpired:
-        return "sbatch does not answer"
+        raise TransientError("sbatch does not answer") from None
     if done.returncode == 0:
         return None
+    if any(known in done.stderr for known in CONTROLLER_IS_AWAY):
+        raise TransientError(f"sbatch: {done.stderr.strip()}")
     lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
     return "; ".join(lines) or f"sbatch ended with {done.returncode}"
 
@@ -66,7 +75,7 @@ def fence(paths: DatasetPaths) -> list[str]:
 
 def queued(names: str) -> dict[str, dict[str, str]]:
     """The jobs of some names that wait, run or end: id → state, reason and node, as squeue(1) has them."""
-    said = _slurm("squeue", "--noheader", "--name", names, "--format=%i|%T|%r|%N")
+    said = _slurm("squeue", "--me", "--noheader", "--name", names, "--format=%i|%T|%r|%N")
     rows = [line.strip().split("|", 3) for line in said.splitlines() if line.strip()]
     return {row[0]: {"state": row[1], "reason": row[2], "node": row[3]} for row in rows}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +15,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
 from tasks.errors import UserDataError
-from tasks.ledger.files import digest_of
+from tasks.ledger.files import digest_of, read_json, write_json
 from tasks.ledger.iterations import Contender, Iteration
 from tasks.ledger.models import (
     ModelRecord,
@@ -23,7 +25,7 @@ from tasks.ledger.models import (
     save_model,
 )
 from tasks.ledger.paths import DatasetPaths, DatedName, IterationPaths
-from tasks.nnunet.fold import RESULT, FoldJob, trained_model_folder
+from tasks.nnunet.fold import RESULT, STOPPED, FoldJob, trained_model_folder
 from tasks.nnunet.fold import train_fold as run_fold
 from tasks.placement import gpu_of_this_worker, this_worker
 from tasks.program import JOB_ENDS_AT, Message
@@ -34,6 +36,9 @@ from tasks.settings import DatasetSettings
 from tasks.shown import artifact_key
 from tasks.slurm_queue import end_of_this_job
 from tasks.versions import versions
+
+NIGHT = "night.json"
+"""In a fold's folder: which night it was last trained in, and when its share of that is used up."""
 
 
 def model_id_of(iteration: Iteration, dataset_id: str) -> str:
@@ -132,6 +137,30 @@ def _warm_start(paths: DatasetPaths, iteration: Iteration, fold: int, parent: Mo
     return str(paths.home / parent.folder / f"fold_{own}" / "checkpoint_final.pth"), parent.checkpoints[own]
 
 
+@dataclass(frozen=True)
+class Share:
+    """What a training may use of the budget of a night."""
+
+    night: str
+    seconds: float
+
+
+def _stop_at(
+    paths: DatasetPaths, iteration: Iteration, contender: Contender, fold: int, share: Share
+) -> float:
+    """When a training has used its share, in seconds since the epoch; the same for all attempts of a night.
+
+    The clock starts with the first of them: the time in the queue before it costs nothing.
+    """
+    folder = candidate_folder(paths, iteration, control=contender == "control") / f"fold_{fold}"
+    file = folder / NIGHT
+    known = read_json(file) if file.is_file() else {}
+    if known.get("night") != share.night:
+        known = {"night": share.night, "stop_at": time.time() + share.seconds}
+        write_json(file, known)
+    return float(known["stop_at"])
+
+
 @task(task_run_name="{contender}-{fold}", **RETRIED)
 def train_fold(
     dataset_id: str,
@@ -140,14 +169,14 @@ def train_fold(
     settings: DatasetSettings,
     threads: int,
     contender: Contender = "fold",
-    stop_at: float | None = None,
+    share: Share | None = None,
 ) -> dict[str, Any]:
     """Train one fold; its progress is an artifact that moves with every epoch.
 
     Parameters
     ----------
-    stop_at
-        When the budget is spent, in seconds since the epoch: the training ends before it, and saves.
+    share
+        What this training may use of the budget: it ends before that is used up, and saves.
 
     Returns
     -------
@@ -160,6 +189,9 @@ def train_fold(
     show = _shown_progress(dataset_id, f"{contender}-{fold}")
 
     augmentation = settings.training.augmentation_workers
+    stop_at = None if share is None else _stop_at(paths, iteration, contender, fold, share)
+    if stop_at is not None and stop_at < time.time():
+        return {"fold": fold, "worker": this_worker(), "budget_spent": True, STOPPED: 0}
     job_ends_at = end_of_this_job()
     limits = [limit for limit in (job_ends_at, stop_at) if limit is not None]
     environment = {
@@ -179,7 +211,7 @@ def train_fold(
     )
     kept = {key: value for key, value in result.items() if key != "job"}
     # Only a training that stopped can have stopped for it; it stops within an epoch of the limit.
-    spent = "stopped_at_epoch" in result and stop_at is not None and stop_at == min(limits)
+    spent = STOPPED in result and stop_at is not None and stop_at == min(limits)
     return {"fold": fold, "worker": this_worker(), "budget_spent": spent, **kept}
 
 

@@ -73,7 +73,7 @@ def turn_of(
         if killed is not None:
             if killed.get("jobs"):
                 fence(paths)
-            _bury(killed.get("flow_run"))
+            _bury(killed.get("flow_run"), mine)
         yield
 
 
@@ -88,8 +88,11 @@ def _record_commit(flow_run_id: str | None) -> None:
         get_logger(__name__).warning("the commit could not be shown: %s", type(error).__name__)
 
 
-def _bury(flow_run_id: str | None) -> None:
-    """Mark a flow run, its parts, the flow it was a part of, and their tasks as crashed, if they are open."""
+def _bury(flow_run_id: str | None, mine: str | None) -> None:
+    """Mark a flow run, its parts, the flow it was a part of, and their tasks as crashed, if they are open.
+
+    But not this very run, which may be the killed one, started again in the UI.
+    """
     if flow_run_id is None:
         return
     try:
@@ -98,20 +101,20 @@ def _bury(flow_run_id: str | None) -> None:
             while run.parent_task_run_id is not None:
                 parent: Any = client.read_task_run(run.parent_task_run_id)
                 run = client.read_flow_run(parent.flow_run_id)
-            _mark(client, run)
+            _mark(client, run, mine)
     except ObjectNotFound:
         pass  # of another server
     except Exception as error:  # what is shown is worth less than what is to be done
         get_logger(__name__).warning("a killed run could not be marked: %s", type(error).__name__)
 
 
-def _mark(client: SyncPrefectClient, run: FlowRun) -> None:
+def _mark(client: SyncPrefectClient, run: FlowRun, mine: str | None) -> None:
     children = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run.id]))
     for child in client.read_flow_runs(flow_run_filter=children):
-        _mark(client, child)
+        _mark(client, child, mine)
     unfinished = TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=UNFINISHED)))
     of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
     for task_run in client.read_task_runs(flow_run_filter=of_run, task_run_filter=unfinished):
         client.set_task_run_state(task_run.id, Crashed(message=WHY), force=True)
-    if run.state is None or not run.state.is_final():
+    if str(run.id) != mine and (run.state is None or not run.state.is_final()):
         client.set_flow_run_state(run.id, Crashed(message=WHY), force=True)

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from tasks.errors import ConfigError
 
+CHECKOUT = Path(__file__).resolve().parents[1]
+GIT_S = 60
+"""The status of a large checkout on a slow network file system takes that long."""
 LIBRARIES = ("iterseg", "nnunetv2", "torch", "numpy", "SimpleITK", "pydicom", "highdicom", "blosc2")
 
 
@@ -42,6 +45,11 @@ def require_release() -> None:
     ConfigError
         Naming the commit and how many files differ.
     """
+    if (CHECKOUT / ".git").exists() and not _git("rev-parse", "HEAD"):
+        raise ConfigError(
+            f"git does not tell the commit of {CHECKOUT}, and `released_code_only` is set: is it "
+            "installed, and may this user read the checkout?"
+        )
     changed = _git("status", "--porcelain", "--untracked-files=no").splitlines()
     if changed:
         raise ConfigError(
@@ -51,13 +59,12 @@ def require_release() -> None:
 
 
 def _git(*arguments: str) -> str:
-    checkout = Path(__file__).resolve().parents[1]
-    if not (checkout / ".git").exists():
+    if not (CHECKOUT / ".git").exists():
         return ""
+    # The services' user need not own the checkout.
+    git = ["git", "-c", f"safe.directory={CHECKOUT}", "-C", str(CHECKOUT)]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(checkout), *arguments], capture_output=True, text=True, check=True, timeout=10
-        )
+        done = subprocess.run([*git, *arguments], capture_output=True, text=True, check=True, timeout=GIT_S)
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip()

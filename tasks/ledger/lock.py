@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,9 @@ from typing import Any
 
 from tasks.errors import BusyError
 from tasks.ledger.files import read_json, temporary_beside
+
+_HELD: set[Path] = set()
+"""The locks that this process holds."""
 
 
 @contextmanager
@@ -38,28 +42,41 @@ def dataset_lock(folder: Path, note: Mapping[str, Any] | None = None) -> Iterato
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = folder / "lock.json"
-    mine = {"host": socket.gethostname(), "pid": os.getpid()}
-    holder = None
-    if not _take(lock, {**mine, **(note or {})}):
-        holder = _holder(lock)
-        if holder is not None and {k: holder.get(k) for k in mine} == mine:
-            yield None
-            return
-        if holder is not None and not _is_gone(holder):
+    if lock.resolve() in _HELD:
+        yield None
+        return
+    mine, killed = {**_this_process(), **(note or {})}, None
+    if not _take(lock, mine):
+        killed = _holder(lock)
+        if killed is not None and not _is_gone(killed):
             raise BusyError(
-                f"another run works on this dataset: process {holder.get('pid')} on "
-                f"{holder.get('host')}, since {holder.get('since')}. Wait for it; if that host is "
+                f"another run works on this dataset: process {killed.get('pid')} on "
+                f"{killed.get('host')}, since {killed.get('since')}. Wait for it; if that host is "
                 f"down for good, remove {lock}"
             )
         # Of several that find the dead one's lock, only one renames it away.
         with suppress(FileNotFoundError):
             os.rename(lock, temporary_beside(lock))
-        if not _take(lock, {**mine, **(note or {})}):
+        if not _take(lock, mine):
             raise BusyError("another run has just begun to work on this dataset; wait for it")
+    _HELD.add(lock.resolve())
     try:
-        yield holder
+        yield killed
     finally:
+        _HELD.discard(lock.resolve())
         lock.unlink(missing_ok=True)
+
+
+def held_for_h(folder: Path) -> float:
+    """How long a living run, as far as that can be known, has held the lock of a dataset; 0 if none does."""
+    holder = _holder(folder / "lock.json")
+    if holder is None or _is_gone(holder) or (folder / "lock.json").resolve() in _HELD:
+        return 0.0
+    try:
+        since = datetime.fromisoformat(str(holder.get("since")))
+    except ValueError:
+        return math.inf
+    return max(1e-9, (datetime.now() - since).total_seconds() / 3600)
 
 
 def _take(lock: Path, mine: dict[str, Any]) -> bool:
@@ -85,12 +102,38 @@ def _holder(lock: Path) -> dict[str, Any] | None:
     return content
 
 
+def _this_process() -> dict[str, Any]:
+    """Who holds a lock. Numbers of processes are used again; with boot and start they are not."""
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "boot": _boot(),
+        "started": _started(os.getpid()),
+    }
+
+
+def _boot() -> str | None:
+    """The id of the machine's uptime (proc(5))."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+
+
+def _started(pid: int) -> str | None:
+    """When a process began, in the clock ticks of proc_pid_stat(5)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return None
+
+
 def _is_gone(holder: dict[str, Any]) -> bool:
     """Only a process of this host can be known to be gone."""
     if holder.get("host") != socket.gethostname():
         return False
     pid = int(holder.get("pid") or -1)
-    if pid <= 0:
+    if pid <= 0 or holder.get("boot", _boot()) != _boot():
         return True
     try:
         os.kill(pid, 0)
@@ -98,4 +141,4 @@ def _is_gone(holder: dict[str, Any]) -> bool:
         return True
     except PermissionError:
         return False
-    return False
+    return bool(holder.get("started", _started(pid)) != _started(pid))

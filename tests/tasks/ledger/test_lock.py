@@ -7,12 +7,13 @@ import os
 import socket
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from tasks.errors import UserDataError
-from tasks.ledger.lock import dataset_lock
+from tasks.ledger.lock import dataset_lock, held_for_h
 
 
 def hold(folder: Path, host: str, pid: int) -> None:
@@ -53,6 +54,25 @@ def test_what_a_dead_process_left_is_taken_over(tmp_path: Path) -> None:
     with dataset_lock(tmp_path):
         assert json.loads((tmp_path / "lock.json").read_text())["pid"] == os.getpid()
     assert not (tmp_path / "lock.json").exists()
+
+
+def test_a_number_that_another_process_has_now_is_not_its_holder(tmp_path: Path) -> None:
+    """After a reboot, or after some days."""
+    for other in ({"boot": "another"}, {"started": "1"}):
+        lock = {"host": socket.gethostname(), "pid": os.getpid(), "since": "now", **other}
+        (tmp_path / "lock.json").write_text(json.dumps(lock))
+        with dataset_lock(tmp_path, {"flow_run": "mine"}) as killed:
+            assert killed == lock
+            assert json.loads((tmp_path / "lock.json").read_text())["flow_run"] == "mine"
+
+
+def test_how_long_somebody_else_holds_it_is_known(tmp_path: Path) -> None:
+    assert held_for_h(tmp_path) == 0
+    with dataset_lock(tmp_path):
+        assert held_for_h(tmp_path) == 0
+    since = (datetime.now() - timedelta(hours=30)).isoformat(timespec="seconds")
+    (tmp_path / "lock.json").write_text(json.dumps({"host": "node17", "pid": 1, "since": since}))
+    assert 29 < held_for_h(tmp_path) < 31
 
 
 def test_a_damaged_lock_is_left_to_a_person(tmp_path: Path) -> None:
