@@ -128,6 +128,9 @@ class WatchedCluster(SLURMCluster):
 
     def __init__(self, *, full_after_s: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        given = self._job_kwargs["job_extra_directives"]
+        self._excluded = [d.removeprefix(EXCLUDE) for d in given if d.startswith(EXCLUDE)]
+        """What the user keeps away from."""
         self._looked = 0.0
         self._moved = time.monotonic()
         self._full_after_s = full_after_s
@@ -264,10 +267,8 @@ class WatchedCluster(SLURMCluster):
         if not bad:
             return
         options = self.new_spec["options"]
-        told = [d for d in options["job_extra_directives"] if d.startswith(EXCLUDE)]
-        kept = [d for d in options["job_extra_directives"] if d not in told]
-        nodes = dict.fromkeys([*(d.removeprefix(EXCLUDE) for d in told), *bad])
-        directives = [*kept, f"{EXCLUDE}{','.join(nodes)}"]
+        kept = [d for d in options["job_extra_directives"] if not d.startswith(EXCLUDE)]
+        directives = [*kept, f"{EXCLUDE}{','.join([*self._excluded, *bad])}"]
         with suppress(TransientError):
             if refusal(script_of({**self._plain_options(), "job_extra_directives": directives})) is None:
                 options["job_extra_directives"] = directives
