@@ -12,6 +12,7 @@ from tasks.errors import ConfigError, ExternalToolError, TransientError
 from tasks.slurm import CONTROLLER_AWAY_S, WatchedCluster
 
 AWAY = "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)"
+FAILED = {"JobState": "FAILED", "Reason": "NonZeroExitCode", "ExitCode": "7:0"}
 LIMIT = "sbatch: error: QOSMaxSubmitJobPerUserLimit"
 
 
@@ -21,12 +22,7 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     found: dict[str, str] = {}
     monkeypatch.setattr(
         "tasks.slurm.account_of",
-        lambda job: {
-            "JobState": "FAILED",
-            "Reason": "NonZeroExitCode",
-            "NodeList": found[job],
-            "ExitCode": "7:0",
-        },
+        lambda job: {**FAILED, "NodeList": found[job]},
     )
     monkeypatch.setattr("tasks.slurm.refusal", lambda _script: None)
     monkeypatch.setattr("tasks.slurm.script_of", str)
@@ -39,6 +35,7 @@ def cluster(tmp_path: Any) -> WatchedCluster:
     cluster = object.__new__(WatchedCluster)
     options = {"job_extra_directives": ["--gres=gpu:1", "--exclude=node7"], "job_name": "iterseg-x-D-train"}
     vars(cluster).update(
+        _excluded=["node7"],
         _strikes=Counter(),
         _began=set(),
         _rows={},
@@ -93,9 +90,7 @@ def test_after_four_looks_at_jobs_that_died_at_once_it_gives_up(
     nodes.update({str(job): f"node{job}" for job in range(8)})
     for look in range(3):
         cluster._learn([str(2 * look), str(2 * look + 1)])
-    with pytest.raises(
-        ExternalToolError, match=r"8 jobs ended before their worker began; job 7 \(FAILED"
-    ) as caught:
+    with pytest.raises(ExternalToolError, match=r"8 jobs ended before .* began; job 7 \(FAILED") as caught:
         cluster._learn(["6", "7"])
     assert caught.value.returncode == 7
 
