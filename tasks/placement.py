@@ -36,6 +36,21 @@ def gpu_of_this_worker() -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": available[number % len(available)]}
 
 
+def take_no_more() -> None:
+    """Give this job's worker no other task: it is about to be ended.
+
+    Called from a task, before it returns: the scheduler hears of it before it hears of the result, and
+    cannot begin in between what would be killed.
+    """
+    from distributed import get_worker
+    from distributed.core import Status
+
+    if "SLURM_JOB_ID" not in os.environ:
+        return
+    worker = get_worker()
+    worker.loop.add_callback(setattr, worker, "status", Status.closing_gracefully)
+
+
 def this_worker() -> str | None:
     """The name of the Dask worker in which this runs; None outside."""
     from distributed import get_worker

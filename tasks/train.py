@@ -27,7 +27,7 @@ from tasks.ledger.models import (
 from tasks.ledger.paths import DatasetPaths, DatedName, IterationPaths
 from tasks.nnunet.fold import RESULT, STOPPED, FoldJob, trained_model_folder
 from tasks.nnunet.fold import train_fold as run_fold
-from tasks.placement import gpu_of_this_worker, this_worker
+from tasks.placement import gpu_of_this_worker, take_no_more, this_worker
 from tasks.program import JOB_ENDS_AT, Message
 from tasks.retries import RETRIED
 from tasks.review.card import write_card
@@ -209,6 +209,8 @@ def train_fold(
         paths.logs / f"{iteration.name}.{contender}-{fold}.log",
         show,
     )
+    if STOPPED in result:
+        take_no_more()
     kept = {key: value for key, value in result.items() if key != "job"}
     # Only a training that stopped can have stopped for it; it stops within an epoch of the limit.
     spent = STOPPED in result and stop_at is not None and stop_at == min(limits)
