@@ -36,6 +36,8 @@ Key = TypeVar("Key")
 Piece = TypeVar("Piece")
 Value = TypeVar("Value")
 LOOK_EVERY_S = 0.1
+MARK_TRIES = 5
+"""A server on SQLite is too busy now and then when a worker was lost and everything is said at once."""
 
 
 def opaque(value: Value) -> Value:
@@ -234,13 +236,17 @@ def _outcome(future: PrefectFuture[Any]) -> Any:
 
 def mark_crashed(task_run_id: UUID, why: str) -> None:
     """Say in the UI that a task run is over whose worker can no longer say so."""
-    try:
-        with get_client(sync_client=True) as client:
-            client.set_task_run_state(task_run_id, Crashed(message=why), force=True)
-    except ObjectNotFound:
-        pass  # no worker ever began it
-    except Exception as error:  # the server is away: what runs is worth more than what is shown
-        get_run_logger().warning("a lost task could not be marked: %s", type(error).__name__)
+    for left in reversed(range(MARK_TRIES)):
+        try:
+            with get_client(sync_client=True) as client:
+                client.set_task_run_state(task_run_id, Crashed(message=why), force=True)
+            return
+        except ObjectNotFound:
+            return  # no worker ever began it
+        except Exception as error:  # the server is busy or away: what runs is worth more than what is shown
+            if not left:
+                get_run_logger().warning("a lost task could not be marked: %s", type(error).__name__)
+            time.sleep(LOOK_EVERY_S)
 
 
 def _show_queue(jobs: list[dict[str, str]] | None, waiting: list[dict[str, str]]) -> None:

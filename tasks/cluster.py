@@ -73,6 +73,12 @@ def worth_workers(files: Iterable[Path]) -> bool:
     return sum(file.stat().st_size for file in files if file.is_file()) > WORTH_WORKERS_BYTES
 
 
+def is_reachable_from_nodes(url: str, settings: ClusterSettings) -> bool:
+    """Whether an address can mean the same machine on every node; all may be one host, on ``lo``."""
+    host = urlparse(url).hostname or ""
+    return settings.interface == "lo" or not host.startswith(LOOPBACK)
+
+
 def _cluster_of_this_flow(stage: Stage, **kwargs: Any) -> Any:
     dataset_id = flow_run.parameters.get("dataset_id")
     settings = load_cluster(home() / "config", flow_run.parameters.get("cluster") or "local")
@@ -87,11 +93,10 @@ def _cluster_of_this_flow(stage: Stage, **kwargs: Any) -> Any:
     # The flow decides what runs again, not Dask behind its back: the first lost worker is told.
     dask.config.set({"distributed.scheduler.allowed-failures": 0})
     if settings.kind == "slurm":
-        host = urlparse(PREFECT_API_URL.value()).hostname or ""
-        if host.startswith(LOOPBACK) and settings.interface != "lo":
+        if not is_reachable_from_nodes(PREFECT_API_URL.value(), settings):
             raise ConfigError(
-                f"jobs cannot reach Prefect's server at {host}: start one with `HOST=0.0.0.0 make server` "
-                "and set PREFECT_API_URL to its address as nodes see it"
+                f"jobs cannot reach Prefect's server at {PREFECT_API_URL.value()}: start one with `HOST=0.0.0.0 "
+                "make server`, and set PREFECT_API_URL to its address as nodes see it"
             )
         # The import of dask-jobqueue makes Ctrl-C end this process as if all were well, with exit code 0.
         ctrl_c = signal.getsignal(signal.SIGINT)

@@ -8,11 +8,10 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlparse
 
 from prefect.settings import PREFECT_API_URL
 
-from tasks.cluster import LOOPBACK
+from tasks.cluster import is_reachable_from_nodes
 from tasks.cluster_settings import STAGES, ClusterSettings
 from tasks.errors import TransientError
 from tasks.ledger.paths import DatasetPaths
@@ -85,8 +84,7 @@ def _server(settings: ClusterSettings) -> Verdict:
     if not url:
         mend = "`make server` on a machine that nodes can reach, and `prefect config set PREFECT_API_URL=…`"
         return Verdict("Prefect's server", False, "PREFECT_API_URL is not set", mend)
-    host = urlparse(url).hostname or ""
-    if host.startswith(LOOPBACK) and settings.interface != "lo":
+    if not is_reachable_from_nodes(url, settings):
         mend = "set PREFECT_API_URL to an address that nodes can reach: they are given this one"
         return Verdict("Prefect's server", False, f"{url} is this machine's own", mend)
     try:

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -120,7 +121,8 @@ def test_a_schedule_makes_runs_and_a_busy_dataset_skips_them(night: Night) -> No
     try:
         assert "D at '* * * * *' (Europe/Berlin) on slurm" in night.deploy()
         lock = lab.paths.procdata / "lock.json"
-        lock.write_text(json.dumps({"host": "another", "pid": 1, "since": "now"}))
+        since = datetime.now().isoformat(timespec="seconds")
+        lock.write_text(json.dumps({"host": "another", "pid": 1, "since": since}))
 
         def skipped() -> bool:
             chosen = {"flow_runs": {"state": {"name": {"any_": ["Skipped"]}}}}

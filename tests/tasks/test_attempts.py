@@ -108,6 +108,12 @@ def test_a_spent_budget_leaves_the_rest_for_the_next_night() -> None:
     assert begun == ["a", "b"]
 
 
+def test_a_budget_of_three_attempts_is_three_for_all_folds_together() -> None:
+    left = {name: [LOST, DONE] for name in "ab"}
+    ended = dict(run_all({name: lambda _, n=name: Future(left[n].pop(0)) for name in "ab"}, 3, most=3))
+    assert ended == {"a": DONE, "b": None}
+
+
 def test_a_lost_worker_is_a_crashed_run_and_a_failed_program_is_not(crashed: list[UUID]) -> None:
     run([LOST, DONE])
     assert len(crashed) == 1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.cluster import chunks, threads_per_worker, worker_count, worth_workers
+from tasks.cluster import chunks, is_reachable_from_nodes, threads_per_worker, worker_count, worth_workers
 from tasks.cluster_settings import ClusterSettings
 from tasks.placement import gpu_of_this_worker
 
@@ -44,6 +44,22 @@ def test_a_job_uses_what_slurm_gives_it(monkeypatch: pytest.MonkeyPatch) -> None
     assert threads_per_worker(settings, "train") == 12
     assert threads_per_worker(settings, "prepare") == 3
     assert [worker_count(settings, stage, 5) for stage in ("prepare", "train", "predict")] == [4, 5, 2]
+
+
+@pytest.mark.parametrize(
+    ("url", "interface", "reachable"),
+    [
+        ("http://127.0.0.1:4200/api", None, False),
+        ("http://localhost:4200/api", "ib0", False),
+        ("http://[::1]:4200/api", None, False),
+        ("http://127.0.0.1:4200/api", "lo", True),
+        ("http://login1:4200/api", None, True),
+    ],
+)
+def test_a_loopback_address_means_another_machine_on_every_node(
+    url: str, interface: str | None, reachable: bool
+) -> None:
+    assert is_reachable_from_nodes(url, ClusterSettings(interface=interface)) is reachable
 
 
 def test_few_small_cases_are_not_worth_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
