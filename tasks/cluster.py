@@ -95,8 +95,8 @@ def _cluster_of_this_flow(stage: Stage, **kwargs: Any) -> Any:
     if settings.kind == "slurm":
         if not is_reachable_from_nodes(PREFECT_API_URL.value(), settings):
             raise ConfigError(
-                f"jobs cannot reach Prefect's server at {PREFECT_API_URL.value()}: start one with `HOST=0.0.0.0 "
-                "make server`, and set PREFECT_API_URL to its address as nodes see it"
+                f"jobs cannot reach Prefect's server at {PREFECT_API_URL.value()}: start one with "
+                "`HOST=0.0.0.0 make server`, and set PREFECT_API_URL to its address as nodes see it"
             )
         # The import of dask-jobqueue makes Ctrl-C end this process as if all were well, with exit code 0.
         ctrl_c = signal.getsignal(signal.SIGINT)
