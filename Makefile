@@ -45,7 +45,7 @@ format: install  ## Let ruff write the format
 cov: install  ## The tests with coverage
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered
 
-test-slurm: install  ## Folds and nights on a real Slurm of two nodes (about 15 minutes)
+test-slurm: install  ## Folds and nights on a real Slurm of two nodes (about 20 minutes)
 	$(PYTEST) -m slurm
 
 server: install  ## Prefect's server and UI on http://127.0.0.1:4200
