@@ -245,7 +245,7 @@ def mark_crashed(task_run_id: UUID, why: str) -> None:
             return  # no worker ever began it
         except Exception as error:  # the server is busy or away: what runs is worth more than what is shown
             if not left:
-                get_run_logger().warning("a lost task could not be marked: %s", type(error).__name__)
+                get_run_logger().warning("a lost task could not be marked: %s", str(error).splitlines()[0])
             time.sleep(LOOK_EVERY_S)
 
 
