@@ -18,7 +18,7 @@ from uuid import UUID
 from distributed import KilledWorker
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
@@ -36,6 +36,7 @@ Key = TypeVar("Key")
 Piece = TypeVar("Piece")
 Value = TypeVar("Value")
 LOOK_EVERY_S = 0.1
+NOT_FOUND = 404
 MARK_TRIES = 5
 """A server on SQLite is too busy now and then when a worker was lost and everything is said at once."""
 
@@ -241,10 +242,10 @@ def mark_crashed(task_run_id: UUID, why: str) -> None:
             with get_client(sync_client=True) as client:
                 client.set_task_run_state(task_run_id, Crashed(message=why), force=True)
             return
-        except ObjectNotFound:
-            return  # no worker ever began it
         except Exception as error:  # the server is busy or away: what runs is worth more than what is shown
-            if not left:
+            unknown = isinstance(error, PrefectHTTPStatusError) and error.response.status_code == NOT_FOUND
+            # One that no worker began, or could tell of before it was lost, is not in the UI at all.
+            if not left and not unknown:
                 get_run_logger().warning("a lost task could not be marked: %s", str(error).splitlines()[0])
             time.sleep(LOOK_EVERY_S)
 
