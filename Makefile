@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export DO_NOT_TRACK = 1
 
-.PHONY: help install demo test test-slow test-slurm bench bench-quick check format cov server worker deploy lock clean
+.PHONY: help install demo test test-slow test-slurm pictures bench bench-quick check format cov server worker deploy lock lock-added clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -31,10 +31,10 @@ test-slow: install  ## The slow proofs: damaged files, kills, whole lineages (ab
 	$(PYTEST) -m slow
 
 bench: install  ## Measure against med-imagetools; writes tests/bench/report.md (about 40 minutes)
-	PYTHONPATH=.:tests $(BIN)/python tests/bench/run.py
+	PYTHONPATH=.:tests:tests/slurm:data/examples $(BIN)/python tests/bench/run.py
 
 bench-quick: install  ## The same with fewer cases, printed only
-	PYTHONPATH=.:tests $(BIN)/python tests/bench/run.py --quick
+	PYTHONPATH=.:tests:tests/slurm:data/examples $(BIN)/python tests/bench/run.py --quick
 
 check: install  ## ruff, format, types, and the rule of imports
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
@@ -48,6 +48,9 @@ cov: install  ## The tests with coverage
 test-slurm: install  ## Folds and nights on a real Slurm of two nodes (about 20 minutes)
 	$(PYTEST) -m slurm
 
+pictures: install  ## Take the pictures of docs/ anew: a night on a real Slurm, in a real browser
+	PYTHONPATH=.:tests:tests/slurm:tests/browser $(BIN)/python tests/browser/screenshots.py
+
 server: install  ## Prefect's server and UI on http://127.0.0.1:4200
 	PREFECT=$(BIN)/prefect bash deployments/server.sh
 
@@ -59,6 +62,9 @@ deploy: install  ## Put deployments, schedules and notifications on the server
 
 lock: install  ## Resolve the locks anew from pyproject.toml
 	$(BIN)/python deployments/lock.py
+
+lock-added: install  ## Add to the locks what pyproject.toml asks for besides
+	$(BIN)/python deployments/lock.py --keep
 
 clean:  ## Remove .venv and caches; data stays
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

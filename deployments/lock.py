@@ -1,6 +1,7 @@
 """Resolve the locks from pyproject.toml: names, versions, hashes, and no addresses.
 
-make lock
+make lock        everything as new as pyproject.toml lets it be
+make lock-added  what is locked stays; only what pyproject.toml asks for besides is added
 
 requirements.lock             everything but torch
 requirements-dev.lock         what tests and checks need besides
@@ -21,8 +22,9 @@ ROOT = Path(__file__).resolve().parent.parent
 OF_TORCH = re.compile(r"(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==")
 COMPILE = [
     *("uv", "pip", "compile", "--universal", "--python-version", "3.11", "--generate-hashes"),
-    *("--no-annotate", "--no-header", "--quiet", "--upgrade"),
+    *("--no-annotate", "--no-header", "--quiet"),
 ]
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-torch-cuda.lock")
 
 
 def main() -> None:
@@ -44,7 +46,8 @@ def main() -> None:
 
 def _resolve(*arguments: str) -> list[str]:
     """One block of text for each package: its pin and its hashes."""
-    command = [sys.executable, "-m", *COMPILE, *arguments]
+    keep = [part for lock in LOCKS for part in ("--constraints", lock)] if "--keep" in sys.argv else []
+    command = [sys.executable, "-m", *COMPILE, *(keep or ["--upgrade"]), *arguments]
     text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     return re.split(r"\n(?=[A-Za-z0-9])", text.strip())
 

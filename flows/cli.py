@@ -17,7 +17,8 @@ from pydantic import SecretStr
 
 from flows.cli_cluster import of_clusters
 from flows.cli_models import of_models
-from flows.command import checked, fail, hidden, run_flow, show
+from flows.cli_review import of_review
+from flows.command import checked, existing_folder, fail, hidden, run_flow, show
 from flows.options import AsJson, Cluster, Dataset, Day, Verbose
 from tasks.errors import ConfigError, UserDataError
 from tasks.nnunet.preprocess import imported_early
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 
 app.add_typer(of_models)
+app.add_typer(of_review)
 app.add_typer(of_clusters)
 
 
@@ -159,26 +161,6 @@ def train(
 
 
 @app.command()
-def predict(
-    dataset: Dataset,
-    source: Annotated[Path | None, typer.Option("--input", help="A folder of DICOM files.")] = None,
-    model: Annotated[str, typer.Option(help="A model's id, or latest.")] = "latest",
-    cluster: Cluster = "local",
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
-    """Predict unlabelled images as DICOM SEG. Example: iterseg predict PM_IASLC --input /new"""
-    place = checked(_folder, source, as_json)
-
-    def run() -> dict[str, Any]:
-        from flows.predict import predict as flow
-
-        return flow(dataset_id=dataset, input=hidden(place), model=model, cluster=cluster)
-
-    run_flow(dataset, run, as_json, verbose, cluster)
-
-
-@app.command()
 def run(
     dataset: Dataset,
     day: Day = None,
@@ -222,15 +204,9 @@ def _stop_on_signals() -> threading.Event:
 
 
 def _delivery(folder: Path) -> str:
-    _folder(folder, "--from")
+    existing_folder(folder, "--from")
     if not any(path.is_file() for path in folder.rglob("*")):
         raise UserDataError(f"--from {folder}: the folder holds no files")
-    return str(folder.resolve())
-
-
-def _folder(folder: Path, option: str = "--input") -> str:
-    if not folder.is_dir():
-        raise ConfigError(f"{option} {folder}: there is no such folder")
     return str(folder.resolve())
 
 

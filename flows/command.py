@@ -6,12 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
 from pydantic import SecretStr
 
-from tasks.errors import IterSegError
+from tasks.errors import ConfigError, IterSegError
 
 
 def run_flow(
@@ -71,6 +72,13 @@ def checked(check: Callable[[Any], Any], value: Any, as_json: bool) -> Any:
 def hidden(value: str | None) -> SecretStr | None:
     """An argument that Prefect's database shall not hold."""
     return None if value is None else SecretStr(value)
+
+
+def existing_folder(folder: Path, option: str) -> str:
+    """The absolute path of a folder that an option names."""
+    if not folder.is_dir():
+        raise ConfigError(f"{option} {folder}: there is no such folder")
+    return str(folder.resolve())
 
 
 def show(report: dict[str, Any], as_json: bool) -> None:

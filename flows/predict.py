@@ -24,8 +24,9 @@ from tasks.ingest import seal_by_hand
 from tasks.ledger.models import load_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
-from tasks.predict import images_in, patients_of_test_set, predict_cases
+from tasks.predict import images_in, patients_of_test_set, predict_cases, stale_predictions
 from tasks.report import write_report
+from tasks.send import send_to_all
 from tasks.settings import DatasetSettings, load_dataset_settings, load_rois
 from tasks.shown import show_table
 from tasks.state import case_row, require_dataset, state_at, totals
@@ -41,24 +42,29 @@ def predict(
         Hidden | None, Field(description="A folder of DICOM; left out: the dataset's unlabelled images.")
     ] = None,
     model: Annotated[str, Field(description="A model's id, or latest.")] = "latest",
+    triage: Annotated[
+        bool, Field(description="Only ask of which images the model is unsure, for the worklist.")
+    ] = False,
 ) -> dict[str, Any]:
-    """Predict what this model has not predicted yet, and write the report."""
+    """Predict what this model has not predicted yet, write the report, and send what is to be sent."""
     paths, folder = DatasetPaths.of(dataset_id), local_path(input)
     settings = load_dataset_settings(paths.config, paths.dataset_id)
     rois = load_rois(paths.config, paths.dataset_id)
     where = load_cluster(paths.config, cluster)
     require_dataset(paths)
     used = load_model(paths, model)
+    sent: dict[str, dict[str, int]] = {}
     with turn_of(paths, where, settings):
         cases, damaged = _images(paths, settings, folder, date)
         _leave_test_set_out(paths, settings, cases, from_outside=input is not None)
         wanted = [case for case in cases if case.reason == Reason.UNLABELLED]
         jobs = [to_convert(case, settings, rois) for case in wanted]
         threads = threads_per_worker(where, "predict")
+        stale = stale_predictions(paths, used, {job.case_id for job in jobs})
         results = run_chunks(
             predict_cases,
             chunks(jobs, worker_count(where, "predict")),
-            lambda number, piece: (paths.dataset_id, number, piece, used, settings, threads),
+            lambda number, piece: (paths.dataset_id, number, piece, used, settings, threads, triage),
             "predict",
             where.attempts,
         )
@@ -66,6 +72,10 @@ def predict(
         rows += [case_row(case) for case in cases if case.reason != Reason.UNLABELLED]
         rows += damaged
         write_report(paths.dataset_id)
+        done = {row["case_id"] for row in rows if row["state"] == "done"}
+        if not triage:
+            to_send = [job for job in jobs if job.case_id in done]
+            sent = send_to_all(paths.dataset_id, settings.send_to, to_send, used)
     show_table("predict", paths.dataset_id, rows, f"model {used.model_id}, cases {totals(rows)}")
     if wanted and not any(row["state"] == "done" for row in rows):
         reasons = sorted({str(row["reason"]) for row in rows})
@@ -73,6 +83,9 @@ def predict(
     return {
         "stage": "predict",
         "model": used.model_id,
+        "triage": triage,
+        "stale": stale,
+        "sent": sent,
         "predictions": str(paths.predictions(used.model_id)),
         "report": str(paths.report),
         "cases": rows,

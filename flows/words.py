@@ -160,7 +160,22 @@ def _models(report: dict[str, Any]) -> list[str]:
 
 
 def _predict(report: dict[str, Any]) -> list[str]:
-    return [f"predict: model {report['model']}, DICOM SEG in {report['predictions']}"]
+    if report["triage"]:
+        return [f"predict: model {report['model']} has looked; the worklist is in {report['worklist']}"]
+    lines = [f"predict: model {report['model']}, DICOM objects in {report['predictions']}"]
+    lines += [f"  stale: {count} predictions by model {name}" for name, count in report["stale"].items()]
+    return [*lines, *_sent(report)]
+
+
+def _send(report: dict[str, Any]) -> list[str]:
+    return [f"send: predictions of model {report['model']}", *_sent(report)]
+
+
+def _sent(report: dict[str, Any]) -> list[str]:
+    return [
+        f"  {name}: {counts['sent']} cases sent, {counts['known']} were there"
+        for name, counts in report["sent"].items()
+    ]
 
 
 def _withdraw(report: dict[str, Any]) -> list[str]:
@@ -203,6 +218,7 @@ _HEADLINES = {
     "plan": _plan,
     "train": _train,
     "predict": _predict,
+    "send": _send,
     "rollback": _rollback,
     "models": _models,
     "export": _export,

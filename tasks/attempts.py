@@ -30,7 +30,7 @@ from tasks.errors import ConfigError, ExternalToolError, IterSegError
 from tasks.events import tell_event
 from tasks.nnunet.fold import STOPPED
 from tasks.progress import progress
-from tasks.shown import show_table
+from tasks.shown import show_jobs
 
 Key = TypeVar("Key")
 Piece = TypeVar("Piece")
@@ -95,7 +95,7 @@ def run_all(
         while running:
             ended = [key for key, attempt in running.items() if _done(attempt.future)]
             if not ended:
-                _show_queue(cluster.check(), cluster.queue_is_full())
+                _show_queue(cluster)
                 time.sleep(LOOK_EVERY_S)
             for key in ended:
                 attempt = running.pop(key)
@@ -250,12 +250,13 @@ def mark_crashed(task_run_id: UUID, why: str) -> None:
             time.sleep(LOOK_EVERY_S)
 
 
-def _show_queue(jobs: list[dict[str, str]] | None, waiting: list[dict[str, str]]) -> None:
+def _show_queue(cluster: Any) -> None:
     """A task that waits for its job is not in the UI: the flow's table of jobs is."""
+    jobs, waiting = cluster.check(), cluster.queue_is_full()
     dataset_id = str(flow_run.parameters.get("dataset_id"))
     try:
         if jobs is not None:
-            show_table("jobs", dataset_id, jobs, "jobs of this run")
+            show_jobs(dataset_id, jobs, cluster.logs_url)
         if waiting:
             reason = waiting[0]["reason"]
             tell_event("iterseg.queue.full", dataset_id, waiting=len(waiting), reason=reason)
@@ -265,6 +266,8 @@ def _show_queue(jobs: list[dict[str, str]] | None, waiting: list[dict[str, str]]
 
 class _Everlasting:
     """A cluster whose workers nobody takes away."""
+
+    logs_url = None
 
     def check(self) -> None:
         """Nothing changes."""

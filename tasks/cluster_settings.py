@@ -17,8 +17,7 @@ from pydantic import (
 )
 
 from tasks.errors import ConfigError
-from tasks.settings import DATASET_ID, Settings
-from tasks.yaml_model import load_yaml
+from tasks.yaml_model import DATASET_ID, Settings, load_yaml
 
 Stage = Literal["prepare", "train", "predict"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -78,6 +77,8 @@ class ClusterSettings(Allocation):
     """A job's training is told so long before the walltime to end with this epoch and to save."""
     queue_is_full_after_min: PositiveFloat = 60
     """When jobs wait and none runs for so long, whoever is notified hears of it."""
+    logs_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    """Where a browser sees this cluster's files: ``{path}`` stands for a file's path (or follows it)."""
     interface: Word | None = None
     """The network over which jobs and the flow talk, such as ``ib0``; left out: the host's own."""
 

@@ -7,8 +7,7 @@ from typing import Literal
 
 from pydantic import Field, HttpUrl
 
-from tasks.settings import Settings
-from tasks.yaml_model import load_yaml
+from tasks.yaml_model import Settings, load_yaml
 
 Occasion = Literal["failure", "promotion", "full_queue"]
 

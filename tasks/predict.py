@@ -1,4 +1,4 @@
-"""Predict: unlabelled images in, one DICOM SEG for each image out."""
+"""Predict: unlabelled images in, DICOM SEG and RTSTRUCT for each image out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-import SimpleITK as sitk
 from prefect import task
 
 from tasks.conversion import CaseToConvert
@@ -14,24 +13,20 @@ from tasks.convert import convert_image
 from tasks.delivery import files_below
 from tasks.dicom.cases import Case, DicomFile, assemble
 from tasks.dicom.headers import read_header
-from tasks.dicom.image import read_series
 from tasks.dicom.reasons import Reason
-from tasks.dicom.seg import SegIdentity, write_seg
 from tasks.errors import CaseRejected, UserDataError
-from tasks.ledger.files import digest_of, read_json, sha256_of_file, whole_file, write_json
+from tasks.hand_over import read_prediction, read_triage, write_prediction, write_triage
+from tasks.ledger.files import sha256_of_file
 from tasks.ledger.models import ModelRecord
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import extend_patients
-from tasks.ledger.pseudonyms import Pseudonyms
+from tasks.ledger.predictions import label_file, main_object, record_file
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.nnunet.predict import predict_batch
 from tasks.placement import gpu_of_this_worker
 from tasks.retries import RETRIED
 from tasks.settings import DatasetSettings
-
-SERIES_NUMBER = 900
-ALGORITHM = "IterSeg nnU-Net"
 
 
 @task(task_run_name="keep-test-set", **RETRIED)
@@ -90,8 +85,15 @@ def predict_cases(
     model: ModelRecord,
     settings: DatasetSettings,
     threads: int,
+    triage: bool = False,
 ) -> list[dict[str, Any]]:
     """Predict a chunk of images with one loaded model.
+
+    Parameters
+    ----------
+    triage
+        Only ask how much the folds disagree, for the worklist: nothing is written that anybody could
+        take for a result.
 
     Returns
     -------
@@ -100,30 +102,34 @@ def predict_cases(
     """
     paths = DatasetPaths.of(dataset_id)
     store, folder = Store(paths.store), paths.predictions(model.model_id)
+    outputs = settings.prediction.outputs
     outcomes: dict[str, dict[str, Any]] = {}
     waiting: list[CaseToConvert] = []
     for case in cases:
-        outcomes[case.case_id] = _outcome(case, store, folder)
-        if read_prediction(folder, case, model) is not None:
+        written = None if triage else main_object(folder, case.case_id, outputs)
+        outcomes[case.case_id] = _outcome(case, store, written)
+        if read_prediction(folder, case, model, settings) is not None:
+            continue
+        if triage and read_triage(folder, case, model) is not None:
             continue
         try:
             convert_image(case, store)
             waiting.append(case)
         except CaseRejected as error:
             outcomes[case.case_id].update(_rejected(error.reason, error.detail))
-    failures = predict_batch(
+    failures, doubts = predict_batch(
         [
             {
                 "case_id": case.case_id,
                 "image": str(store.image(case.case_id, case.image_key)),
-                "output": str(_label_file(folder, case.case_id)),
+                **({} if triage else {"output": str(label_file(folder, case.case_id))}),
             }
             for case in waiting
         ],
         model_folder=paths.home / model.folder,
         folds=sorted(int(fold) for fold in model.checkpoints),
         device=settings.prediction.device,
-        mirroring=settings.prediction.mirroring,
+        mirroring=settings.prediction.triage_mirroring if triage else settings.prediction.mirroring,
         log=paths.logs / f"predict-{model.model_id}-{chunk}.log",
         threads=threads,
         placement=gpu_of_this_worker(),
@@ -133,80 +139,42 @@ def predict_cases(
             detail = failures[case.case_id]
             outcomes[case.case_id].update(_rejected(Reason.UNEXPECTED.value, detail))
             continue
+        if triage:
+            write_triage(folder, case, model, doubts[case.case_id])
+            continue
         try:
-            write_prediction(paths, case, model)
+            write_prediction(paths, case, model, settings, doubts[case.case_id])
         except OSError:
             raise  # the disk, not the case
         except Exception as error:  # an image whose header makes no SEG must not stop the others
-            detail = f"no SEG can be made of its headers ({type(error).__name__})"
+            detail = f"no {outputs[0]} can be made of its headers ({type(error).__name__})"
             outcomes[case.case_id].update(_rejected(Reason.UNEXPECTED.value, detail))
     return list(outcomes.values())
 
 
-def write_prediction(paths: DatasetPaths, case: CaseToConvert, model: ModelRecord) -> Path:
-    """Write a predicted label map as DICOM SEG and put it on record as sent."""
-    folder = paths.predictions(model.model_id)
-    volume = read_series([Path(file) for file in case.files])
-    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(_label_file(folder, case.case_id))))
-    made_by = digest_of(model.checkpoints)
-    # The same image and model give the same UIDs: writing again changes nothing for the PACS.
-    # Keyed: de-identification knows them for ours when they come back, and leaves them as they are.
-    pseudonyms = Pseudonyms(paths.patient_key, first=False)
-    series_uid, sop_uid = (
-        pseudonyms.uid(f"{case.image_key} {made_by} {part}") for part in ("series", "instance")
-    )
-    identity = SegIdentity(
-        series_instance_uid=series_uid,
-        sop_instance_uid=sop_uid,
-        series_number=SERIES_NUMBER,
-        description=f"{ALGORITHM} {paths.dataset_id} {model.model_id}"[:64],
-        algorithm=ALGORITHM,
-        version=model.model_id,
-    )
-    target = seg_file(folder, case.case_id)
-    with whole_file(target) as temporary:
-        write_seg(temporary, volume.files, dict(model.labels.masks(labels)), identity)
-    sent = {
-        "sop_instance_uid": sop_uid,
-        "sha256": sha256_of_file(target),
-        "case_id": case.case_id,
-        "image_key": case.image_key,
-        "model": model.model_id,
-        "checkpoints": made_by,
-        "structures": model.structures,
+def stale_predictions(paths: DatasetPaths, model: ModelRecord, cases: Collection[str]) -> dict[str, int]:
+    """Other models and how many of these cases they predicted: a correction is better drawn over this one's.
+
+    What was sent stays where it is, and a correction of it is still known for one of that model.
+    """
+    if not paths.results.is_dir():
+        return {}
+    counts = {
+        folder.name: sum(record_file(folder, case).is_file() for case in cases)
+        for folder in sorted(paths.results.glob("predictions/*"))
+        if folder.name != model.model_id
     }
-    write_json(paths.sent / f"{sop_uid}.json", sent)
-    write_json(folder / f"{case.case_id}.json", sent)
-    return target
+    return {name: count for name, count in counts.items() if count}
 
 
-def read_prediction(folder: Path, case: CaseToConvert, model: ModelRecord) -> dict[str, Any] | None:
-    """The record of a finished prediction of exactly this image by exactly this model."""
-    record_file = folder / f"{case.case_id}.json"
-    if not record_file.is_file() or not seg_file(folder, case.case_id).is_file():
-        return None
-    record: dict[str, Any] = read_json(record_file)
-    same = (record["image_key"], record["checkpoints"]) == (case.image_key, digest_of(model.checkpoints))
-    return record if same else None
-
-
-def seg_file(folder: Path, case_id: str) -> Path:
-    """The DICOM SEG of a case."""
-    return folder / f"{case_id}.seg.dcm"
-
-
-def _label_file(folder: Path, case_id: str) -> Path:
-    return folder / f"{case_id}.nii.gz"
-
-
-def _outcome(case: CaseToConvert, store: Store, folder: Path) -> dict[str, Any]:
+def _outcome(case: CaseToConvert, store: Store, written: Path | None) -> dict[str, Any]:
     return {
         "case_id": case.case_id,
         "state": "done",
         "reason": None,
         "detail": "",
         "image": str(store.image(case.case_id, case.image_key)),
-        "label": str(seg_file(folder, case.case_id)),
+        "label": None if written is None else str(written),
     }
 
 

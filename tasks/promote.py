@@ -80,7 +80,7 @@ def score_test_set(
     outputs = {
         case["case_id"]: at.root / "test_predictions" / name / f"{case['case_id']}.nii.gz" for case in missing
     }
-    failures = predict_batch(
+    failures, _ = predict_batch(
         [
             {
                 "case_id": case["case_id"],

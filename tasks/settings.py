@@ -13,9 +13,7 @@ from typing import Annotated, Literal, Self
 from zoneinfo import available_timezones
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -26,17 +24,11 @@ from pydantic import (
 
 from tasks.errors import ConfigError
 from tasks.labels import Labels, MaskStrategy
-from tasks.yaml_model import load_yaml
+from tasks.output_settings import Destination, PredictionSettings, StructureCode
+from tasks.yaml_model import DATASET_ID, Settings, load_yaml
 
-DATASET_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 RESERVED_STRUCTURES = ("background", "ignore")
 MASK_STRATEGY_NAMES_OF_THE_SEED = {"sparse_mask": "priority", "region_mask": "regions"}
-
-
-class Settings(BaseModel):
-    """Nothing that is not known, and nothing that changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _as_list(value: object) -> object:
@@ -117,13 +109,6 @@ class TrainingSettings(Settings):
     """Every so many iterations a training from scratch races the warm start; None: never."""
 
 
-class PredictionSettings(Settings):
-    """How predictions are made."""
-
-    mirroring: bool = True
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-
-
 class PromotionSettings(Settings):
     """When a candidate takes the place of the model in use."""
 
@@ -173,7 +158,7 @@ class DatasetSettings(Settings):
     converter: Literal["iterseg", "imgtools"] = "iterseg"
     mask_strategy: MaskStrategy = "label_image"
     several_rois: Literal["error", "merge"] = "error"
-    missing_structures: dict[str, Literal["error", "absent", "unlabelled"]] = {}
+    missing_structures: dict[str, Literal["error", "absent", "unlabelled"]] = Field(default={})
     segmentation_precedence: Patterns | None = None
     same_date: Literal["error", "later_wins"] = "error"
     """Of two segmentations of one image in two deliveries of one date."""
@@ -189,6 +174,10 @@ class DatasetSettings(Settings):
     training: TrainingSettings = TrainingSettings()
     prediction: PredictionSettings = PredictionSettings()
     promotion: PromotionSettings = PromotionSettings()
+    codes: dict[str, StructureCode] = Field(default={})
+    """Structure → SNOMED CT codes, which the DICOM SEG carries."""
+    send_to: list[Destination] = Field(default=[])
+    """Where predictions go as soon as they are written."""
     surface_tolerance_mm: PositiveFloat = 2.0
     released_code_only: bool = False
     """Refuse to run from a checkout that was changed since its commit."""
@@ -234,6 +223,14 @@ class DatasetSettings(Settings):
             )
         return self
 
+    @field_validator("send_to")
+    @classmethod
+    def _each_name_once(cls, destinations: list[Destination]) -> list[Destination]:
+        names = [destination.name for destination in destinations]
+        if len(set(names)) != len(names):
+            raise ValueError(f"each destination needs a name of its own, not {', '.join(names)}")
+        return destinations
+
     @property
     def image_modality(self) -> str:
         """``CT`` or ``MR``."""
@@ -249,8 +246,8 @@ class DeidentificationRecipe(Settings):
     """``deidentification.yaml``: the DICOM keywords of what stays of a file; the rest is removed."""
 
     keep: list[str] = Field(min_length=1)
-    empty: list[str] = []
-    replace: dict[str, str] = {}
+    empty: list[str] = Field(default=[])
+    replace: dict[str, str] = Field(default={})
 
 
 def load_rois(config_dir: Path, dataset_id: str) -> RoiPatterns:
@@ -274,12 +271,13 @@ def check_choices(config_dir: Path, dataset_id: str) -> tuple[RoiPatterns, Datas
     """Read both files of a dataset, and see that they fit together."""
     rois, settings = load_rois(config_dir, dataset_id), load_dataset_settings(config_dir, dataset_id)
     Labels(rois.structures, settings.mask_strategy)
-    strangers = sorted(set(settings.missing_structures) - set(rois.structures))
-    if strangers:
-        raise ConfigError(
-            f"{config_dir / f'dataset_{dataset_id}.yaml'}: missing_structures names {', '.join(strangers)}; "
-            f"the ROI file names {', '.join(rois.structures)}"
-        )
+    for key, named in (("missing_structures", settings.missing_structures), ("codes", settings.codes)):
+        strangers = sorted(set(named) - set(rois.structures))
+        if strangers:
+            raise ConfigError(
+                f"{config_dir / f'dataset_{dataset_id}.yaml'}: {key} names {', '.join(strangers)}; "
+                f"the ROI file names {', '.join(rois.structures)}"
+            )
     return rois, settings
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 PATHS_ARE_FOR_SCRIPTS = ("image", "label")
 
@@ -24,3 +26,22 @@ def show_table(stage: str, dataset_id: str, rows: Sequence[dict[str, Any]], summ
     create_table_artifact(
         table=table or [{"": "nothing"}], key=artifact_key(stage, dataset_id), description=summary
     )
+
+
+def show_jobs(dataset_id: str, jobs: Sequence[Mapping[str, str]], logs_url: str | None) -> None:
+    """Show the jobs of a run, each with its log as a link."""
+    lines = ["| job | state | reason | node | log |", "| --- | --- | --- | --- | --- |"]
+    for job in jobs:
+        link = f"[{Path(job['log']).name}]({url_of(Path(job['log']), logs_url)})"
+        lines.append(f"| {job['job']} | {job['state']} | {job['reason']} | {job['node']} | {link} |")
+    create_markdown_artifact(
+        "\n".join(lines), key=artifact_key("jobs", dataset_id), description="jobs of this run"
+    )
+
+
+def url_of(file: Path, logs_url: str | None) -> str:
+    """Where a browser finds a file: where the cluster's files are served, or on a disk that it shares."""
+    if logs_url is None:
+        return file.as_uri()
+    path = quote(str(file))
+    return logs_url.replace("{path}", path) if "{path}" in logs_url else logs_url.rstrip("/") + path

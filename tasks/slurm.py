@@ -61,6 +61,7 @@ def slurm_cluster(
     (paths.logs / "jobs").mkdir(parents=True, exist_ok=True)
     cluster = WatchedCluster(
         full_after_s=settings.queue_is_full_after_min * 60,
+        logs_url=settings.logs_url,
         **options,
         job_cls=type("WatchedJob", (_WatchedJob,), {"refused": []}),
         # Whoever may send a scheduler work runs it as this user: only those who have its key.
@@ -126,8 +127,9 @@ class _WatchedJob(SLURMJob):
 class WatchedCluster(SLURMCluster):
     """A cluster that notices jobs which end before their worker begins; Dask waits for them for ever."""
 
-    def __init__(self, *, full_after_s: float, **kwargs: Any) -> None:
+    def __init__(self, *, full_after_s: float, logs_url: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.logs_url = logs_url
         given = self._job_kwargs["job_extra_directives"]
         self._excluded = [d.removeprefix(EXCLUDE) for d in given if d.startswith(EXCLUDE)]
         """What the user keeps away from."""

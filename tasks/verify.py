@@ -15,6 +15,7 @@ from tasks.ledger.journal import Journal
 from tasks.ledger.lineages import load_lineages, plans_of
 from tasks.ledger.models import load_models, load_promotions, noted_models
 from tasks.ledger.paths import DatasetPaths, IterationPaths, dated_folders
+from tasks.ledger.predictions import object_file
 from tasks.ledger.snapshots import MANIFEST, load_snapshots, noted_snapshots
 from tasks.nnunet.dataset import preparation_digest
 
@@ -97,7 +98,7 @@ def _ancestry(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:
 
 def _prediction(paths: DatasetPaths, sent: dict[str, Any]) -> str | None:
     """A prediction that lies where it was written is what was written; it may be deleted."""
-    file = paths.predictions(sent["model"]) / f"{sent['case_id']}.seg.dcm"
+    file = object_file(paths.predictions(sent["model"]), sent["case_id"], sent.get("kind", "SEG"))
     same = not file.is_file() or sha256_of_file(file) == sent["sha256"]
     return None if same else f"the prediction of {sent['case_id']} by {sent['model']} was changed"
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
+DATASET_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+"""Of datasets, clusters and destinations: they become parts of paths."""
+
+
+class Settings(BaseModel):
+    """Nothing that is not known, and nothing that changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def load_yaml(path: Path, model: type[Model]) -> Model:
@@ -44,11 +54,20 @@ def _complaints(path: Path, model: type[BaseModel], error: ValidationError) -> l
 
 
 def _model_at(model: type[BaseModel], keys: tuple[Any, ...]) -> type[BaseModel]:
+    """The model of a place; an index of a list or a key of a mapping is a place within its field's."""
     for key in keys:
-        annotation = model.model_fields[key].annotation
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        model = annotation
+        if isinstance(key, str) and key in model.model_fields:
+            found = list(_models_in(model.model_fields[key].annotation))
+            model = found[0] if found else model
     return model
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that an annotation is made of: ``Night | None``, ``list[Destination]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

@@ -24,7 +24,7 @@ from pydicom.uid import (
 
 from tasks.dicom.geometry import Grid
 from tasks.dicom.rtstruct_writer import StructureSetIdentity, write_rtstruct
-from tasks.dicom.seg import SegIdentity, write_seg
+from tasks.dicom.seg_writer import SegIdentity, write_seg
 
 SOP_CLASSES = {"CT": CTImageStorage, "MR": MRImageStorage}
 

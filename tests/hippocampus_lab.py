@@ -14,7 +14,8 @@ from tests_support import PrefectServer, iterseg
 
 from tasks.dicom.cases import case_id_of
 from tasks.dicom.geometry import Grid
-from tasks.dicom.seg import SegIdentity, SegObject, write_seg
+from tasks.dicom.seg import SegObject
+from tasks.dicom.seg_writer import SegIdentity, write_seg
 from tasks.review.scores import dice
 
 HIPPOCAMPUS = Path(__file__).parents[1] / "data" / "examples" / "hippocampus"

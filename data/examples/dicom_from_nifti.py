@@ -17,7 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from tasks.dicom.geometry import Grid
 from tasks.dicom.rtstruct_writer import StructureSetIdentity, write_rtstruct
-from tasks.dicom.seg import SegIdentity, write_seg
+from tasks.dicom.seg_writer import SegIdentity, write_seg
 
 STRUCTURES = {"Anterior": 1, "Posterior": 2}
 STUDY_DATE = "20200101"

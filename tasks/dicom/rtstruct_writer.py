@@ -18,6 +18,7 @@ from pydicom.valuerep import format_number_as_ds
 from tasks.dicom.contours import outlines
 from tasks.dicom.frames import Frame, frames_of
 from tasks.dicom.geometry import grid_of
+from tasks.dicom.inherited import cut_to_fit
 
 PATIENT_AND_STUDY = (
     "PatientName",
@@ -46,6 +47,7 @@ class StructureSetIdentity:
     sop_instance_uid: str
     label: str
     written: datetime
+    series_number: int | None = None
     manufacturer: str = "IterSeg"
     generation: str = "AUTOMATIC"
     """(3006,0036): AUTOMATIC, SEMIAUTOMATIC or MANUAL."""
@@ -73,7 +75,7 @@ def write_rtstruct(
     found = frames_of(image_files)
     grid, order = grid_of([frame.header for frame in found])
     slices = [found[position] for position in order]
-    source = pydicom.dcmread(slices[0].path, stop_before_pixels=True)
+    source = cut_to_fit(pydicom.dcmread(slices[0].path, stop_before_pixels=True))
     dataset = _frame(path, source, slices, identity)
     dataset.StructureSetROISequence = DicomSequence()
     dataset.ROIContourSequence = DicomSequence()
@@ -85,11 +87,12 @@ def write_rtstruct(
         roi = Dataset()
         roi.ReferencedROINumber = number
         roi.ROIDisplayColor = list(COLOURS[(number - 1) % len(COLOURS)])
-        roi.ContourSequence = DicomSequence(
-            _contour(grid.to_patient(_index(ring, k)), slices[k])
-            for k in np.flatnonzero(mask.any(axis=(1, 2))).tolist()
-            for ring in outlines(mask[k])
-        )
+        if mask.any():  # the sequence may be absent, but not be empty (PS3.3 C.8.8.6)
+            roi.ContourSequence = DicomSequence(
+                _contour(grid.to_patient(_index(ring, k)), slices[k])
+                for k in np.flatnonzero(mask.any(axis=(1, 2))).tolist()
+                for ring in outlines(mask[k])
+            )
         dataset.ROIContourSequence.append(roi)
     dataset.save_as(path, enforce_file_format=True)
 
@@ -115,7 +118,7 @@ def _frame(
         setattr(dataset, keyword, source.get(keyword, "") if source.get(keyword) is not None else "")
     dataset.Modality = "RTSTRUCT"
     dataset.SeriesInstanceUID = identity.series_instance_uid
-    dataset.SeriesNumber = None
+    dataset.SeriesNumber = identity.series_number
     dataset.OperatorsName = ""
     dataset.Manufacturer = identity.manufacturer
     dataset.InstanceNumber = 1

@@ -1,12 +1,14 @@
-"""Read a DICOMweb server: which series it has (QIDO-RS), and their instances (WADO-RS); PS3.18."""
+"""A DICOMweb server: which series it has (QIDO-RS), their instances (WADO-RS), and more (STOW-RS); PS3.18."""
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -112,6 +114,28 @@ class DicomWeb:
                 stream = io.BytesIO()
                 pydicom.dcmwrite(stream, dataset, enforce_file_format=True)
                 yield stream.getvalue()
+
+    def store(self, files: Sequence[Path]) -> None:
+        """Store instances, those of a study together (STOW-RS).
+
+        Raises
+        ------
+        UserDataError
+            Where the server refuses one of them.
+        """
+        studies: dict[str, list[Dataset]] = defaultdict(list)
+        for file in files:
+            dataset = pydicom.dcmread(file)
+            studies[str(dataset.StudyInstanceUID)].append(dataset)
+        for study, datasets in studies.items():
+            with _told():
+                answer = self._client.store_instances(datasets, study_instance_uid=study)
+            refused = [item for item in answer.get("FailedSOPSequence") or [] if item.get("FailureReason")]
+            if refused:
+                raise UserDataError(
+                    f"the DICOMweb server refuses {len(refused)} of {len(datasets)} objects (reason "
+                    f"0x{int(refused[0].FailureReason):04X})"
+                )
 
 
 def _remote_series(item: Dataset, study_instance_uid: str | None) -> RemoteSeries:

@@ -219,6 +219,10 @@ class DatasetPaths:
         """The predictions that were written, by SOP instance UID."""
         return self.ledger / "sent"
 
+    def delivered(self, destination: str) -> Path:
+        """What was sent to a destination, append only."""
+        return self.ledger / "delivered" / f"{destination}.json"
+
     @property
     def latest(self) -> Path:
         """The symlink to the model in use."""

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.ledger.files import whole_file
 from tasks.program import Message, run_program, serve, tell
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    import SimpleITK as sitk
+
+    from tasks.nnunet.ensemble import Preprocessed
 
 
 def predict_batch(
@@ -22,13 +28,14 @@ def predict_batch(
     threads: int,
     placement: Mapping[str, str] | None = None,
     on_message: Callable[[Message], None] = lambda _: None,
-) -> dict[str, str]:
+) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
     """Predict images into label maps.
 
     Parameters
     ----------
     cases
-        ``case_id``, ``image`` and ``output`` (both NIfTI) of each.
+        ``case_id``, ``image`` and ``output`` (both NIfTI) of each; without ``output`` only the folds'
+        disagreement is asked for.
     model_folder, folds, device, mirroring
         See :class:`tasks.nnunet.predictor.Predictor`.
     threads
@@ -38,13 +45,17 @@ def predict_batch(
 
     Returns
     -------
-    Case id → what went wrong, for the cases that failed; the others have their output.
+    Case id → what went wrong, for the cases that failed; and for the others, which have their output,
+    how much the folds disagree (:func:`tasks.nnunet.doubt.doubt_of`).
     """
     failures: dict[str, str] = {}
+    doubts: dict[str, dict[str, Any]] = {}
 
     def listen(message: Message) -> None:
         if "failed" in message:
             failures[message["failed"]] = message["detail"]
+        elif "written" in message:
+            doubts[message["written"]] = message["doubt"]
         on_message(message)
 
     job = {
@@ -58,23 +69,63 @@ def predict_batch(
     environment = {**(placement or {}), "OMP_NUM_THREADS": str(threads), "nnUNet_def_n_proc": str(threads)}
     if cases:
         run_program(__name__, job, log, environment, listen)
-    return failures
+    return failures, doubts
 
 
 def _work(job: dict[str, Any]) -> None:
     import SimpleITK as sitk
 
+    from tasks.nnunet.doubt import doubt_of
     from tasks.nnunet.predictor import Predictor
 
     predictor = Predictor(job["model_folder"], job["folds"], device=job["device"], mirroring=job["mirroring"])
-    for number, case in enumerate(job["cases"], start=1):
-        try:
-            prediction = predictor.predict_label_map(sitk.ReadImage(case["image"]))
-            with whole_file(Path(case["output"])) as temporary:
-                sitk.WriteImage(prediction, os.fspath(temporary), useCompression=True)
-        except Exception as error:  # one case that fails must not take the batch with it
-            tell(failed=case["case_id"], detail=f"{type(error).__name__}: {error}")
-        tell(predicted=number, of=len(job["cases"]))
+    ensemble = predictor.ensemble
+
+    def read(case: Mapping[str, str]) -> tuple[sitk.Image, Preprocessed]:
+        image = sitk.ReadImage(case["image"])
+        return image, ensemble.preprocess(image)
+
+    def write(
+        case: Mapping[str, str], image: sitk.Image, prepared: Preprocessed, folds: list[Any]
+    ) -> dict[str, Any]:
+        doubt = doubt_of(ensemble, folds, prepared, predictor.labels)
+        if "output" not in case:
+            return doubt
+        prediction = sitk.GetImageFromArray(ensemble.label_map(folds, prepared))
+        prediction.CopyInformation(image)
+        with whole_file(Path(case["output"])) as temporary:
+            sitk.WriteImage(prediction, os.fspath(temporary), useCompression=True)
+        return doubt
+
+    # While one image is predicted, the next is read and the last is written; never more than one of each.
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        ahead = reader.submit(read, job["cases"][0])
+        behind: tuple[Mapping[str, str], Future[dict[str, Any]]] | None = None
+        for number, case in enumerate(job["cases"], start=1):
+            now = ahead
+            if number < len(job["cases"]):
+                ahead = reader.submit(read, job["cases"][number])
+            try:
+                image, prepared = now.result()
+                folds = ensemble.fold_logits(prepared)
+            except Exception as error:  # one case that fails must not take the batch with it
+                tell(failed=case["case_id"], detail=f"{type(error).__name__}: {error}")
+            else:
+                _settle(behind)
+                behind = case, writer.submit(write, case, image, prepared, folds)
+            tell(predicted=number, of=len(job["cases"]))
+        _settle(behind)
+
+
+def _settle(written: tuple[Mapping[str, str], Future[dict[str, Any]]] | None) -> None:
+    """Wait for a case to be written, and tell what became of it."""
+    if written is None:
+        return
+    case, outcome = written
+    try:
+        tell(written=case["case_id"], doubt=outcome.result())
+    except Exception as error:  # as above
+        tell(failed=case["case_id"], detail=f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,6 +16,9 @@ from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.files import read_json
 
 CHECKPOINT = "checkpoint_final.pth"
+if TYPE_CHECKING:  # torch takes seconds to import
+    from tasks.nnunet.ensemble import Ensemble
+
 DicomReader = Callable[[str | os.PathLike[str]], sitk.Image]
 
 
@@ -58,7 +61,7 @@ class Predictor:
         self.folder = Path(model_training_output_dir)
         self.folds = _finished_folds(self.folder, folds)
         self._read_dicom = read_dicom
-        self._predictor = _load(self.folder, self.folds, device, mirroring)
+        self.ensemble = _load(self.folder, self.folds, device, mirroring)
         self.labels: dict[str, list[int]] = {
             name: [int(v) for v in (value if isinstance(value, list | tuple) else [value])]
             for name, value in read_json(self.folder / "dataset.json")["labels"].items()
@@ -98,13 +101,9 @@ class Predictor:
         Label map on the same grid, uint8 (uint16 from 255 labels on): nnU-Net's integers, or a bit
         for each structure where they may overlap (:mod:`tasks.labels`).
         """
-        if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-            raise UserDataError("the image must be a single volume of one channel")
-        array = sitk.GetArrayFromImage(image)[np.newaxis].astype(np.float32)
-        # nnU-Net's axes are (z, y, x), as in its SimpleITKIO.
-        properties: dict[str, Any] = {"spacing": [float(s) for s in image.GetSpacing()[::-1]]}
-        labels = self._predictor.predict_single_npy_array(array, properties, None, None, False)
-        prediction = sitk.GetImageFromArray(np.asarray(labels))
+        prepared = self.ensemble.preprocess(image)
+        labels = self.ensemble.label_map(self.ensemble.fold_logits(prepared), prepared)
+        prediction = sitk.GetImageFromArray(labels)
         prediction.CopyInformation(image)
         return prediction
 
@@ -134,13 +133,14 @@ def _finished_folds(folder: Path, folds: Sequence[int] | None) -> list[int]:
     return list(folds) if folds is not None else finished
 
 
-def _load(folder: Path, folds: Sequence[int], device: str, mirroring: bool) -> Any:
+def _load(folder: Path, folds: Sequence[int], device: str, mirroring: bool) -> Ensemble:
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     from tasks.nnunet.checkpoints import read_checkpoint
     from tasks.nnunet.decoding import decoder_for
     from tasks.nnunet.devices import torch_device
+    from tasks.nnunet.ensemble import Ensemble
 
     for fold in folds:
         # nnU-Net unpickles whatever a checkpoint holds; what is more than weights is refused before.
@@ -156,7 +156,7 @@ def _load(folder: Path, folds: Sequence[int], device: str, mirroring: bool) -> A
     predictor.initialize_from_trained_model_folder(str(folder), list(folds), CHECKPOINT)
     predictor.label_manager = decoder_for(predictor.label_manager)
     # Frozen inference needs no compilation, which would cost minutes for the first image.
-    return predictor
+    return Ensemble(predictor)
 
 
 def _project_reader() -> DicomReader:

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import cluster
 import iterations
 import numpy as np
 import SimpleITK as sitk
@@ -107,7 +108,7 @@ def big_row(work: Path) -> Row:
     )
 
 
-PARTS = ("conversion", "iterations", "large")
+PARTS = ("conversion", "iterations", "cluster", "large")
 
 
 def measured_rows(work: Path, parts: list[str], notes: list[str], *, quick: bool) -> Iterator[Row]:
@@ -122,6 +123,8 @@ def measured_rows(work: Path, parts: list[str], notes: list[str], *, quick: bool
             shutil.rmtree(cases)
         if "iterations" in parts:
             yield from iterations.rows(work, server.environment, notes, quick=quick)
+        if "cluster" in parts and not quick:
+            yield from cluster.rows(work, server, notes)
     if "large" in parts:
         yield big_row(work)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydicom.uid import generate_uid
 from tests_support import PrefectServer, iterseg
 
-from tasks.dicom.seg import SegIdentity, write_seg
+from tasks.dicom.seg_writer import SegIdentity, write_seg
 from tasks.ledger.files import read_json
 from tasks.ledger.paths import DatasetPaths
 

@@ -144,7 +144,9 @@ def test_a_training_that_is_longer_than_the_walltime_goes_on_in_the_next_job(lab
     lab.train_for(120)
     run = lab.start("train")
     assert run.wait(500) == 0, lab.said()
-    lab.assert_all_is_well(attempts=8, lost=0)
+    # How many jobs it takes depends on how fast the machine is; each went on from where another ended.
+    lab.assert_all_is_well(attempts=24, lost=0)
+    assert min(len(lab.epochs(fold)) for fold in (0, 1)) > 1
     assert len(lab.epochs(0)) > 1
 
 

@@ -87,6 +87,18 @@ def test_a_recipe_that_keeps_nothing_is_a_mistake(config: Path) -> None:
     ("text", "words"),
     [
         ("fold: 5", ["dataset_D.yaml", "fold:", "the keys are", "folds"]),
+        ("night: {crom: '* * * * *'}", ["night.crom", "the keys are cron, timezone"]),
+        ("training: {early_stop: {patience: 3}}", ["training.early_stop.patience", "patience_epochs"]),
+        (
+            "send_to: [{name: v, dicomweb: 'http://p', image: true}]",
+            ["send_to.0.image", "aet, images"],
+        ),
+        ("send_to: [{name: v}]", ["give either `dicomweb` or both `host` and `aet`"]),
+        ("send_to: [{name: v, host: pacs}]", ["give either `dicomweb` or both `host` and `aet`"]),
+        ("send_to: [{name: v, host: p, aet: 'A TITLE OF 17 CHR'}]", ["send_to.0.aet"]),
+        ("send_to: [{name: v, host: p, aet: A}, {name: v, host: q, aet: B}]", ["a name of its own"]),
+        ("codes: {GTV: {type: Tumour}}", ["codes.GTV.type", "is no SNOMED CT code; write it as"]),
+        ("prediction: {outputs: []}", ["prediction.outputs"]),
         ("folds: 1", ["folds", "greater than or equal to 2"]),
         ("folds: many", ["folds", "integer"]),
         ("modalities: CT", ["modalities", "at least one of RTSTRUCT, SEG"]),

@@ -14,7 +14,7 @@ from pydicom.uid import generate_uid
 from tasks.dicom.convert import LabelRules, label_map, structure_masks
 from tasks.dicom.image import SeriesVolume, read_series
 from tasks.dicom.reasons import Reason
-from tasks.dicom.seg import SegIdentity, write_seg
+from tasks.dicom.seg_writer import SegIdentity, write_seg
 from tasks.errors import CaseRejected
 from tasks.labels import Labels, MaskStrategy
 

@@ -1,0 +1,48 @@
+"""Send: predictions that are not where people look yet.
+
+Inputs: the destinations in the dataset's YAML. Output: what was sent to whom.
+Command: ``iterseg send DATASET``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from prefect import flow
+from pydantic import Field
+
+from flows.parameters import DatasetId, run_name
+from tasks.conversion import to_convert
+from tasks.dicom.reasons import Reason
+from tasks.errors import ConfigError
+from tasks.ledger.models import load_model
+from tasks.ledger.paths import DatasetPaths
+from tasks.send import send_to_all
+from tasks.settings import load_dataset_settings, load_rois
+from tasks.shown import show_table
+from tasks.state import require_dataset, state_at
+from tasks.turn import turn_of
+
+
+@flow(name="send", flow_run_name=run_name("send"))
+def send(
+    dataset_id: DatasetId,
+    destination: Annotated[str | None, Field(description="One of the dataset's; left out: all.")] = None,
+) -> dict[str, Any]:
+    """Send what the model in use predicted of the dataset's unlabelled images."""
+    paths = DatasetPaths.of(dataset_id)
+    settings = load_dataset_settings(paths.config, paths.dataset_id)
+    rois = load_rois(paths.config, paths.dataset_id)
+    require_dataset(paths)
+    chosen = [d for d in settings.send_to if destination in (None, d.name)]
+    if not chosen:
+        known = ", ".join(d.name for d in settings.send_to) or "none"
+        raise ConfigError(f"`send_to` in config/dataset_{dataset_id}.yaml names these destinations: {known}")
+    used = load_model(paths, "latest")
+    with turn_of(paths):
+        assembly, _ = state_at(paths, settings)
+        jobs = [to_convert(c, settings, rois) for c in assembly.images if c.reason == Reason.UNLABELLED]
+        sent = send_to_all(dataset_id, chosen, jobs, used)
+    rows = [{"destination": name, **counts} for name, counts in sent.items()]
+    show_table("send", dataset_id, rows, f"model {used.model_id}")
+    return {"stage": "send", "model": used.model_id, "sent": sent, "cases": [], "totals": {}}

@@ -1,0 +1,167 @@
+"""Write DICOM SEG (PS3.3 A.51, C.8.20.2) through highdicom."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from highdicom.content import AlgorithmIdentificationSequence
+from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
+from highdicom.sr.coding import Code
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from tasks.dicom.frames import frames_of, is_multi_frame
+from tasks.dicom.geometry import grid_of
+from tasks.dicom.inherited import cut_to_fit
+from tasks.dicom.reasons import Reason
+from tasks.errors import CaseRejected
+
+MANUFACTURER = "IterSeg"
+ANATOMICAL_STRUCTURE = "91723000 Anatomical Structure"
+TYPE_2_ATTRIBUTES = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "Modality",
+)
+"""Of patient and study (PS3.3 C.7.1.1, C.7.2.1): may be empty, and exporters leave them out."""
+
+
+@dataclass(frozen=True)
+class SegIdentity:
+    """Who a SEG is; the same input gives the same UIDs, so that writing again changes nothing."""
+
+    series_instance_uid: str
+    sop_instance_uid: str
+    series_number: int
+    description: str
+    algorithm: str | None
+    """What segmented; None for a person."""
+    version: str
+    written: datetime | None = None
+    """None: now."""
+    codes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Structure → SNOMED CT codes of category and type, as ``<number> <meaning>``."""
+    tracking: Mapping[str, str] = field(default_factory=dict)
+    """Structure → the UID by which its segment is known again (PS3.3 C.8.20.2); left out: made here."""
+
+
+def write_seg(
+    path: Path,
+    image_files: Sequence[Path],
+    masks: Mapping[str, NDArray[np.bool_]],
+    identity: SegIdentity,
+) -> None:
+    """Write a BINARY SEG of masks, which may overlap, referring to the image series.
+
+    Parameters
+    ----------
+    path
+        The file to write; its folder exists.
+    image_files
+        The files of the series, in any order; or its one multi-frame file.
+    masks
+        Structure → (slices, rows, columns) on the series' grid, slices along its normal.
+    identity
+        UIDs and description.
+
+    Raises
+    ------
+    CaseRejected
+        Where the series' files make no grid, or are several multi-frame files.
+    """
+    frames = frames_of(image_files)
+    grid, order = grid_of([frame.header for frame in frames])
+    if is_multi_frame(frames):
+        if len(image_files) > 1:
+            raise CaseRejected(Reason.SEVERAL_FILES, f"the image has {len(image_files)} multi-frame files")
+        sources = [_source(image_files[0])]
+        in_source_order = np.argsort(order)
+    else:
+        sources = [_source(frames[position].path) for position in order]
+        in_source_order = np.arange(len(order))
+        for source in sources:
+            # highdicom writes it into the SEG; an absent or empty one could not be read back.
+            source.SliceThickness = source.get("SliceThickness") or grid.spacing_mm[2]
+            # Some MR scanners write the gap between slices here, and readers take it for the step.
+            source.SpacingBetweenSlices = grid.spacing_mm[2]
+    stacked = np.stack([mask[in_source_order].astype(np.uint8) for mask in masks.values()], axis=-1)
+    with warnings.catch_warnings():
+        # highdicom's warnings quote the patient's name.
+        warnings.simplefilter("ignore")
+        segmentation = Segmentation(
+            source_images=sources,
+            pixel_array=stacked,
+            segmentation_type=SegmentationTypeValues.BINARY,
+            segment_descriptions=[_describe(n, name, identity) for n, name in enumerate(masks, start=1)],
+            series_instance_uid=identity.series_instance_uid,
+            sop_instance_uid=identity.sop_instance_uid,
+            series_number=identity.series_number,
+            instance_number=1,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=identity.algorithm or "manual",
+            software_versions=identity.version,
+            device_serial_number=identity.version,
+            series_description=identity.description,
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+            # Where nothing was found at all, highdicom stores every frame, empty.
+            omit_empty_frames=True,
+        )
+    if identity.written is not None:
+        for part in ("InstanceCreation", "Content"):
+            setattr(segmentation, f"{part}Date", identity.written.strftime("%Y%m%d"))
+            setattr(segmentation, f"{part}Time", identity.written.strftime("%H%M%S"))
+    segmentation.save_as(path)
+
+
+def _source(file: Path) -> Dataset:
+    """An image's header as highdicom wants it: type 2 attributes there, if empty, text as UTF-8."""
+    source = pydicom.dcmread(file, stop_before_pixels=True)
+    source.decode()
+    source.SpecificCharacterSet = "ISO_IR 192"
+    for keyword in TYPE_2_ATTRIBUTES:
+        if keyword not in source:
+            setattr(source, keyword, "")
+    return cut_to_fit(source)
+
+
+def _describe(number: int, name: str, identity: SegIdentity) -> SegmentDescription:
+    category, kind = (_code(words) for words in identity.codes.get(name, (ANATOMICAL_STRUCTURE,) * 2))
+    algorithm = None
+    if identity.algorithm is not None:
+        algorithm = AlgorithmIdentificationSequence(
+            name=identity.algorithm,
+            version=identity.version,
+            family=codes.DCM.ArtificialIntelligence,
+        )
+    kinds = SegmentAlgorithmTypeValues
+    return SegmentDescription(
+        segment_number=number,
+        segment_label=name,
+        segmented_property_category=category,
+        segmented_property_type=kind,
+        algorithm_type=kinds.MANUAL if algorithm is None else kinds.AUTOMATIC,
+        algorithm_identification=algorithm,
+        tracking_uid=identity.tracking.get(name)
+        or generate_uid(entropy_srcs=[identity.sop_instance_uid, name]),
+        tracking_id=name,
+    )
+
+
+def _code(words: str) -> Code:
+    number, meaning = words.split(" ", 1)
+    return Code(number, "SCT", meaning)

@@ -1,0 +1,143 @@
+"""Predictions as DICOM objects, each on record as sent, so that what comes back is known for what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from tasks.conversion import CaseToConvert
+from tasks.dicom.image import read_series
+from tasks.dicom.rtstruct_writer import StructureSetIdentity, write_rtstruct
+from tasks.dicom.seg_writer import SegIdentity, write_seg
+from tasks.ledger.files import digest_of, read_json, sha256_of_file, whole_file, write_json
+from tasks.ledger.models import ModelRecord
+from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.predictions import label_file, object_file, record_file, triage_file
+from tasks.ledger.pseudonyms import Pseudonyms
+from tasks.output_settings import Output
+from tasks.settings import DatasetSettings
+
+ALGORITHM = "IterSeg nnU-Net"
+SERIES_NUMBERS: Mapping[Output, int] = {"SEG": 900, "RTSTRUCT": 901}
+Masks = Mapping[str, NDArray[np.bool_]]
+
+
+def recipe_of(model: ModelRecord, settings: DatasetSettings) -> str:
+    """The digest of what a prediction depends on besides its image."""
+    names = {name: code.model_dump() for name, code in settings.codes.items() if name in model.structures}
+    choices = [settings.prediction.mirroring, sorted(settings.prediction.outputs), names]
+    return digest_of([model.checkpoints, model.structures, choices])
+
+
+def write_prediction(
+    paths: DatasetPaths,
+    case: CaseToConvert,
+    model: ModelRecord,
+    settings: DatasetSettings,
+    doubt: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write a predicted label map as the objects that the settings ask for; the record of the prediction.
+
+    The record is written last: a prediction without it is made again, under the same UIDs.
+    """
+    folder, recipe = paths.predictions(model.model_id), recipe_of(model, settings)
+    volume = read_series([Path(file) for file in case.files])
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(label_file(folder, case.case_id))))
+    masks = dict(model.labels.masks(labels))
+    record: dict[str, Any] = {
+        "case_id": case.case_id,
+        "image_key": case.image_key,
+        "model": model.model_id,
+        "recipe": recipe,
+        "structures": model.structures,
+        "voxels": {name: int(mask.sum()) for name, mask in masks.items()},
+        "doubt": dict(doubt),
+        "objects": {},
+    }
+    # The same image and model give the same UIDs: writing again changes nothing for the PACS.
+    # Keyed: de-identification knows them for ours when they come back, and leaves them as they are.
+    pseudonyms = Pseudonyms(paths.patient_key, first=False)
+    for kind in settings.prediction.outputs:
+        series_uid, sop_uid = (
+            pseudonyms.uid(f"{case.image_key} {recipe} {kind} {part}") for part in ("series", "instance")
+        )
+        tracking = {name: pseudonyms.uid(f"{sop_uid} {name}") for name in masks}
+        target = object_file(folder, case.case_id, kind)
+        with whole_file(target) as temporary:
+            if kind == "RTSTRUCT":
+                identity = _structure_set(series_uid, sop_uid, model)
+                write_rtstruct(temporary, volume.files, masks, identity)
+            else:
+                seg = _segmentation(series_uid, sop_uid, tracking, paths.dataset_id, model, settings)
+                write_seg(temporary, volume.files, masks, seg)
+        sent = {
+            **{key: record[key] for key in ("case_id", "image_key", "model", "recipe", "structures")},
+            "kind": kind,
+            "sop_instance_uid": sop_uid,
+            "series_instance_uid": series_uid,
+            "tracking_uids": list(tracking.values()) if kind == "SEG" else [],
+            "sha256": sha256_of_file(target),
+        }
+        write_json(paths.sent / f"{sop_uid}.json", sent)
+        record["objects"][kind] = sop_uid
+    write_json(record_file(folder, case.case_id), record)
+    return record
+
+
+def _structure_set(series_uid: str, sop_uid: str, model: ModelRecord) -> StructureSetIdentity:
+    made, number = datetime.fromisoformat(model.created), SERIES_NUMBERS["RTSTRUCT"]
+    return StructureSetIdentity(series_uid, sop_uid, f"IterSeg {model.model_id}", made, series_number=number)
+
+
+def _segmentation(
+    series_uid: str,
+    sop_uid: str,
+    tracking: Mapping[str, str],
+    dataset_id: str,
+    model: ModelRecord,
+    settings: DatasetSettings,
+) -> SegIdentity:
+    return SegIdentity(
+        series_uid,
+        sop_uid,
+        series_number=SERIES_NUMBERS["SEG"],
+        description=f"{ALGORITHM} {dataset_id} {model.model_id}"[:64],
+        algorithm=ALGORITHM,
+        version=model.model_id,
+        written=datetime.fromisoformat(model.created),
+        codes={name: (code.category, code.type) for name, code in settings.codes.items()},
+        tracking=tracking,
+    )
+
+
+def read_prediction(
+    folder: Path, case: CaseToConvert, model: ModelRecord, settings: DatasetSettings
+) -> dict[str, Any] | None:
+    """The record of a finished prediction of exactly this image by exactly this model."""
+    file = record_file(folder, case.case_id)
+    if not file.is_file():
+        return None
+    record: dict[str, Any] = read_json(file)
+    same = (record["image_key"], record.get("recipe")) == (case.image_key, recipe_of(model, settings))
+    whole = all(object_file(folder, case.case_id, kind).is_file() for kind in settings.prediction.outputs)
+    return record if same and whole else None
+
+
+def write_triage(folder: Path, case: CaseToConvert, model: ModelRecord, doubt: Mapping[str, Any]) -> None:
+    """Keep what a triage found of a case; there is nothing to see or to send of it."""
+    of = {"image_key": case.image_key, "checkpoints": digest_of(model.checkpoints)}
+    write_json(triage_file(folder, case.case_id), {"case_id": case.case_id, **of, "doubt": dict(doubt)})
+
+
+def read_triage(folder: Path, case: CaseToConvert, model: ModelRecord) -> dict[str, Any] | None:
+    """What a triage by exactly this model found of exactly this image."""
+    file = triage_file(folder, case.case_id)
+    found: dict[str, Any] = read_json(file) if file.is_file() else {}
+    same = found.get("checkpoints") == digest_of(model.checkpoints)
+    return found if same and found["image_key"] == case.image_key else None

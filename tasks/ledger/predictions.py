@@ -1,0 +1,49 @@
+"""What was predicted and sent: where it lies, and what is on record of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.ledger.files import read_json
+from tasks.ledger.paths import DatasetPaths
+from tasks.output_settings import Output
+
+ENDINGS: Mapping[Output, str] = {"SEG": "seg", "RTSTRUCT": "rtstruct"}
+
+
+def predictions_of(paths: DatasetPaths, model_id: str) -> list[dict[str, Any]]:
+    """The records of what a model predicted, in the order of case ids."""
+    folder = paths.predictions(model_id)
+    return [read_json(file) for file in sorted(folder.glob("[!.]*.json"))] if folder.is_dir() else []
+
+
+def sent_objects(paths: DatasetPaths) -> list[dict[str, Any]]:
+    """What was ever written to be corrected: each object with its UIDs, digest, case and model."""
+    return [read_json(file) for file in sorted(paths.sent.glob("[!.]*.json"))] if paths.sent.is_dir() else []
+
+
+def object_file(folder: Path, case_id: str, kind: Output) -> Path:
+    """The DICOM object of a prediction."""
+    return folder / f"{case_id}.{ENDINGS[kind]}.dcm"
+
+
+def main_object(folder: Path, case_id: str, outputs: Sequence[Output]) -> Path:
+    """The object that tables point at: the SEG, where there is one."""
+    return object_file(folder, case_id, "SEG" if "SEG" in outputs else outputs[0])
+
+
+def label_file(folder: Path, case_id: str) -> Path:
+    """The label map of a prediction, NIfTI."""
+    return folder / f"{case_id}.nii.gz"
+
+
+def record_file(folder: Path, case_id: str) -> Path:
+    """What is written last."""
+    return folder / f"{case_id}.json"
+
+
+def triage_file(folder: Path, case_id: str) -> Path:
+    """What a triage found of a case."""
+    return folder / "triage" / f"{case_id}.json"

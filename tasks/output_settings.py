@@ -1,0 +1,65 @@
+"""What a user chooses about predictions: how they are made, what they are called, where they go."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from tasks.yaml_model import DATASET_ID, Settings
+
+Output = Literal["SEG", "RTSTRUCT"]
+SNOMED = re.compile(r"[0-9]{6,18} \S.{0,63}")
+
+
+class PredictionSettings(Settings):
+    """How predictions are made."""
+
+    mirroring: bool = True
+    """Of what people see: eight passes a fold, averaged."""
+    triage_mirroring: bool = False
+    """Of what is only ranked (`iterseg predict --triage`)."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    outputs: list[Output] = Field(default=["SEG", "RTSTRUCT"], min_length=1)
+    """A label map as NIfTI lies beside them in any case."""
+
+
+class StructureCode(Settings):
+    """What a structure is called elsewhere: SNOMED CT, as ``<number> <meaning>``."""
+
+    category: str = "91723000 Anatomical Structure"
+    """Of PS3.16 CID 7150: anatomical structure, morphologically abnormal structure, …"""
+    type: str = "91723000 Anatomical Structure"
+
+    @field_validator("category", "type")
+    @classmethod
+    def _coded(cls, value: str) -> str:
+        if not SNOMED.fullmatch(value):
+            raise ValueError(f"{value!r} is no SNOMED CT code; write it as '10200004 Liver'")
+        return value
+
+
+AeTitle = Annotated[str, Field(pattern=r"^[!-\[\]-~][ -\[\]-~]{0,15}$")]
+"""PS3.5 6.2: 16 characters, no backslash."""
+
+
+class Destination(Settings):
+    """Where people look at predictions: a DICOMweb server, or a C-STORE SCP."""
+
+    name: str = Field(pattern=f"^{DATASET_ID.pattern}$")
+    dicomweb: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    host: str | None = None
+    port: int = Field(default=104, ge=1, le=65535)
+    aet: AeTitle | None = None
+    calling_aet: AeTitle = "ITERSEG"
+    images: bool = False
+    """Whether the images go there too: a server that has them under other UIDs, as after
+    de-identification, could not show a prediction."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        dimse = self.host is not None and self.aet is not None
+        if (self.dicomweb is not None) == dimse or (self.host is None) != (self.aet is None):
+            raise ValueError("give either `dicomweb` or both `host` and `aet`")
+        return self

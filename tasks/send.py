@@ -1,0 +1,111 @@
+"""Send: predictions to where people look at them, each once to each destination."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefect import task
+from prefect.logging import get_run_logger
+
+from tasks.conversion import CaseToConvert
+from tasks.dicom.sender import Peer, store_dimse, store_web
+from tasks.errors import ConfigError, TransientError, UserDataError
+from tasks.ledger.files import read_json
+from tasks.ledger.journal import Journal
+from tasks.ledger.models import ModelRecord
+from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.predictions import object_file, record_file
+from tasks.output_settings import Destination
+from tasks.retries import RETRIED
+
+
+@task(task_run_name="send-to-{destination.name}", **RETRIED)
+def send_predictions(
+    dataset_id: str, destination: Destination, cases: Sequence[CaseToConvert], model: ModelRecord
+) -> dict[str, int]:
+    """Send what a model predicted for some images, and the images where the destination wants them.
+
+    What was sent is on record as soon as it is there; what fails for good, such as an object that is
+    refused, does not stop the others.
+
+    Returns
+    -------
+    How many cases were ``sent`` now, had been ``known`` there, and were ``refused``.
+
+    Raises
+    ------
+    TransientError
+        Where the destination cannot be reached, hangs or is full; the task is tried again, and goes on.
+    ConfigError
+        Where it refuses access.
+    """
+    paths = DatasetPaths.of(dataset_id)
+    journal, folder = Journal(paths.delivered(destination.name)), paths.predictions(model.model_id)
+    known = {uid for entry in journal.entries() for uid in entry["uids"]}
+    counts = {"sent": 0, "known": 0, "refused": 0}
+    for case in cases:
+        if not record_file(folder, case.case_id).is_file():
+            continue  # it could not be predicted
+        objects = read_json(record_file(folder, case.case_id))["objects"]
+        wanted = {uid: object_file(folder, case.case_id, kind) for kind, uid in objects.items()}
+        files = [file for uid, file in wanted.items() if uid not in known]
+        if not files:
+            counts["known"] += 1
+            continue
+        uids = list(wanted)
+        # An image before what refers to it: viewers look for it at once.
+        if destination.images and case.image_key not in known:
+            files, uids = [*map(Path, case.files), *files], [case.image_key, *uids]
+        try:
+            _store(destination, files)
+        except UserDataError as error:
+            get_run_logger().error("case %s: %s", case.case_id, error)
+            counts["refused"] += 1
+            continue
+        journal.append({"when": datetime.now(UTC).isoformat(timespec="seconds"), "uids": uids})
+        known |= set(uids)
+        counts["sent"] += 1
+    return counts
+
+
+def _store(destination: Destination, files: Sequence[Path]) -> None:
+    if destination.dicomweb is not None:
+        store_web(destination.dicomweb, files)
+        return
+    assert destination.host is not None and destination.aet is not None
+    peer = Peer(destination.host, destination.port, destination.aet, destination.calling_aet)
+    store_dimse(peer, files)
+
+
+def send_to_all(
+    dataset_id: str, destinations: Sequence[Destination], cases: Sequence[CaseToConvert], model: ModelRecord
+) -> dict[str, dict[str, int]]:
+    """Send to each destination; one that is away does not keep the others waiting.
+
+    Returns
+    -------
+    Destination → the counts of :func:`send_predictions`.
+
+    Raises
+    ------
+    UserDataError
+        After all were tried, where something did not get to where it should.
+    """
+    found: dict[str, dict[str, int]] = {}
+    trouble: list[str] = []
+    for destination in destinations:
+        try:
+            found[destination.name] = send_predictions(dataset_id, destination, cases, model)
+        except (TransientError, ConfigError, UserDataError) as error:
+            trouble.append(f"{destination.name}: {error}")
+            continue
+        if refused := found[destination.name]["refused"]:
+            trouble.append(f"{destination.name} refused the objects of {refused} cases; the log says why")
+    if trouble:
+        raise UserDataError(
+            f"predictions are written, but not all are where people look: {'; '.join(trouble)}. "
+            f"`iterseg send {dataset_id}` tries again"
+        )
+    return found

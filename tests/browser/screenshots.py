@@ -1,0 +1,77 @@
+"""Take the pictures of docs/: a real night on a real Slurm, looked at in a real browser.
+
+make pictures
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from chromium import chromium
+from night_lab import CHECKOUT, Night
+from playwright.sync_api import Page
+from private_slurm import PrivateSlurm, require_slurm
+from slurm_lab import new_lab
+from tests_support import PrefectServer, wait_until
+
+PICTURES = CHECKOUT / "docs" / "pictures"
+EPOCHS = 60
+
+
+def main() -> int:
+    """Run a night, and look at it while it trains and afterwards."""
+    try:
+        require_slurm()
+    except pytest.skip.Exception as reason:
+        print(reason)
+        return 1
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="pictures") as name, PrivateSlurm(nodes=2) as slurm:
+        folder = Path(name)
+        (folder / "prefect").mkdir()
+        with PrefectServer(folder / "prefect") as server, chromium() as page:
+            lab = new_lab(folder / "home", slurm, server, epochs=EPOCHS)
+            night = Night(lab, folder)
+            night.deploy()
+            worker = night.start_worker()
+            try:
+                _look(night, page)
+            finally:
+                worker.terminate()
+                worker.wait(30)
+    return 0
+
+
+def _look(night: Night, page: Page) -> None:
+    ui = night.lab.server.api_url.removesuffix("/api")
+    _take(page, f"{ui}/deployments", "nightly", "deployments")
+    run = night.ask("iterate/nightly", dataset_id="D", cluster="slurm")
+    wait_until(lambda: len(night.lab.folds_that_run()) == 2, 180)
+    wait_until(lambda: bool(_fold_in_progress(night)), 60)
+    _take(page, f"{ui}/artifacts/key/fold-0-d", "pseudo Dice", "fold")
+    _take(page, f"{ui}/runs/task-run/{_fold_in_progress(night)}", "fold-0", "fold-run")
+    _take(page, f"{ui}/runs/flow-run/{run}", "iterate", "night-running")
+    assert night.ended(run, 300) == ("COMPLETED", "Completed"), night.state(run)
+    _take(page, f"{ui}/runs/flow-run/{run}", "Completed", "night")
+
+
+def _fold_in_progress(night: Night) -> str | None:
+    """The task run of fold 0, once its progress is shown."""
+    artifacts = night.lab.server.post("/artifacts/filter", {"artifacts": {"key": {"any_": ["fold-0-d"]}}})
+    return next((str(a["task_run_id"]) for a in artifacts if "pseudo Dice" in (a["description"] or "")), None)
+
+
+def _take(page: Page, url: str, shows: str, name: str) -> None:
+    """A picture of a page once it shows what it is about."""
+    page.goto(url)
+    page.get_by_text(shows).first.wait_for(timeout=30_000)
+    page.wait_for_timeout(2_000)  # graphs unfold
+    page.screenshot(path=PICTURES / f"{name}.png")
+    print(f"docs/pictures/{name}.png: {url}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

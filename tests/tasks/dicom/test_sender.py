@@ -1,0 +1,162 @@
+"""What is sent arrives as it is; a peer that refuses, hangs or is full is said for what it is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from dicom_factory import Series, ball, write_rois, write_series
+from pydicom.uid import RLELossless
+from pynetdicom import AE, evt
+from pynetdicom.presentation import AllStoragePresentationContexts
+
+from tasks.dicom import sender
+from tasks.dicom.sender import Peer, store_dimse, store_web
+from tasks.errors import ConfigError, TransientError, UserDataError
+
+SHAPE = (4, 16, 18)
+
+
+class Archive:
+    """A real C-STORE SCP whose answers a test chooses."""
+
+    def __init__(self, answer: Callable[[Any], int]) -> None:
+        self.got: dict[str, bytes] = {}
+        self._answer = answer
+        self._ae = AE(ae_title="ARCHIVE")
+        self._ae.require_calling_aet = ["ITERSEG"]
+        for context in AllStoragePresentationContexts[:126]:
+            self._ae.add_supported_context(context.abstract_syntax or "")
+        for uid in ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.481.3"):
+            self._ae.add_supported_context(uid)
+
+    def __enter__(self) -> Archive:
+        handlers: list[Any] = [(evt.EVT_C_STORE, self._take)]
+        self._server = self._ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+
+    def peer(self, calling: str = "ITERSEG") -> Peer:
+        return Peer("127.0.0.1", int(self._server.server_address[1]), "ARCHIVE", calling)
+
+    def _take(self, event: Any) -> int:
+        status = self._answer(event)
+        if status == 0:
+            self.got[str(event.request.AffectedSOPInstanceUID)] = event.encoded_dataset()
+        return status
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Series:
+    series = write_series(tmp_path / "ct", SHAPE)
+    series.files.append(write_rois(tmp_path / "rt.dcm", series, {"GTV": ball(SHAPE, (2, 8, 8), 3)}))
+    return series
+
+
+def test_an_image_and_its_structure_set_arrive(series: Series) -> None:
+    with Archive(lambda _: 0) as archive:
+        store_dimse(archive.peer(), series.files)
+    sent = {str(pydicom.dcmread(file).SOPInstanceUID) for file in series.files}
+    assert set(archive.got) == sent
+
+
+def _hang(_: Any) -> int:
+    threading.Event().wait(3)
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (lambda _: 0xA700, TransientError, "has no room"),
+        (lambda _: 0xC000, UserDataError, "refuses the object"),
+        (_hang, TransientError, "did not answer"),
+    ],
+)
+def test_an_answer_that_is_none_is_said(
+    series: Series,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Callable[[Any], int],
+    kind: type[Exception],
+    words: str,
+) -> None:
+    monkeypatch.setattr(sender, "TIMEOUT_S", 1.0)
+    with Archive(answer) as archive, pytest.raises(kind, match=words):
+        store_dimse(archive.peer(), series.files)
+
+
+def test_a_warning_is_an_answer(series: Series) -> None:
+    with Archive(lambda _: 0xB000) as archive:
+        store_dimse(archive.peer(), series.files)
+
+
+def test_whoever_is_not_known_there_is_told(series: Series) -> None:
+    with Archive(lambda _: 0) as archive, pytest.raises(UserDataError, match="refuses STRANGER"):
+        store_dimse(archive.peer("STRANGER"), series.files)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pynetdicom's socket
+def test_nobody_there_is_tried_again(series: Series) -> None:
+    with Archive(lambda _: 0) as archive:
+        gone = archive.peer()
+    with pytest.raises(TransientError, match="cannot be reached"):
+        store_dimse(gone, series.files)
+
+
+def test_a_syntax_that_the_archive_does_not_know_is_said(series: Series) -> None:
+    ds = pydicom.dcmread(series.files[0])
+    ds.compress(RLELossless, generate_instance_uid=False)
+    ds.save_as(series.files[0])
+    with Archive(lambda _: 0) as archive, pytest.raises(UserDataError, match="does not take such an object"):
+        store_dimse(archive.peer(), series.files)
+
+
+class Web(BaseHTTPRequestHandler):
+    """A DICOMweb server with one answer for everything."""
+
+    status = 200
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(self.status)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def web() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Web)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "words"),
+    [
+        (503, TransientError, "answered 503"),
+        (401, ConfigError, "refuses access"),
+        (404, UserDataError, "is the address the root"),
+    ],
+)
+def test_a_web_server_that_refuses_is_said(
+    web: str,
+    series: Series,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    kind: type[Exception],
+    words: str,
+) -> None:
+    monkeypatch.setattr(Web, "status", status)
+    with pytest.raises(kind, match=words):
+        store_web(web, series.files)
