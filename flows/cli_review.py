@@ -49,3 +49,21 @@ def send(
         return flow(dataset_id=dataset, destination=destination)
 
     run_flow(dataset, run, as_json, verbose)
+
+
+@of_review.command()
+def accept(
+    dataset: Dataset,
+    case: Annotated[list[str], typer.Argument(help="Ids of predicted cases, as in the worklist.")],
+    model: Annotated[str, typer.Option(help="Who predicted them: a model's id, or latest.")] = "latest",
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Take predictions for labels, unedited. Example: iterseg accept PM_IASLC case0123456789abcdef"""
+
+    def run() -> dict[str, Any]:
+        from flows.accept import accept as flow
+
+        return flow(dataset_id=dataset, cases=case, model=model)
+
+    run_flow(dataset, run, as_json, verbose)

@@ -20,6 +20,7 @@ from tasks.ingest import account_of_series, seal_by_hand, take_delivery, take_in
 from tasks.ledger.inbox import Inbox
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import MANIFEST, load_snapshots
+from tasks.refine import recognise_refinements
 from tasks.retrieve import retrieve_series
 from tasks.settings import load_dataset_settings
 from tasks.shown import show_table
@@ -62,8 +63,9 @@ def ingest(
         deliveries += [received] if received else []
         if folder is not None:
             deliveries.append(take_delivery(dataset_id, folder, day, deidentify))
+        refined = recognise_refinements(dataset_id)
         rows = account_of_series(dataset_id) if load_snapshots(paths) else []
-    report = _report(paths, deliveries, retrieved, rows)
+    report = {**_report(paths, deliveries, retrieved, rows), "refinements": refined}
     _show(dataset_id, report)
     if report["snapshots"] and flow_run.parent_flow_run_id is None:
         # Not where an iteration ingests: it would call for another one.

@@ -25,6 +25,7 @@ from tasks.ledger.models import load_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.predict import images_in, patients_of_test_set, predict_cases, stale_predictions
+from tasks.refine import recognise_refinements
 from tasks.report import write_report
 from tasks.send import send_to_all
 from tasks.settings import DatasetSettings, load_dataset_settings, load_rois
@@ -111,6 +112,7 @@ def _images(
     if folder is not None:
         pseudonyms = Pseudonyms(paths.patient_key, first=False)
         return images_in(folder, settings, pseudonyms.patient)
-    seal_by_hand(paths.dataset_id)
+    if seal_by_hand(paths.dataset_id):
+        recognise_refinements(paths.dataset_id)
     assembly, _ = state_at(paths, settings, date)
     return [case for case in assembly.images if case.reason == Reason.UNLABELLED], []

@@ -42,6 +42,7 @@ from tasks.prepare import (
     to_preprocess,
     write_converted,
 )
+from tasks.refine import recognise_refinements
 from tasks.settings import (
     DatasetSettings,
     RoiPatterns,
@@ -67,7 +68,8 @@ def prepare(
     where = load_cluster(paths.config, cluster)
     require_dataset(paths)
     with turn_of(paths, where, settings):
-        seal_by_hand(paths.dataset_id)
+        if seal_by_hand(paths.dataset_id):
+            recognise_refinements(paths.dataset_id)
         assembly, snapshot = state_at(paths, settings, date)
         jobs = {
             case.case_id: to_convert(case, settings, rois)

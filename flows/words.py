@@ -39,6 +39,7 @@ def _ingest(report: dict[str, Any]) -> list[str]:
         f"  held {series}: the transfer was cut off after {count} instances; send it again"
         for series, count in report["held"].items()
     ]
+    lines += [f"  predictions that came back, {kind}: {n}" for kind, n in report["refinements"].items()]
     made = ", ".join(report["snapshots"])
     return [*lines, f"  snapshot {made}" if made else "  nothing new"]
 
@@ -171,6 +172,11 @@ def _send(report: dict[str, Any]) -> list[str]:
     return [f"send: predictions of model {report['model']}", *_sent(report)]
 
 
+def _accept(report: dict[str, Any]) -> list[str]:
+    place = f", in snapshot {report['snapshot']}" if report["snapshot"] else ""
+    return [f"accept: {len(report['cases'])} predictions of model {report['model']} are labels now{place}"]
+
+
 def _sent(report: dict[str, Any]) -> list[str]:
     return [
         f"  {name}: {counts['sent']} cases sent, {counts['known']} were there"
@@ -219,6 +225,7 @@ _HEADLINES = {
     "train": _train,
     "predict": _predict,
     "send": _send,
+    "accept": _accept,
     "rollback": _rollback,
     "models": _models,
     "export": _export,

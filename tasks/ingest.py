@@ -74,6 +74,13 @@ def take_inbox(dataset_id: str, day: date) -> dict[str, Any] | None:
     return report
 
 
+@task(task_run_name="take-accepted", **RETRIED)
+def take_accepted(dataset_id: str, files: Sequence[Path], day: date) -> dict[str, Any]:
+    """Predictions that a person has accepted become labels, in a snapshot of their own; returns as above."""
+    paths = DatasetPaths.of(dataset_id)
+    return _take(paths, list(files), paths.results, day, "copied", deidentify=False)
+
+
 def _take(
     paths: DatasetPaths,
     files: list[Path],

@@ -19,6 +19,7 @@ from tasks.errors import CaseRejected, ConfigError
 from tasks.ledger.files import read_json, sha256_of_file
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
+from tasks.ledger.refinements import load_acceptances
 from tasks.ledger.snapshots import FileRow, FileState, accounted, load_snapshots
 from tasks.ledger.withdrawals import Withdrawals, load_withdrawals
 from tasks.placement import cores
@@ -46,6 +47,8 @@ class Intake:
         All UIDs of the files that the dataset holds: references to them stay.
     rules
         Rules; None where there is no recipe.
+    accepted
+        SOPInstanceUIDs of predictions that a person stands for: they come in as labels.
     """
 
     pseudonyms: Pseudonyms
@@ -56,6 +59,7 @@ class Intake:
     withdrawn: Withdrawals
     rules: Deidentification | None
     sent: Path
+    accepted: frozenset[str]
     everything: bool = field(default=False)
     """Whether all files are de-identified; a segmentation of an image that was is in any case."""
 
@@ -84,6 +88,7 @@ class Intake:
             withdrawn=load_withdrawals(paths.withdrawals),
             rules=rules,
             sent=paths.sent,
+            accepted=frozenset(load_acceptances(paths.acceptances)),
             everything=deidentify_all,
         )
 
@@ -154,7 +159,8 @@ class Intake:
     def _sent(self, sop_instance_uid: str) -> str | None:
         """The sha256 of the prediction that was written under a UID, None where none was."""
         file = self.sent / f"{sop_instance_uid}.json"
-        return str(read_json(file)["sha256"]) if file.is_file() else None
+        known = file.is_file() and sop_instance_uid not in self.accepted
+        return str(read_json(file)["sha256"]) if known else None
 
 
 def _rules(paths: DatasetPaths) -> Deidentification | None:
@@ -169,7 +175,9 @@ def _settle(
     for row in rows:
         if row.state == "taken" and row.header is not None:
             uid = row.header["sop_instance_uid"]
-            contents.setdefault(uid, {own} if (own := sent(uid)) else set()).add(row.sha256)
+            # A viewer may save its changes under our own UID: that is an edited prediction.
+            if row.sha256 != sent(uid):
+                contents.setdefault(uid, set()).add(row.sha256)
     seen: Counter[str] = Counter(known.keys())
     for row in rows:
         if row.state != "taken" or row.header is None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from tasks.dicom.cases import Assembly, Case, DicomFile, assemble
+from tasks.dicom.cases import Assembly, Case, DicomFile, assemble, segmentations
 from tasks.dicom.headers import Header
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.paths import DatasetPaths, dated_folders
+from tasks.ledger.pseudonyms import Pseudonyms
+from tasks.ledger.refinements import load_refinements
 from tasks.ledger.snapshots import Snapshot, load_snapshots
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.settings import DatasetSettings
@@ -35,7 +38,26 @@ def state_at(
     if day is not None and snapshots[-1].name.day != day:
         days = sorted({str(snapshot.name.day) for snapshot in load_snapshots(paths)})
         raise UserDataError(f"{paths.dataset_id} has no snapshot of {day}; it has {', '.join(days)}")
-    files = [
+    assembly = assemble(
+        _files(snapshots),
+        settings.image_modality,
+        settings.segmentation_modalities,
+        settings.segmentation_precedence or (),
+        load_withdrawals(paths.withdrawals).hold,
+        later_wins=settings.same_date == "later_wins",
+        is_prediction=_predictions(paths),
+    )
+    return assembly, snapshots[-1]
+
+
+def segmentations_of(paths: DatasetPaths, settings: DatasetSettings) -> list[tuple[Case, list[DicomFile]]]:
+    """Each image of a dataset with every segmentation that was ever delivered of it."""
+    files = _files(load_snapshots(paths))
+    return segmentations(files, settings.image_modality, settings.segmentation_modalities)
+
+
+def _files(snapshots: Sequence[Snapshot]) -> list[DicomFile]:
+    return [
         DicomFile(
             snapshot.folder / row.path, row.sha256, Header.from_json(row.header), arrival, snapshot.name.day
         )
@@ -43,15 +65,15 @@ def state_at(
         for row in snapshot.taken
         if row.header is not None
     ]
-    assembly = assemble(
-        files,
-        settings.image_modality,
-        settings.segmentation_modalities,
-        settings.segmentation_precedence or (),
-        load_withdrawals(paths.withdrawals).hold,
-        later_wins=settings.same_date == "later_wins",
-    )
-    return assembly, snapshots[-1]
+
+
+def _predictions(paths: DatasetPaths) -> Callable[[DicomFile], bool]:
+    """Whether a segmentation is a prediction that nobody has changed or stands for."""
+    unchanged = {uid for uid, r in load_refinements(paths.refinements).items() if not r.is_a_persons}
+    if not unchanged:
+        return lambda _: False
+    pseudonyms = Pseudonyms(paths.patient_key, first=False)
+    return lambda file: pseudonyms.uid(file.header.sop_instance_uid) in unchanged
 
 
 def require_dataset(paths: DatasetPaths) -> None:

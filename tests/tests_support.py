@@ -85,7 +85,12 @@ class PrefectServer:
         return {"PREFECT_HOME": str(self.home), "PREFECT_API_URL": self.api_url}
 
     def __enter__(self) -> PrefectServer:
-        env = {**os.environ, "PREFECT_HOME": str(self.home), PARENT: str(os.getpid())}
+        env = {
+            **os.environ,
+            "PREFECT_HOME": str(self.home),
+            PARENT: str(os.getpid()),
+            "PREFECT_UI_API_URL": "/api",
+        }
         command = [sys.executable, "-m", "tasks.embedded_server", str(self.port)]
         with (self.home / "server.log").open("wb") as log:
             self.process = subprocess.Popen(command, env=env, stdout=log, stderr=log)

@@ -76,6 +76,7 @@ def assemble(
     withdrawn: Callable[[str, str], bool] = lambda _patient, _case_id: False,
     *,
     later_wins: bool = False,
+    is_prediction: Callable[[DicomFile], bool] = lambda _: False,
 ) -> Assembly:
     """Put files together to cases, every series accounted for.
 
@@ -95,27 +96,52 @@ def assemble(
         Whether a patient (keyed hash) or a case of theirs is out.
     later_wins
         Whether of two deliveries of one date the later one counts, as if it were of another date.
+    is_prediction
+        Whether a segmentation is one of ours that nobody has changed: it competes with no person's.
     """
+    assembly, cases, claims = _claims(files, image_kind, segmentation_kinds, withdrawn)
+    for uid, claimants in claims.items():
+        drawn = [file for file in claimants if not is_prediction(file)]
+        for file in claimants:
+            if file not in drawn:
+                _set_aside(assembly, file, "ignored", Reason.OWN_PREDICTION, f"of {cases[uid].case_id}")
+        if drawn:
+            _choose(cases[uid], drawn, assembly, precedence, later_wins)
+    return assembly
+
+
+def segmentations(
+    files: Sequence[DicomFile], image_kind: str, segmentation_kinds: Sequence[str]
+) -> list[tuple[Case, list[DicomFile]]]:
+    """Each image with every segmentation that could be its label, whichever of them counts."""
+    _, cases, claims = _claims(files, image_kind, segmentation_kinds, lambda _patient, _case_id: False)
+    return [(cases[uid], claimants) for uid, claimants in claims.items()]
+
+
+def _claims(
+    files: Sequence[DicomFile],
+    image_kind: str,
+    segmentation_kinds: Sequence[str],
+    withdrawn: Callable[[str, str], bool],
+) -> tuple[Assembly, dict[str, Case], dict[str, list[DicomFile]]]:
+    """The images by series, and for each the segmentations that are of it; the others are set aside."""
     series: dict[str, list[DicomFile]] = defaultdict(list)
     for file in files:
         series[file.header.series_instance_uid].append(file)
     assembly = Assembly()
     cases: dict[str, Case] = {}
-    segmentations: list[DicomFile] = []
+    drawn: list[DicomFile] = []
     for uid, members in sorted(series.items()):
         # An OHIF RTSTRUCT reuses a SEG's series: segmentations are told apart file by file.
         images = [m for m in members if m.header.kind in IMAGE_KINDS]
-        segmentations += [m for m in members if m.header.kind not in IMAGE_KINDS]
+        drawn += [m for m in members if m.header.kind not in IMAGE_KINDS]
         if images:
             case = _image_case(uid, images, image_kind)
             if withdrawn(case.patient, case.case_id):
                 case.settle("ignored", Reason.WITHDRAWN)
             assembly.images.append(case)
             cases[uid] = case
-    claims = _resolve(segmentations, cases, segmentation_kinds, assembly)
-    for uid, claimants in claims.items():
-        _choose(cases[uid], claimants, assembly, precedence, later_wins)
-    return assembly
+    return assembly, cases, _resolve(drawn, cases, segmentation_kinds, assembly)
 
 
 def _image_case(uid: str, members: list[DicomFile], image_kind: str) -> Case:

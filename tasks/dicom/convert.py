@@ -122,9 +122,11 @@ def structure_masks(
         mask = np.zeros(volume.grid.shape, dtype=bool)
         for position in positions:
             mask |= drawn(position)
-        if not mask.any():
+        if mask.any():
+            yield structure, mask
+        elif rules.missing.get(structure, "error") == "error":
             raise CaseRejected(Reason.EMPTY_MASK, f"{structure!r} covers no voxel")
-        yield structure, mask
+        # Viewers keep an empty segment for what nobody drew.
 
 
 def _drawn(

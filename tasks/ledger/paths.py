@@ -219,6 +219,16 @@ class DatasetPaths:
         """The predictions that were written, by SOP instance UID."""
         return self.ledger / "sent"
 
+    @property
+    def refinements(self) -> Path:
+        """What became of predictions that came back, append only."""
+        return self.ledger / "refinements.json"
+
+    @property
+    def acceptances(self) -> Path:
+        """Predictions that a person has declared to be right, append only."""
+        return self.ledger / "acceptances.json"
+
     def delivered(self, destination: str) -> Path:
         """What was sent to a destination, append only."""
         return self.ledger / "delivered" / f"{destination}.json"

@@ -19,9 +19,12 @@ def predictions_of(paths: DatasetPaths, model_id: str) -> list[dict[str, Any]]:
     return [read_json(file) for file in sorted(folder.glob("[!.]*.json"))] if folder.is_dir() else []
 
 
-def sent_objects(paths: DatasetPaths) -> list[dict[str, Any]]:
-    """What was ever written to be corrected: each object with its UIDs, digest, case and model."""
-    return [read_json(file) for file in sorted(paths.sent.glob("[!.]*.json"))] if paths.sent.is_dir() else []
+def sent_objects(paths: DatasetPaths, case_id: str) -> list[dict[str, Any]]:
+    """What was written of a case to be corrected, by whatever model: each object with UIDs and digest."""
+    records = [read_json(file) for file in sorted(paths.results.glob(f"predictions/*/{case_id}.json"))]
+    uids = [uid for record in records for uid in record.get("objects", {}).values()]
+    files = [paths.sent / f"{uid}.json" for uid in uids]
+    return [read_json(file) for file in files if file.is_file()]
 
 
 def object_file(folder: Path, case_id: str, kind: Output) -> Path:

@@ -36,26 +36,27 @@ def main() -> int:
             lab = new_lab(folder / "home", slurm, server, epochs=EPOCHS)
             night = Night(lab, folder)
             night.deploy()
-            worker = night.start_worker()
-            try:
+            with night.worker():
                 _look(night, page)
-            finally:
-                worker.terminate()
-                worker.wait(30)
     return 0
 
 
 def _look(night: Night, page: Page) -> None:
     ui = night.lab.server.api_url.removesuffix("/api")
-    _take(page, f"{ui}/deployments", "nightly", "deployments")
     run = night.ask("iterate/nightly", dataset_id="D", cluster="slurm")
     wait_until(lambda: len(night.lab.folds_that_run()) == 2, 180)
     wait_until(lambda: bool(_fold_in_progress(night)), 60)
-    _take(page, f"{ui}/artifacts/key/fold-0-d", "pseudo Dice", "fold")
-    _take(page, f"{ui}/runs/task-run/{_fold_in_progress(night)}", "fold-0", "fold-run")
-    _take(page, f"{ui}/runs/flow-run/{run}", "iterate", "night-running")
+    page.goto(f"{ui}/runs/task-run/{_fold_in_progress(night)}")
+    page.get_by_role("tab", name="Artifacts").or_(page.get_by_text("Artifacts", exact=True)).first.click()
+    _take(page, "pseudo Dice", "fold")
+    (jobs, *_) = night.lab.server.post("/artifacts/filter", {"artifacts": {"key": {"any_": ["jobs-d"]}}})
+    page.goto(f"{ui}/artifacts/artifact/{jobs['id']}")
+    _take(page, "iterseg", "jobs")
     assert night.ended(run, 300) == ("COMPLETED", "Completed"), night.state(run)
-    _take(page, f"{ui}/runs/flow-run/{run}", "Completed", "night")
+    page.goto(f"{ui}/runs/flow-run/{run}")
+    _take(page, "Completed", "night")
+    page.goto(f"{ui}/deployments")
+    _take(page, "nightly", "deployments")
 
 
 def _fold_in_progress(night: Night) -> str | None:
@@ -64,13 +65,12 @@ def _fold_in_progress(night: Night) -> str | None:
     return next((str(a["task_run_id"]) for a in artifacts if "pseudo Dice" in (a["description"] or "")), None)
 
 
-def _take(page: Page, url: str, shows: str, name: str) -> None:
+def _take(page: Page, shows: str, name: str) -> None:
     """A picture of a page once it shows what it is about."""
-    page.goto(url)
     page.get_by_text(shows).first.wait_for(timeout=30_000)
     page.wait_for_timeout(2_000)  # graphs unfold
     page.screenshot(path=PICTURES / f"{name}.png")
-    print(f"docs/pictures/{name}.png: {url}")
+    print(f"docs/pictures/{name}.png")
 
 
 if __name__ == "__main__":

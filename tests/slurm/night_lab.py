@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +40,26 @@ class Night:
     def deploy(self) -> str:
         return self.call(str(CHECKOUT / "deployments" / "deploy.py"))
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
+    @contextmanager
+    def worker(self) -> Iterator[None]:
+        """A worker that starts runs; gone afterwards, also where it takes its time."""
         with (self.elsewhere / "worker.log").open("ab") as log:
-            return subprocess.Popen(
+            worker = subprocess.Popen(
                 [*MORTAL, sys.executable, "-m", "prefect", "worker", "start", "--pool", "iterseg"],
                 env={**self.env, "PREFECT_WORKER_QUERY_SECONDS": "1"},
                 cwd=self.elsewhere,
                 stdout=log,
                 stderr=log,
             )
+        try:
+            yield
+        finally:
+            worker.terminate()
+            try:
+                worker.wait(30)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                worker.wait()
 
     def ask(self, deployment: str, **parameters: Any) -> str:
         """``prefect deployment run``; the id of the flow run."""

@@ -35,10 +35,8 @@ def night(tmp_path: Path, slurm: PrivateSlurm, prefect_server: PrefectServer) ->
     slurm.settle()
     night = Night(lab, tmp_path)
     night.deploy()
-    worker = night.start_worker()
-    yield night
-    worker.terminate()
-    worker.wait(30)
+    with night.worker():
+        yield night
 
 
 @pytest.mark.skipif(not SOURCE.is_dir(), reason="the demo's scans are not in this copy of the project")

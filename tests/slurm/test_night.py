@@ -33,10 +33,8 @@ def night(
     slurm.settle()
     night = Night(lab, tmp_path_factory.mktemp("elsewhere"))
     night.deploy()
-    worker = night.start_worker()
-    yield night
-    worker.terminate()
-    worker.wait(30)
+    with night.worker():
+        yield night
 
 
 @pytest.mark.timeout(600)

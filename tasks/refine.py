@@ -1,0 +1,208 @@
+"""Refine: what comes back is known for what it is, and what it cost to correct it is measured.
+
+What was handed out is on record. A segmentation of the same image is, in the order of the evidence: the
+same instance; one that names it as its predecessor; one in our series; one with a segment that we track; or
+one with our structures that overlaps. Whatever else comes was drawn by somebody by themselves. Viewers leave
+most of the traces out: OHIF keeps none in a SEG, and reuses our series in an RTSTRUCT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from prefect import task
+
+from tasks.conversion import label_rules
+from tasks.dicom.cases import Case, DicomFile
+from tasks.dicom.convert import LabelRules, structure_masks
+from tasks.dicom.image import SeriesVolume, read_series
+from tasks.dicom.provenance import Provenance, provenance_of
+from tasks.errors import CaseRejected, UserDataError
+from tasks.ledger.models import ModelRecord, load_models
+from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.predictions import label_file, object_file, predictions_of, sent_objects
+from tasks.ledger.pseudonyms import Pseudonyms
+from tasks.ledger.refinements import (
+    Evidence,
+    Refinement,
+    load_acceptances,
+    load_refinements,
+    note_acceptances,
+    note_refinements,
+)
+from tasks.output_settings import Output
+from tasks.retries import RETRIED
+from tasks.review.effort import efforts
+from tasks.review.scores import dice
+from tasks.settings import DatasetSettings, check_choices
+from tasks.state import segmentations_of
+
+OVERLAP = 0.5
+"""The mean Dice from which on a segmentation with our structures is taken for a correction of ours."""
+Masks = Mapping[str, NDArray[np.bool_]]
+Sent = Mapping[str, Any]
+
+
+@task(task_run_name="recognise-refinements", **RETRIED)
+def recognise_refinements(dataset_id: str) -> dict[str, int]:
+    """Recognise what has come in since the last time, and write it down.
+
+    Returns
+    -------
+    How many segmentations of images that had been predicted are ``edited``, ``unedited`` or ``new``.
+    """
+    paths = DatasetPaths.of(dataset_id)
+    if not paths.sent.is_dir() or not (paths.config / f"roi_{dataset_id}.yaml").is_file():
+        return {}
+    rois, settings = check_choices(paths.config, dataset_id)
+    recogniser = _Recogniser(paths, label_rules(settings, rois), settings)
+    found: dict[str, Refinement] = {}
+    for case, files in segmentations_of(paths, settings):
+        found |= recogniser.of_case(case, files)
+    note_refinements(paths.refinements, found)
+    kinds = [refinement.kind for refinement in found.values()]
+    return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+
+
+class _Recogniser:
+    def __init__(self, paths: DatasetPaths, rules: LabelRules, settings: DatasetSettings) -> None:
+        self._paths, self._rules, self._settings = paths, rules, settings
+        self._known = load_refinements(paths.refinements)
+        self._accepted = load_acceptances(paths.acceptances)
+        self._models = {model.model_id: model for model in load_models(paths)}
+        self._pseudonyms = Pseudonyms(paths.patient_key, first=False)
+
+    def of_case(self, case: Case, files: Sequence[DicomFile]) -> dict[str, Refinement]:
+        """Keyed stand-in → what it is, of those segmentations of a case that are not known yet."""
+        stand_in = {self._pseudonyms.uid(file.header.sop_instance_uid): file for file in files}
+        new = {uid: file for uid, file in stand_in.items() if uid not in self._known}
+        sent = sent_objects(self._paths, case.case_id) if new else []
+        if not sent:
+            return {}
+        found = {}
+        try:
+            volume = read_series([file.path for file in case.files])
+        except (CaseRejected, OSError):
+            return {}  # prepare says why the image cannot be used
+        for uid, file in new.items():
+            try:
+                masks = dict(structure_masks(volume, file.path, file.header.kind, self._rules))
+            except (CaseRejected, OSError):
+                continue  # it is no label either, and prepare says why
+            found[uid] = self._refinement(case, file, sent, volume, masks)
+        return found
+
+    def _refinement(
+        self, case: Case, file: DicomFile, sent: Sequence[Sent], volume: SeriesVolume, masks: Masks
+    ) -> Refinement:
+        trace = provenance_of(file.path)
+        arrived = file.path.relative_to(self._paths.rawdata).parts[0]
+        prediction, evidence = self._evidence(trace, sent, masks)
+        if prediction is None:
+            return Refinement(case.case_id, "new", "", None, None, False, arrived)
+        predicted = self._predicted(prediction)
+        spacing = volume.image.GetSpacing()[::-1]
+        tolerance = self._settings.surface_tolerance_mm
+        cost = efforts(predicted, masks, spacing, tolerance) if predicted else {}
+        unedited = bool(cost) and all(figures["unedited"] for figures in cost.values())
+        uid = prediction["sop_instance_uid"]
+        return Refinement(
+            case.case_id,
+            "unedited" if unedited or file.sha256 == prediction["sha256"] else "edited",
+            evidence,
+            uid,
+            prediction["model"],
+            trace.approved or uid in self._accepted,
+            arrived,
+            cost,
+        )
+
+    def _evidence(
+        self, trace: Provenance, sent: Sequence[Sent], masks: Masks
+    ) -> tuple[Sent | None, Evidence]:
+        """The prediction that a segmentation was made from, and what tells so."""
+        signs: list[tuple[Evidence, Callable[[Sent], bool]]] = [
+            ("instance", lambda row: row["sop_instance_uid"] == trace.sop_instance_uid),
+            ("predecessor", lambda row: row["sop_instance_uid"] in trace.predecessors),
+            ("series", lambda row: row["series_instance_uid"] == trace.series_instance_uid),
+            ("tracking", lambda row: not trace.tracking.isdisjoint(row["tracking_uids"])),
+        ]
+        for evidence, says_so in signs:
+            if match := next(filter(says_so, sent), None):
+                return match, evidence
+        overlaps = [(self._overlap(row, masks), row["model"], row) for row in sent if row["kind"] == "SEG"]
+        overlaps = overlaps or [(self._overlap(row, masks), row["model"], row) for row in sent]
+        best = max(overlaps, key=lambda found: found[:2])
+        return (best[2], "overlap") if best[0] >= OVERLAP else (None, "")
+
+    def _overlap(self, row: Sent, masks: Masks) -> float:
+        """Mean Dice over the structures that were predicted; 0 where others were drawn."""
+        predicted = self._predicted(row)
+        if predicted is None or not set(masks) <= set(row["structures"]):
+            return 0.0
+        nothing = np.zeros_like(next(iter(predicted.values())))
+        scores = [dice(mask, masks.get(name, nothing)) for name, mask in predicted.items()]
+        defined = [score for score in scores if score is not None]
+        return float(np.mean(defined)) if defined else 0.0
+
+    def _predicted(self, row: Sent) -> Masks | None:
+        """What a model predicted; None where it is gone."""
+        model: ModelRecord | None = self._models.get(row["model"])
+        file: Path = label_file(self._paths.predictions(row["model"]), row["case_id"])
+        if model is None or not file.is_file():
+            return None
+        return dict(model.labels.masks(sitk.GetArrayFromImage(sitk.ReadImage(str(file)))))
+
+
+@task(task_run_name="accept", **RETRIED)
+def accept(dataset_id: str, model: ModelRecord, cases: Sequence[str]) -> list[Path]:
+    """Note that a person has found predictions to be right as they are.
+
+    Returns
+    -------
+    The files that become labels by this: one a case, of those that have not come back before.
+
+    Raises
+    ------
+    UserDataError
+        Where a case was not predicted by this model; then none is accepted.
+    """
+    paths = DatasetPaths.of(dataset_id)
+    _, settings = check_choices(paths.config, dataset_id)
+    predicted = {record["case_id"]: record for record in predictions_of(paths, model.model_id)}
+    strangers = sorted(set(cases) - predicted.keys())
+    if strangers:
+        raise UserDataError(f"model {model.model_id} has not predicted {', '.join(strangers)}")
+    files: list[Path] = []
+    uids: list[str] = []
+    for case_id in cases:
+        objects = predicted[case_id]["objects"]
+        kinds: list[Output] = [kind for kind in settings.prediction.outputs if kind in objects]
+        kinds = [kind for kind in kinds if kind in settings.segmentation_modalities]
+        if not kinds:
+            wanted, has = ", ".join(settings.segmentation_modalities), ", ".join(objects)
+            raise UserDataError(
+                f"`modalities` takes {wanted} for labels, and predictions are {has}: nothing of {case_id} "
+                "can become one"
+            )
+        uids.append(objects[kinds[0]])
+        files.append(object_file(paths.predictions(model.model_id), case_id, kinds[0]))
+    note_acceptances(paths.acceptances, uids)
+    return [file for file, uid in zip(files, uids, strict=True) if not _is_back(paths, uid)]
+
+
+def _is_back(paths: DatasetPaths, prediction: str) -> bool:
+    """Whether an accepted prediction has come back unchanged before: then that is the label."""
+    back = {
+        uid: replace(refinement, declared=True)
+        for uid, refinement in load_refinements(paths.refinements).items()
+        if refinement.prediction == prediction and refinement.kind == "unedited"
+    }
+    note_refinements(paths.refinements, back)
+    return bool(back)

@@ -1,0 +1,250 @@
+"""What comes back is known for what it is, whatever the viewer has left of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_factory import ball, edit, write_rois, write_segments
+from predicted_lab import Predicted, predicted
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+
+from tasks.errors import UserDataError
+from tasks.ingest import take_accepted, take_delivery
+from tasks.ledger.refinements import Refinement, load_refinements
+from tasks.refine import accept, recognise_refinements
+
+SHAPE = (8, 24, 28)
+TUMOUR, NODE = ball(SHAPE, (4, 10, 10), 4), ball(SHAPE, (3, 18, 22), 3)
+MASKS = {"GTV": TUMOUR, "node": NODE}
+EDITED = TUMOUR.copy()
+EDITED[4, 10:16, 10:16] = True
+EDITED &= ~NODE
+LABELS = EDITED + 2 * NODE
+UNEDITED = TUMOUR + 2 * NODE
+BINARIES = Path(sys.executable).parent
+
+
+@pytest.fixture
+def lab(home: Path, tmp_path: Path) -> Predicted:
+    (home / "config" / "dataset_D.yaml").write_text("arrival_quiet_s: 0\nmodalities: CT,SEG,RTSTRUCT\n")
+    return predicted(home, tmp_path, MASKS)
+
+
+def comes_back(lab: Predicted, file: Path, day: int = 23) -> dict[str, Any]:
+    report: dict[str, Any] = take_delivery.fn("D", file.parent, date(2026, 11, day))
+    report["recognised"] = recognise_refinements.fn("D")
+    return report
+
+
+def refinement(lab: Predicted) -> Refinement:
+    (found,) = load_refinements(lab.paths.refinements).values()
+    return found
+
+
+def copy_of(lab: Predicted, tmp_path: Path, ending: str, change: Callable[[Dataset], None]) -> Path:
+    target = tmp_path / "back" / f"x.{ending}.dcm"
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(lab.object(ending).read_bytes())
+    return edit(target, change)
+
+
+def archived(lab: Predicted, tmp_path: Path) -> Path:
+    """A PACS that put its own number into the study."""
+    return copy_of(lab, tmp_path, "seg", lambda ds: setattr(ds, "StudyID", "4711"))
+
+
+def saved_in_place(lab: Predicted, tmp_path: Path) -> Path:
+    """A viewer that keeps our SOPInstanceUID."""
+    file = write_segments(tmp_path / "back" / "in_place.dcm", lab.series, LABELS, list(MASKS))
+    uid = pydicom.dcmread(lab.object("seg")).SOPInstanceUID
+
+    def change(ds: Dataset) -> None:
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = uid
+
+    return edit(file, change)
+
+
+def ohif_seg(lab: Predicted, tmp_path: Path) -> Path:
+    """New UIDs, no codes, no tracking: labels and references alone are left."""
+    file = write_segments(tmp_path / "back" / "ohif.dcm", lab.series, LABELS, list(MASKS))
+
+    def change(ds: Dataset) -> None:
+        for item in ds.SegmentSequence:
+            del item.TrackingUID, item.TrackingID
+
+    return edit(file, change)
+
+
+def ohif_seg_unedited(lab: Predicted, tmp_path: Path) -> Path:
+    return write_segments(tmp_path / "back" / "ohif.dcm", lab.series, UNEDITED, list(MASKS))
+
+
+def ohif_rtstruct(lab: Predicted, tmp_path: Path) -> Path:
+    """Our series, a predecessor, and "SEG" for its modality."""
+    file = write_rois(tmp_path / "back" / "rt.dcm", lab.series, {"GTV": EDITED, "node": NODE})
+    sent = pydicom.dcmread(lab.object("seg"))
+
+    def change(ds: Dataset) -> None:
+        reference, series, study = Dataset(), Dataset(), Dataset()
+        reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = (
+            sent.SOPClassUID,
+            sent.SOPInstanceUID,
+        )
+        series.SeriesInstanceUID, series.ReferencedSOPSequence = sent.SeriesInstanceUID, [reference]
+        study.StudyInstanceUID, study.ReferencedSeriesSequence = sent.StudyInstanceUID, [series]
+        ds.PredecessorDocumentsSequence = [study]
+        ds.SeriesInstanceUID, ds.Modality = sent.SeriesInstanceUID, "SEG"
+
+    return edit(file, change)
+
+
+def in_our_series(lab: Predicted, tmp_path: Path) -> Path:
+    file = write_rois(tmp_path / "back" / "rt.dcm", lab.series, {"GTV": EDITED, "node": NODE})
+    series = pydicom.dcmread(lab.object("rtstruct")).SeriesInstanceUID
+    return edit(file, lambda ds: setattr(ds, "SeriesInstanceUID", series))
+
+
+def dcmqi(lab: Predicted, tmp_path: Path) -> Path:
+    """To NIfTI and back by dcmqi's own programs, which keep the segments' tracking."""
+    work = tmp_path / "dcmqi"
+    work.mkdir()
+    out = ["--outputDirectory", str(work), "--outputType", "nii", "--prefix", "m", "--mergeSegments"]
+    source = str(lab.object("seg"))
+    subprocess.run(
+        [BINARIES / "segimage2itkimage", *out, "--inputDICOM", source], check=True, capture_output=True
+    )
+    meta = json.loads((work / "m-meta.json").read_text())
+    meta["SeriesNumber"] = str(meta.get("SeriesNumber") or 7)
+    (work / "meta.json").write_text(json.dumps(meta))
+    target = tmp_path / "back" / "dcmqi.dcm"
+    target.parent.mkdir()
+    command = [BINARIES / "itkimage2segimage", "--inputImageList", work / "m-1.nii.gz"]
+    command += ["--inputMetadata", work / "meta.json", "--outputDICOM", target]
+    command += ["--inputDICOMDirectory", lab.series.files[0].parent, "--skip"]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    return target
+
+
+def by_hand(lab: Predicted, tmp_path: Path) -> Path:
+    """Somebody drew a tumour elsewhere, without having looked at the prediction."""
+    elsewhere = ball(SHAPE, (4, 12, 21), 3)
+    file = tmp_path / "back" / "hand.dcm"
+    return write_segments(file, lab.series, elsewhere + 2 * (TUMOUR & ~elsewhere), list(MASKS))
+
+
+@pytest.mark.parametrize(
+    ("back", "kind", "evidence"),
+    [
+        (archived, "unedited", "instance"),
+        (saved_in_place, "edited", "instance"),
+        (ohif_rtstruct, "edited", "predecessor"),
+        (in_our_series, "edited", "series"),
+        (dcmqi, "unedited", "tracking"),
+        (ohif_seg, "edited", "overlap"),
+        (ohif_seg_unedited, "unedited", "overlap"),
+        (by_hand, "new", ""),
+    ],
+)
+def test_it_is_known_by_the_strongest_evidence(
+    lab: Predicted,
+    tmp_path: Path,
+    back: Callable[[Predicted, Path], Path],
+    kind: str,
+    evidence: str,
+) -> None:
+    report = comes_back(lab, back(lab, tmp_path))
+    assert report["files"]["taken"] == 1, report
+    assert report["recognised"] == {kind: 1}
+    found = refinement(lab)
+    assert (found.kind, found.evidence, found.declared) == (kind, evidence, False)
+    assert found.model == (None if kind == "new" else "2026-11-20")
+    case = lab.case()
+    if kind == "unedited":
+        assert (case.state, case.reason, case.segmentation) == ("ignored", "unlabelled", None)
+    else:
+        assert case.state == "pending", case
+    if kind == "edited":
+        assert found.effort["GTV"]["edited_slices"] == 1
+        assert not found.effort["GTV"]["unedited"]
+        assert found.effort["node"]["unedited"]
+
+
+def test_what_was_handed_out_is_ignored_and_needs_no_look(lab: Predicted) -> None:
+    report = take_delivery.fn("D", lab.object("seg").parent, date(2026, 11, 23))
+    assert report["reasons"]["own-prediction"] == 2
+    assert report["files"]["taken"] == 0
+    assert recognise_refinements.fn("D") == {}
+
+
+def test_a_prediction_never_takes_the_place_of_a_persons_work(lab: Predicted, tmp_path: Path) -> None:
+    comes_back(lab, ohif_seg(lab, tmp_path), day=22)
+    edited = lab.case().segmentation
+    later = tmp_path / "later"
+    write_segments(later / "x.dcm", lab.series, UNEDITED, list(MASKS), name="later")
+    comes_back(lab, later / "x.dcm", day=24)
+    assert lab.case().segmentation == edited
+
+
+def test_an_approved_structure_set_is_a_persons_word(lab: Predicted, tmp_path: Path) -> None:
+    file = write_rois(tmp_path / "back" / "rt.dcm", lab.series, MASKS)
+    comes_back(lab, edit(file, lambda ds: setattr(ds, "ApprovalStatus", "APPROVED")))
+    found = refinement(lab)
+    assert (found.kind, found.declared) == ("unedited", True)
+    assert lab.case().state == "pending"
+
+
+def test_whoever_accepts_a_prediction_makes_it_a_label(lab: Predicted) -> None:
+    files = accept.fn("D", lab.model, [lab.record["case_id"]])
+    take_accepted.fn("D", files, date(2026, 11, 23))
+    assert recognise_refinements.fn("D") == {"unedited": 1}
+    assert refinement(lab).declared
+    assert lab.case().state == "pending"
+    assert all(figures["unedited"] for figures in refinement(lab).effort.values())
+
+
+def test_one_that_came_back_unedited_may_be_accepted_afterwards(lab: Predicted, tmp_path: Path) -> None:
+    comes_back(lab, archived(lab, tmp_path))
+    assert lab.case().state == "ignored"
+    assert accept.fn("D", lab.model, [lab.record["case_id"]]) == []
+    assert lab.case().state == "pending"
+
+
+def test_only_what_was_predicted_can_be_accepted(lab: Predicted) -> None:
+    with pytest.raises(UserDataError, match="has not predicted case0"):
+        accept.fn("D", lab.model, [lab.record["case_id"], "case0"])
+    assert not lab.paths.acceptances.is_file()
+
+
+def test_of_two_models_the_one_whose_prediction_was_corrected_is_named(
+    lab: Predicted, tmp_path: Path
+) -> None:
+    from predicted_lab import a_model, predict
+
+    newer = a_model(lab.paths, list(MASKS), "2026-11-21")
+    shifted = {"GTV": np.roll(TUMOUR, 3, axis=2), "node": NODE}
+    predict(lab.paths, newer, shifted, lab.case())
+    comes_back(lab, ohif_seg(lab, tmp_path))
+    assert refinement(lab).model == "2026-11-20"
+
+
+def test_nothing_is_looked_at_twice(lab: Predicted, tmp_path: Path) -> None:
+    comes_back(lab, ohif_seg(lab, tmp_path))
+    assert recognise_refinements.fn("D") == {}
+
+
+def test_a_segmentation_that_cannot_be_read_is_left_to_prepare(lab: Predicted, tmp_path: Path) -> None:
+    file = ohif_seg(lab, tmp_path)
+    edit(file, lambda ds: setattr(ds.SegmentSequence[0], "SegmentLabel", "something else"))
+    edit(file, lambda ds: setattr(ds, "SOPInstanceUID", generate_uid()))
+    assert comes_back(lab, file)["recognised"] == {}
+    assert lab.case().state == "pending"  # and rejected by its conversion, with the reason
