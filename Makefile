@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export DO_NOT_TRACK = 1
 
-.PHONY: help install demo test test-slow test-slurm pictures bench bench-quick check format cov server worker deploy lock lock-added clean
+.PHONY: help install demo test test-slow test-slurm pictures bench bench-quick check format cov server worker viewer deploy lock lock-added clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -53,6 +53,10 @@ pictures: install  ## Take the pictures of docs/ anew: a night on a real Slurm, 
 
 server: install  ## Prefect's server and UI on http://127.0.0.1:4200
 	PREFECT=$(BIN)/prefect bash deployments/server.sh
+
+viewer: install  ## OHIF on a DICOMweb server (ITERSEG_DICOMWEB=…), on http://127.0.0.1:3000
+	bash deployments/viewer/fetch.sh
+	$(BIN)/python deployments/viewer/serve.py
 
 worker: install  ## A worker that starts the runs of the deployments, on this machine
 	$(BIN)/prefect worker start --pool iterseg --type process

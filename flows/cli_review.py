@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.command import checked, existing_folder, hidden, run_flow
+from flows.command import checked, existing_folder, hidden, run_flow, show
 from flows.options import AsJson, Cluster, Dataset, Verbose
+from tasks.errors import ConfigError
 
 of_review = typer.Typer()
 
@@ -67,3 +68,36 @@ def accept(
         return flow(dataset_id=dataset, cases=case, model=model)
 
     run_flow(dataset, run, as_json, verbose)
+
+
+@of_review.command()
+def worklist(
+    dataset: Dataset,
+    assign: Annotated[list[str] | None, typer.Option(help="CASE=WHO: who is to correct it.")] = None,
+    lock: Annotated[list[str] | None, typer.Option(help="CASE: somebody is at it now.")] = None,
+    flag: Annotated[list[str] | None, typer.Option(help="CASE: somebody else is to look at it.")] = None,
+    skip: Annotated[list[str] | None, typer.Option(help="CASE: not worth anybody's time.")] = None,
+    clear: Annotated[list[str] | None, typer.Option(help="CASE: none of these any more.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What to correct next, and why. Example: iterseg worklist PM_IASLC --assign case0123456789abcdef=me"""
+    wanted = [(case, {"locked": True}) for case in lock or []]
+    wanted += [(case, {"flagged": True}) for case in flag or []]
+    wanted += [(case, {"skipped": True}) for case in skip or []]
+    nothing: dict[str, Any] = {"assigned": "", "locked": False, "flagged": False, "skipped": False}
+    wanted += [(case, nothing) for case in clear or []]
+    wanted += [checked(_assignment, text, as_json) for text in assign or []]
+
+    def answer(name: str) -> dict[str, Any]:
+        from flows.status import worklist_report
+
+        return worklist_report(name, wanted)
+
+    show(checked(answer, dataset, as_json), as_json)
+
+
+def _assignment(text: str) -> tuple[str, dict[str, Any]]:
+    case, given, who = text.partition("=")
+    if not given or not case or not who.strip():
+        raise ConfigError(f"--assign {text}: write CASE=WHO")
+    return case, {"assigned": who.strip()}

@@ -32,6 +32,7 @@ from tasks.settings import DatasetSettings, load_dataset_settings, load_rois
 from tasks.shown import show_table
 from tasks.state import case_row, require_dataset, state_at, totals
 from tasks.turn import turn_of
+from tasks.worklist import write_worklist
 
 
 @flow(name="predict", flow_run_name=run_name("predict"), task_runner=task_runner("predict"))
@@ -72,6 +73,7 @@ def predict(
         rows = [row for some in results for row in some]
         rows += [case_row(case) for case in cases if case.reason != Reason.UNLABELLED]
         rows += damaged
+        write_worklist(paths.dataset_id)
         write_report(paths.dataset_id)
         done = {row["case_id"] for row in rows if row["state"] == "done"}
         if not triage:
@@ -87,6 +89,7 @@ def predict(
         "triage": triage,
         "stale": stale,
         "sent": sent,
+        "worklist": str(paths.worklist),
         "predictions": str(paths.predictions(used.model_id)),
         "report": str(paths.report),
         "cases": rows,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +12,7 @@ from tasks.ledger.lineages import Lineage, current_lineage, load_lineages
 from tasks.ledger.models import ModelRecord, latest_model, load_models, load_promotions, parent_in
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots, unsealed_folders
-from tasks.settings import check_choices
+from tasks.settings import check_choices, check_dataset_id
 from tasks.state import case_row, require_dataset, state_at, totals
 from tasks.verify import verify_dataset
 
@@ -131,3 +132,15 @@ def models_of(dataset_id: str) -> dict[str, Any]:
         "lineages": lineages,
         "history": load_promotions(paths),
     }
+
+
+def worklist_report(dataset_id: str, marks: Sequence[tuple[str, Mapping[str, Any]]] = ()) -> dict[str, Any]:
+    """What to correct next, after what people say of single images has been noted."""
+    from tasks.worklist import mark_cases, worklist_of  # late: it takes a second
+
+    paths = DatasetPaths.of(check_dataset_id(dataset_id))
+    require_dataset(paths)
+    for case_id, changes in marks:
+        mark_cases(paths, [case_id], **changes)
+    rows = worklist_of(paths)
+    return {"stage": "worklist", "dataset": dataset_id, "worklist": rows, "file": str(paths.worklist)}

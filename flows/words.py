@@ -8,6 +8,7 @@ from typing import Any
 from tasks.dicom.reasons import WHAT_TO_DO, Reason
 
 SHOWN_CASES = 10
+SHOWN_ON_THE_LIST = 20
 
 
 def in_words(report: dict[str, Any]) -> str:
@@ -216,6 +217,19 @@ def _status(report: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _worklist(report: dict[str, Any]) -> list[str]:
+    rows = report["worklist"]
+    lines = [f"{report['dataset']}: {len(rows)} images wait"]
+    for row in rows[:SHOWN_ON_THE_LIST]:
+        said = [row["reason"], *([f"slices {', '.join(map(str, row['slices']))}"] if row["slices"] else [])]
+        said += [word for word in ("locked", "flagged", "skipped") if row[word]]
+        said += [f"for {row['assigned']}"] if row["assigned"] else []
+        lines.append(f"  {row['place']:>3}  {row['case_id']}  {'; '.join(said)}")
+    if len(rows) > SHOWN_ON_THE_LIST:
+        lines.append(f"  … all of them: iterseg worklist {report['dataset']} --json")
+    return lines
+
+
 _HEADLINES = {
     "ingest": _ingest,
     "receive": lambda _: ["receive: stopped"],
@@ -225,6 +239,7 @@ _HEADLINES = {
     "train": _train,
     "predict": _predict,
     "send": _send,
+    "worklist": _worklist,
     "accept": _accept,
     "rollback": _rollback,
     "models": _models,

@@ -18,9 +18,11 @@ from tasks.dicom.seg_writer import SegIdentity, write_seg
 from tasks.ledger.files import digest_of, read_json, sha256_of_file, whole_file, write_json
 from tasks.ledger.models import ModelRecord
 from tasks.ledger.paths import DatasetPaths
-from tasks.ledger.predictions import label_file, object_file, record_file, triage_file
+from tasks.ledger.predictions import label_file, object_file, picture_file, record_file, triage_file
 from tasks.ledger.pseudonyms import Pseudonyms
+from tasks.ledger.store import Store
 from tasks.output_settings import Output
+from tasks.review.montage import montage
 from tasks.settings import DatasetSettings
 
 ALGORITHM = "IterSeg nnU-Net"
@@ -47,16 +49,22 @@ def write_prediction(
     The record is written last: a prediction without it is made again, under the same UIDs.
     """
     folder, recipe = paths.predictions(model.model_id), recipe_of(model, settings)
+    image = Store(paths.store).image(case.case_id, case.image_key)
+    slices = [int(number) for number, _ in doubt.get("slices", [])]
+    picture = montage(image, label_file(folder, case.case_id), model.labels, slices=slices)
+    with whole_file(picture_file(folder, case.case_id)) as temporary:
+        temporary.write_bytes(picture)
     volume = read_series([Path(file) for file in case.files])
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(label_file(folder, case.case_id))))
     masks = dict(model.labels.masks(labels))
+    volume_ml = float(np.prod(volume.grid.spacing_mm)) / 1000
     record: dict[str, Any] = {
         "case_id": case.case_id,
         "image_key": case.image_key,
         "model": model.model_id,
         "recipe": recipe,
         "structures": model.structures,
-        "voxels": {name: int(mask.sum()) for name, mask in masks.items()},
+        "volume_ml": {name: float(mask.sum() * volume_ml) for name, mask in masks.items()},
         "doubt": dict(doubt),
         "objects": {},
     }

@@ -10,6 +10,15 @@ from pydantic import Field, field_validator, model_validator
 from tasks.yaml_model import DATASET_ID, Settings
 
 Output = Literal["SEG", "RTSTRUCT"]
+Strategy = Literal[
+    "random",
+    "foreground_random",
+    "entropy",
+    "bald",
+    "power_bald",
+    "fold_disagreement",
+    "class_stratified",
+]
 SNOMED = re.compile(r"[0-9]{6,18} \S.{0,63}")
 
 
@@ -23,6 +32,16 @@ class PredictionSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     outputs: list[Output] = Field(default=["SEG", "RTSTRUCT"], min_length=1)
     """A label map as NIfTI lies beside them in any case."""
+
+
+class ReviewSettings(Settings):
+    """What a person is to correct next."""
+
+    strategy: Strategy = "fold_disagreement"
+    random_share: float = Field(default=0.2, ge=0, le=1)
+    """Of places on the worklist that are drawn at random."""
+    viewer: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    """A link to an image in the viewer; ``{study}`` stands for its StudyInstanceUID."""
 
 
 class StructureCode(Settings):

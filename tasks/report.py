@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-import SimpleITK as sitk
 from prefect import task
 
-from tasks.labels import Labels
 from tasks.ledger.case_book import load_cases
 from tasks.ledger.files import read_json, write_text
 from tasks.ledger.iterations import load_iteration
 from tasks.ledger.models import ModelRecord, latest_model, load_models
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.predictions import picture_file, record_file
+from tasks.ledger.refinements import load_refinements
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.nnunet.fold import RESULT
 from tasks.retries import RETRIED
+from tasks.review.curves import Point
+from tasks.review.intervals import interval
 from tasks.review.montage import montage
-from tasks.review.report import PredictedCase, ReportContent, SuspectCase, render
+from tasks.review.report import PredictedCase, ReportContent, StructureEffort, SuspectCase, render
 from tasks.review.suspects import Suspect, suspect_labels
 from tasks.settings import load_dataset_settings, load_rois
 from tasks.state import state_at
+from tasks.worklist import rows_of
 
 
 @task(task_run_name="report", **RETRIED)
@@ -33,24 +39,87 @@ def write_report(dataset_id: str) -> Path:
     settings = load_dataset_settings(paths.config, dataset_id)
     assembly, _ = state_at(paths, settings)
     model = latest_model(paths)
-    structures = load_rois(paths.config, dataset_id).structures
+    rois = load_rois(paths.config, dataset_id)
     labelled = [case for case in assembly.images if case.state == "pending"]
     unlabelled = [case for case in assembly.images if case.reason == "unlabelled"]
     aside = [c for c in [*assembly.images, *assembly.segmentations] if c.state == "rejected"]
+    models = load_models(paths)
+    rows = rows_of(paths, assembly, settings, rois)
     content = ReportContent(
         dataset_id=dataset_id,
         written=datetime.now().strftime("%Y-%m-%d %H:%M"),
         in_use=model.model_id if model else None,
-        structures=structures,
+        structures=rois.structures,
         account={"labelled": len(labelled), "unlabelled": len(unlabelled), "rejected": len(aside)},
         set_aside=[{"case_id": case.case_id, "reason": case.reason, "detail": case.detail} for case in aside],
-        models=[asdict(record) for record in load_models(paths)],
-        predictions=_predictions(paths, model, {case.case_id for case in labelled}),
+        models=[asdict(record) for record in models],
+        test_points=_test_points(paths, models, rois.structures),
+        effort=effort_by_model(paths, models),
+        worklist=rows,
+        strategy=settings.review.strategy.replace("_", " "),
+        predictions=_predictions(paths, model, rows),
         suspects=_suspects(paths, model, {case.case_id for case in labelled}),
         drift=read_json(paths.drift) if paths.drift.is_file() else None,
     )
     write_text(paths.report, render(content))
     return paths.report
+
+
+def _test_points(
+    paths: DatasetPaths, models: Sequence[ModelRecord], structures: Sequence[str]
+) -> dict[str, list[Point | None]]:
+    """Structure → mean Dice of each model on the test set, with its interval."""
+    patients = {case_id: history[-1]["patient"] for case_id, history in load_cases(paths.cases).items()}
+    return {name: [_test_point(record, name, patients) for record in models] for name in structures}
+
+
+def _test_point(record: ModelRecord, structure: str, patients: Mapping[str, str]) -> Point | None:
+    by_patient: dict[str, list[float]] = defaultdict(list)
+    for row in record.test_cases:
+        value = row["dice"].get(structure)
+        if value is not None:
+            by_patient[patients.get(row["case_id"], row["case_id"])].append(value)
+    mean = record.test_dice.get(structure)
+    if mean is None or not by_patient:
+        return None
+    return Point(mean, *interval(list(by_patient.values())), sum(map(len, by_patient.values())))
+
+
+def effort_by_model(paths: DatasetPaths, models: Sequence[ModelRecord]) -> list[StructureEffort]:
+    """What corrections of each model's predictions cost, oldest model first, of each structure."""
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for refinement in load_refinements(paths.refinements).values():
+        if refinement.kind == "new" or not refinement.is_a_persons:
+            continue
+        for structure, figures in refinement.effort.items():
+            found[refinement.model or "", structure].append(figures)
+    order = [record.model_id for record in models]
+    keys = sorted(found, key=lambda key: (order.index(key[0]) if key[0] in order else -1, key[1]))
+    return [_effort(model, structure, found[model, structure]) for model, structure in keys]
+
+
+def _effort(model: str, structure: str, rows: Sequence[Mapping[str, Any]]) -> StructureEffort:
+    lengths = [row["added_path_length_mm"] for row in rows]
+    low, high = interval([[length] for length in lengths])
+    return StructureEffort(
+        model,
+        structure,
+        len(rows),
+        sum(row["unedited"] for row in rows),
+        Point(_mean(lengths), low, high, len(rows)),
+        _mean([row["edited_slices"] for row in rows]),
+        _mean([row["edited_volume_ml"] for row in rows]),
+        *(_mean_or_none([row[key] for row in rows]) for key in ("dice", "surface_dice", "hd95_mm")),
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _mean_or_none(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return _mean(defined) if defined else None
 
 
 def suspects_of(paths: DatasetPaths, model: ModelRecord) -> list[Suspect]:
@@ -91,29 +160,20 @@ def _suspects(paths: DatasetPaths, model: ModelRecord | None, labelled: set[str]
     return found
 
 
-def _predictions(paths: DatasetPaths, model: ModelRecord | None, labelled: set[str]) -> list[PredictedCase]:
-    """What the model in use predicted and nobody has corrected yet."""
-    if model is None or not paths.predictions(model.model_id).is_dir():
+def _predictions(
+    paths: DatasetPaths, model: ModelRecord | None, rows: Sequence[Mapping[str, Any]]
+) -> list[PredictedCase]:
+    """What the model in use predicted and nobody has corrected yet, in the order of the worklist."""
+    if model is None:
         return []
-    found = []
-    for record_file in sorted(paths.predictions(model.model_id).glob("[!.]*.json")):
-        record = read_json(record_file)
-        image = Store(paths.store).image(record["case_id"], record["image_key"])
-        label = record_file.with_suffix(".nii.gz")
-        if record["case_id"] not in labelled and image.is_file() and label.is_file():
+    folder, found = paths.predictions(model.model_id), []
+    for row in rows:
+        record, picture = record_file(folder, row["case_id"]), picture_file(folder, row["case_id"])
+        if row["segmentation"] and picture.is_file():
+            content, volumes = picture.read_bytes(), read_json(record)["volume_ml"]
             found.append(
                 PredictedCase(
-                    record["case_id"],
-                    str(record_file.with_suffix(".seg.dcm").relative_to(paths.home)),
-                    _volumes_ml(label, model.labels),
-                    montage(image, label, model.labels),
+                    row["case_id"], row["segmentation"], volumes, content, row["reason"], row["slices"]
                 )
             )
     return found
-
-
-def _volumes_ml(label: Path, labels: Labels) -> dict[str, float]:
-    image = sitk.ReadImage(str(label))
-    x, y, z = image.GetSpacing()
-    voxels = sitk.GetArrayViewFromImage(image)
-    return {name: float(mask.sum()) * x * y * z / 1000 for name, mask in labels.masks(voxels)}

@@ -14,6 +14,7 @@ from tasks.dicom.sender import Peer, store_dimse, store_web
 from tasks.errors import ConfigError, TransientError, UserDataError
 from tasks.ledger.files import read_json
 from tasks.ledger.journal import Journal
+from tasks.ledger.marks import Mark, load_marks
 from tasks.ledger.models import ModelRecord
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import object_file, record_file
@@ -32,7 +33,7 @@ def send_predictions(
 
     Returns
     -------
-    How many cases were ``sent`` now, had been ``known`` there, and were ``refused``.
+    How many cases were ``sent`` now, had been ``known`` there, were ``refused``, and are ``locked``.
 
     Raises
     ------
@@ -44,10 +45,13 @@ def send_predictions(
     paths = DatasetPaths.of(dataset_id)
     journal, folder = Journal(paths.delivered(destination.name)), paths.predictions(model.model_id)
     known = {uid for entry in journal.entries() for uid in entry["uids"]}
-    counts = {"sent": 0, "known": 0, "refused": 0}
+    counts, marks = {"sent": 0, "known": 0, "refused": 0, "locked": 0}, load_marks(paths.marks)
     for case in cases:
         if not record_file(folder, case.case_id).is_file():
             continue  # it could not be predicted
+        if marks.get(case.case_id, Mark()).locked:
+            counts["locked"] += 1
+            continue  # somebody is at it: nothing new appears under their hands
         objects = read_json(record_file(folder, case.case_id))["objects"]
         wanted = {uid: object_file(folder, case.case_id, kind) for kind, uid in objects.items()}
         files = [file for uid, file in wanted.items() if uid not in known]

@@ -24,7 +24,7 @@ from pydantic import (
 
 from tasks.errors import ConfigError
 from tasks.labels import Labels, MaskStrategy
-from tasks.output_settings import Destination, PredictionSettings, StructureCode
+from tasks.output_settings import Destination, PredictionSettings, ReviewSettings, StructureCode
 from tasks.yaml_model import DATASET_ID, Settings, load_yaml
 
 RESERVED_STRUCTURES = ("background", "ignore")
@@ -174,6 +174,7 @@ class DatasetSettings(Settings):
     training: TrainingSettings = TrainingSettings()
     prediction: PredictionSettings = PredictionSettings()
     promotion: PromotionSettings = PromotionSettings()
+    review: ReviewSettings = ReviewSettings()
     codes: dict[str, StructureCode] = Field(default={})
     """Structure → SNOMED CT codes, which the DICOM SEG carries."""
     send_to: list[Destination] = Field(default=[])

@@ -19,6 +19,7 @@ from tasks.convert import convert_image
 from tasks.dicom.cases import Case
 from tasks.hand_over import write_prediction
 from tasks.ingest import take_delivery
+from tasks.ledger.files import replace_symlink
 from tasks.ledger.models import ModelRecord, save_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import label_file
@@ -97,5 +98,7 @@ def predicted(home: Path, tmp_path: Path, masks: Masks) -> Predicted:
     series = write_series(tmp_path / "scan" / "ct", shape)
     take_delivery.fn("D", tmp_path / "scan", DAY)
     model = a_model(paths, list(masks))
+    (paths.home / model.folder).mkdir(parents=True)
+    replace_symlink(paths.latest, paths.home / model.folder)
     (case,) = state_at(paths, load_dataset_settings(paths.config, "D"))[0].images
     return Predicted(paths, series, model, masks, predict(paths, model, masks, case))

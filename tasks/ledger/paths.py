@@ -229,6 +229,16 @@ class DatasetPaths:
         """Predictions that a person has declared to be right, append only."""
         return self.ledger / "acceptances.json"
 
+    @property
+    def marks(self) -> Path:
+        """What people have said of images that wait, append only."""
+        return self.ledger / "marks.json"
+
+    @property
+    def worklist(self) -> Path:
+        """What to correct next, as a table."""
+        return self.results / "worklist.csv"
+
     def delivered(self, destination: str) -> Path:
         """What was sent to a destination, append only."""
         return self.ledger / "delivered" / f"{destination}.json"

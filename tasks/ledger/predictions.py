@@ -42,6 +42,11 @@ def label_file(folder: Path, case_id: str) -> Path:
     return folder / f"{case_id}.nii.gz"
 
 
+def picture_file(folder: Path, case_id: str) -> Path:
+    """Slices with the prediction outlined, WebP."""
+    return folder / f"{case_id}.webp"
+
+
 def record_file(folder: Path, case_id: str) -> Path:
     """What is written last."""
     return folder / f"{case_id}.json"

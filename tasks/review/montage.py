@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from tasks.labels import Labels
 
 TILES = 6
 TILE_PIXELS = 160
+THUMBNAIL_PIXELS = 72
 WEBP_QUALITY = 70
 GREY_PERCENTILES = (1.0, 99.0)
 COLOURS = ((230, 60, 50), (50, 150, 230), (110, 190, 40), (240, 180, 30), (200, 80, 200), (40, 200, 190))
@@ -23,7 +25,13 @@ COLOURS = ((230, 60, 50), (50, 150, 230), (110, 190, 40), (240, 180, 30), (200, 
 OTHER_COLOUR = (255, 255, 255)
 
 
-def montage(image_file: Path, label_file: Path, labels: Labels, other_file: Path | None = None) -> bytes:
+def montage(
+    image_file: Path,
+    label_file: Path,
+    labels: Labels,
+    other_file: Path | None = None,
+    slices: Sequence[int] = (),
+) -> bytes:
     """Slices through the structures side by side, as WebP.
 
     Parameters
@@ -34,6 +42,8 @@ def montage(image_file: Path, label_file: Path, labels: Labels, other_file: Path
         Which integers are which structure.
     other_file
         A second label map on the same grid, such as a prediction: outlined in white.
+    slices
+        That must be among them, such as those on which folds disagree.
     """
     image = sitk.ReadImage(str(image_file))
     voxels = sitk.GetArrayFromImage(image)
@@ -45,7 +55,7 @@ def montage(image_file: Path, label_file: Path, labels: Labels, other_file: Path
     dx, dy, _ = image.GetSpacing()
     tiles = [
         _tile(grey[k].astype(np.uint8), label_map[k], labels, dx, dy, other[k] if len(other) else None)
-        for k in _telling_slices(drawn)
+        for k in _telling_slices(drawn, slices)
     ]
     sheet = Image.new("RGB", (TILE_PIXELS * len(tiles), TILE_PIXELS))
     for position, tile in enumerate(tiles):
@@ -55,12 +65,25 @@ def montage(image_file: Path, label_file: Path, labels: Labels, other_file: Path
     return stream.getvalue()
 
 
-def _telling_slices(drawn: NDArray[np.bool_]) -> list[int]:
-    """Slices spread over the structures; over the image where there are none."""
+def _telling_slices(drawn: NDArray[np.bool_], wanted: Sequence[int]) -> list[int]:
+    """The slices that are wanted, and others spread over the structures, or over the image without any."""
+    chosen = [k for k in wanted if 0 <= k < drawn.shape[0]][: TILES // 2]
     filled = np.flatnonzero(drawn.any(axis=(1, 2)))
     candidates = filled if filled.size else np.arange(drawn.shape[0])
     positions = np.linspace(0, candidates.size - 1, min(TILES, candidates.size))
-    return [int(candidates[round(p)]) for p in positions]
+    spread = [int(candidates[round(p)]) for p in positions]
+    return sorted([*chosen, *[k for k in spread if k not in chosen][: TILES - len(chosen)]])
+
+
+def thumbnail(picture: bytes) -> bytes:
+    """The middle tile of a montage, small."""
+    sheet = Image.open(io.BytesIO(picture))
+    tiles = sheet.width // TILE_PIXELS
+    left = tiles // 2 * TILE_PIXELS
+    tile = sheet.crop((left, 0, left + TILE_PIXELS, TILE_PIXELS)).resize((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+    stream = io.BytesIO()
+    tile.save(stream, "WEBP", quality=WEBP_QUALITY)
+    return stream.getvalue()
 
 
 def _tile(

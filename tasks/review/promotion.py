@@ -14,9 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RESAMPLES = 10_000
-SEED = 20_240_601
-"""Fixed, so that everybody who computes a verdict again gets the same."""
+from tasks.review.intervals import resampled_means
 
 Scores = Mapping[str, float | None]
 """Structure → Dice; None where neither label nor prediction has it, or where nothing is known."""
@@ -106,8 +104,4 @@ def _pair(candidate: float | None, current: float | None) -> tuple[float, float]
 
 def _lower_bound(differences: Sequence[Sequence[float]], confidence: float) -> float:
     """The lower bound of the mean over cases, whole patients drawn with replacement."""
-    sums = np.array([sum(values) for values in differences])
-    counts = np.array([len(values) for values in differences])
-    drawn = np.random.default_rng(SEED).integers(0, len(sums), (RESAMPLES, len(sums)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    return float(np.quantile(means, 1 - confidence))
+    return float(np.quantile(resampled_means(differences), 1 - confidence))

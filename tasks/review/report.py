@@ -1,41 +1,34 @@
-"""The report: one self-contained HTML page for a dataset, readable on a phone, without network."""
+"""The report: one self-contained HTML page for a dataset, readable on a phone, without network.
+
+The page itself is ``report.html.j2``; here is what it is filled with.
+"""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
+from functools import cache
 from typing import Any
 
-from tasks.review.montage import COLOURS
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from tasks.review.curves import Point, curve
+from tasks.review.montage import thumbnail
 from tasks.review.suspects import Suspect
-
-CURVE_WIDTH, CURVE_HEIGHT, CURVE_MARGIN = 640, 240, 36
-
-STYLE = """
-:root { color-scheme: light dark; --line: #8885; --muted: #777; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 64rem; padding: 1rem; }
-h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
-.muted { color: var(--muted); }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-td:first-child, td:nth-child(2) { white-space: nowrap; }
-th, td { text-align: left; vertical-align: bottom; padding: .35rem .6rem; }
-th, td { border-bottom: 1px solid var(--line); }
-figure { margin: 1.2rem 0; } figure img, svg { width: 100%; height: auto; }
-figcaption code { font-size: .9em; }
-"""
 
 
 @dataclass(frozen=True)
 class PredictedCase:
-    """A prediction on the page: where its SEG lies, how much it holds, and a WebP picture."""
+    """A prediction on the page: where its object lies, how much it holds, a WebP picture, what to look at."""
 
     case_id: str
     segmentation: str
     volume_ml: Mapping[str, float]
     picture: bytes
+    reason: str = ""
+    slices: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -47,8 +40,38 @@ class SuspectCase:
 
 
 @dataclass(frozen=True)
+class StructureEffort:
+    """What corrections of a model's predictions cost, of one structure; means over those that came back."""
+
+    model: str
+    structure: str
+    cases: int
+    unedited: int
+    path_length_mm: Point
+    slices: float
+    volume_ml: float
+    dice: float | None
+    surface_dice: float | None
+    hd95_mm: float | None
+
+
+@dataclass(frozen=True)
 class ReportContent:
-    """Everything the page shows. ``models`` are records as plain content, oldest first."""
+    """Everything the page shows.
+
+    Attributes
+    ----------
+    models
+        Records as plain content, oldest first.
+    test_points
+        Structure → mean Dice on the test set with its interval, one for each model.
+    effort
+        Oldest model first.
+    worklist
+        Rows of :mod:`tasks.worklist`, the first one first.
+    predictions
+        In the order in which they are to be looked at.
+    """
 
     dataset_id: str
     written: str
@@ -57,6 +80,10 @@ class ReportContent:
     account: Mapping[str, int]
     set_aside: Sequence[Mapping[str, Any]]
     models: Sequence[Mapping[str, Any]]
+    test_points: Mapping[str, Sequence[Point | None]] = field(default_factory=dict)
+    effort: Sequence[StructureEffort] = field(default_factory=list)
+    worklist: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    strategy: str = ""
     predictions: Sequence[PredictedCase] = field(default_factory=list)
     suspects: Sequence[SuspectCase] = field(default_factory=list)
     drift: Mapping[str, Any] | None = None
@@ -64,57 +91,77 @@ class ReportContent:
 
 def render(content: ReportContent) -> str:
     """The page as HTML text."""
-    parts = [
-        f"<h1>{escape(content.dataset_id)}</h1>",
-        f"<p class=muted>written {escape(content.written)}; model in use: "
-        f"<b>{escape(content.in_use or 'none yet')}</b></p>",
-        "<h2>Account</h2>",
-        _table(["", "cases"], [[name, count] for name, count in content.account.items()]),
-        "<h2>Learning curve</h2>",
-        _curve(content),
-        _models(content),
-    ]
-    if content.drift:
-        parts += [_drift(content.drift)]
-    if content.suspects:
-        parts += [
-            "<h2>Labels to look at again</h2><p class=muted>Networks that have not seen these cases strongly "
-            "disagree with their labels. The label is outlined in colour, what was predicted in white; "
-            "the label may be right and the case hard.</p>",
-            *map(_suspect, content.suspects),
-        ]
-    if content.set_aside:
-        rows = [[row["case_id"], row["reason"], row["detail"]] for row in content.set_aside]
-        parts += ["<h2>Set aside</h2>", _table(["case", "reason", "detail"], rows)]
-    if content.predictions:
-        parts += ["<h2>Predictions to correct</h2>", *map(_figure, content.predictions)]
-    title = escape(f"IterSeg: {content.dataset_id}")
-    return (
-        "<!doctype html><html lang=en><head><meta charset=utf-8>"
-        "<meta name=viewport content='width=device-width, initial-scale=1'>"
-        f"<title>{title}</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    return _template().render(
+        content=content,
+        learning=Markup(_learning_curve(content)),  # noqa: S704 - what is drawn escapes its own names
+        effort=Markup(_effort_curve(content)),  # noqa: S704
+        effort_rows=[_effort_row(row) for row in content.effort],
+        thumbnails={case.case_id: thumbnail(case.picture) for case in content.predictions},
+        model_header=_model_header(content),
+        model_rows=[_model_row(content, model) for model in content.models],
+        drift_rows=_drift_rows(content.drift),
     )
 
 
-def _models(content: ReportContent) -> str:
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("tasks.review", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
+    return environment.get_template("report.html.j2")
+
+
+def _learning_curve(content: ReportContent) -> str:
+    """Empty where nobody is in the test set."""
+    if not any(point for points in content.test_points.values() for point in points):
+        return ""
+    names = [str(model["model_id"]) for model in content.models]
+    return curve("Dice on the test set, by model", names, content.test_points, top=1.0)
+
+
+def _effort_curve(content: ReportContent) -> str:
+    if not content.effort:
+        return ""
+    models = list(dict.fromkeys(row.model for row in content.effort))
+    found = {(row.structure, row.model): row.path_length_mm for row in content.effort}
+    structures = list(dict.fromkeys(row.structure for row in content.effort))
+    lines = {name: [found.get((name, model)) for model in models] for name in structures}
+    return curve("Added path length per case, mm, by the model that predicted", models, lines)
+
+
+def _effort_row(row: StructureEffort) -> list[str]:
+    path = row.path_length_mm
+    return [
+        row.model,
+        row.structure,
+        str(row.cases),
+        f"{row.unedited / row.cases:.0%}",
+        f"{path.value:.0f} ({path.low:.0f} to {path.high:.0f})",
+        f"{row.slices:.1f}",
+        f"{row.volume_ml:.2f}",
+        _score(row.dice),
+        _score(row.surface_dice),
+        _score(row.hd95_mm, 1),
+    ]
+
+
+def _model_header(content: ReportContent) -> list[str]:
     header = ["model", "parent", "lineage", "training cases", "test cases"]
-    header += [f"test Dice {name}" for name in content.structures]
-    header += [f"surface Dice {name}" for name in content.structures]
-    header += [f"HD95 {name}, mm" for name in content.structures]
-    header += [f"cross-validation Dice {name}" for name in content.structures]
-    header += ["outcome"]
-    rows = []
-    for model in content.models:
-        origin = model["parent"] or ("imported" if model["imported_from"] else "from scratch")
-        row: list[Any] = [model["model_id"], origin, model["lineage"]]
-        row += [model["cases"]["training"], model["cases"]["test"]]
-        row += [_score(model["test_dice"].get(name)) for name in content.structures]
-        row += [_score(model["test_surface_dice"].get(name)) for name in content.structures]
-        row += [_score(model["test_hd95_mm"].get(name), 1) for name in content.structures]
-        row += [_score(_cross_validation(model, name)) for name in content.structures]
-        row += [_outcome(model, content.in_use)]
-        rows.append(row)
-    return _table(header, rows) if rows else "<p>No model has been trained yet.</p>"
+    for what in ("test Dice {}", "surface Dice {}", "HD95 {}, mm", "cross-validation Dice {}"):
+        header += [what.format(name) for name in content.structures]
+    return [*header, "outcome"]
+
+
+def _model_row(content: ReportContent, model: Mapping[str, Any]) -> list[Any]:
+    origin = model["parent"] or ("imported" if model["imported_from"] else "from scratch")
+    row: list[Any] = [model["model_id"], origin, model["lineage"]]
+    row += [model["cases"]["training"], model["cases"]["test"]]
+    row += [_score(model["test_dice"].get(name)) for name in content.structures]
+    row += [_score(model["test_surface_dice"].get(name)) for name in content.structures]
+    row += [_score(model["test_hd95_mm"].get(name), 1) for name in content.structures]
+    row += [_score(_cross_validation(model, name)) for name in content.structures]
+    return [*row, _outcome(model, content.in_use)]
 
 
 def _outcome(model: Mapping[str, Any], in_use: str | None) -> str:
@@ -141,95 +188,11 @@ def _cross_validation(model: Mapping[str, Any], structure: str) -> float | None:
     return sum(defined) / len(defined) if defined else None
 
 
-def _curve(content: ReportContent) -> str:
-    """Dice on the fixed test set against the model, one line for each structure."""
-    if not any(model["test_dice"] for model in content.models):
-        return "<p class=muted>No patient is in the test set, so there is no curve.</p>"
-    marks = [_axes()]
-    for number, structure in enumerate(content.structures):
-        red, green, blue = COLOURS[number % len(COLOURS)]
-        colour = f"rgb({red},{green},{blue})"
-        points = [
-            (_x(position, len(content.models)), _y(score))
-            for position, model in enumerate(content.models)
-            if (score := model["test_dice"].get(structure)) is not None
-        ]
-        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        marks.append(f"<polyline points='{line}' fill='none' stroke='{colour}' stroke-width='2'/>")
-        marks += [f"<circle cx='{x:.1f}' cy='{y:.1f}' r='4' fill='{colour}'/>" for x, y in points]
-        x = CURVE_MARGIN + 8 + 150 * number
-        marks.append(f"<text x='{x}' y='14' fill='{colour}'>{escape(structure)}</text>")
-    names = "".join(
-        f"<text x='{_x(n, len(content.models)):.1f}' y='{CURVE_HEIGHT - 10}' text-anchor='middle' "
-        f"fill='currentColor'>{escape(str(model['model_id']))}</text>"
-        for n, model in enumerate(content.models)
-    )
-    return (
-        f"<svg viewBox='0 0 {CURVE_WIDTH} {CURVE_HEIGHT}' role='img' font-size='12' "
-        f"aria-label='Dice on the test set for each model'>{''.join(marks)}{names}</svg>"
-    )
-
-
-def _axes() -> str:
-    lines = []
-    for dice in (0.0, 0.25, 0.5, 0.75, 1.0):
-        y = _y(dice)
-        lines.append(
-            f"<line x1='{CURVE_MARGIN}' x2='{CURVE_WIDTH}' y1='{y}' y2='{y}' stroke='#8885'/>"
-            f"<text x='0' y='{y + 4}' fill='currentColor'>{dice:.2f}</text>"
-        )
-    return "".join(lines)
-
-
-def _x(position: int, count: int) -> float:
-    return CURVE_MARGIN + (CURVE_WIDTH - CURVE_MARGIN) * (position + 0.5) / count
-
-
-def _y(dice: float) -> float:
-    return CURVE_MARGIN + (CURVE_HEIGHT - 2 * CURVE_MARGIN) * (1 - dice)
-
-
-def _drift(drift: Mapping[str, Any]) -> str:
-    """What new plans would change, as `iterseg plan` found."""
-    verdict = "new plans are worth a training from scratch" if drift["worth_it"] else "they still fit"
-    rows = [
+def _drift_rows(drift: Mapping[str, Any] | None) -> list[list[Any]]:
+    return [
         [row["what"], row["frozen"], row["today"], "–" if row["change"] is None else f"{row['change']:.0%}"]
-        for row in drift["rows"]
+        for row in (drift or {"rows": []})["rows"]
     ]
-    return (
-        f"<h2>Frozen plans</h2><p>Lineage {drift['lineage']}, measured {escape(str(drift['measured']))} with "
-        f"{drift['cases']} cases: <b>{verdict}</b>.</p>"
-    ) + _table(["", "frozen", "today", "change"], rows)
-
-
-def _suspect(case: SuspectCase) -> str:
-    picture = base64.b64encode(case.picture).decode()
-    suspect = case.suspect
-    return (
-        f"<figure><img loading=lazy alt='slices of {escape(suspect.case_id)} with label and prediction' "
-        f"src='data:image/webp;base64,{picture}'><figcaption><b>{escape(suspect.case_id)}</b> "
-        f"{escape(suspect.structure)}: Dice {suspect.dice:.3f} <span class=muted>(median of all cases "
-        f"{suspect.median:.3f})</span></figcaption></figure>"
-    )
-
-
-def _figure(case: PredictedCase) -> str:
-    picture = base64.b64encode(case.picture).decode()
-    volumes = ", ".join(f"{escape(name)} {ml:.2f} ml" for name, ml in case.volume_ml.items())
-    return (
-        f"<figure><img loading=lazy alt='slices of {escape(case.case_id)} with the prediction' "
-        f"src='data:image/webp;base64,{picture}'><figcaption><b>{escape(case.case_id)}</b> "
-        f"<span class=muted>{volumes}</span><br><code>{escape(case.segmentation)}</code>"
-        "</figcaption></figure>"
-    )
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    head = "".join(f"<th>{escape(str(cell))}</th>" for cell in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def _score(value: float | None, digits: int = 3) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+import readers
 from dicom_factory import ball, edit, write_rois, write_segments
 from predicted_lab import Predicted, predicted
 from pydicom.dataset import Dataset
@@ -31,7 +29,6 @@ EDITED[4, 10:16, 10:16] = True
 EDITED &= ~NODE
 LABELS = EDITED + 2 * NODE
 UNEDITED = TUMOUR + 2 * NODE
-BINARIES = Path(sys.executable).parent
 
 
 @pytest.fixture
@@ -75,14 +72,7 @@ def saved_in_place(lab: Predicted, tmp_path: Path) -> Path:
 
 
 def ohif_seg(lab: Predicted, tmp_path: Path) -> Path:
-    """New UIDs, no codes, no tracking: labels and references alone are left."""
-    file = write_segments(tmp_path / "back" / "ohif.dcm", lab.series, LABELS, list(MASKS))
-
-    def change(ds: Dataset) -> None:
-        for item in ds.SegmentSequence:
-            del item.TrackingUID, item.TrackingID
-
-    return edit(file, change)
+    return readers.ohif_seg(tmp_path / "back" / "ohif.dcm", lab.series.files, {"GTV": EDITED, "node": NODE})
 
 
 def ohif_seg_unedited(lab: Predicted, tmp_path: Path) -> Path:
@@ -90,22 +80,8 @@ def ohif_seg_unedited(lab: Predicted, tmp_path: Path) -> Path:
 
 
 def ohif_rtstruct(lab: Predicted, tmp_path: Path) -> Path:
-    """Our series, a predecessor, and "SEG" for its modality."""
-    file = write_rois(tmp_path / "back" / "rt.dcm", lab.series, {"GTV": EDITED, "node": NODE})
-    sent = pydicom.dcmread(lab.object("seg"))
-
-    def change(ds: Dataset) -> None:
-        reference, series, study = Dataset(), Dataset(), Dataset()
-        reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = (
-            sent.SOPClassUID,
-            sent.SOPInstanceUID,
-        )
-        series.SeriesInstanceUID, series.ReferencedSOPSequence = sent.SeriesInstanceUID, [reference]
-        study.StudyInstanceUID, study.ReferencedSeriesSequence = sent.StudyInstanceUID, [series]
-        ds.PredecessorDocumentsSequence = [study]
-        ds.SeriesInstanceUID, ds.Modality = sent.SeriesInstanceUID, "SEG"
-
-    return edit(file, change)
+    masks, sent = {"GTV": EDITED, "node": NODE}, lab.object("seg")
+    return readers.ohif_rtstruct(tmp_path / "back" / "rt.dcm", lab.series.files, masks, sent)
 
 
 def in_our_series(lab: Predicted, tmp_path: Path) -> Path:
@@ -115,24 +91,7 @@ def in_our_series(lab: Predicted, tmp_path: Path) -> Path:
 
 
 def dcmqi(lab: Predicted, tmp_path: Path) -> Path:
-    """To NIfTI and back by dcmqi's own programs, which keep the segments' tracking."""
-    work = tmp_path / "dcmqi"
-    work.mkdir()
-    out = ["--outputDirectory", str(work), "--outputType", "nii", "--prefix", "m", "--mergeSegments"]
-    source = str(lab.object("seg"))
-    subprocess.run(
-        [BINARIES / "segimage2itkimage", *out, "--inputDICOM", source], check=True, capture_output=True
-    )
-    meta = json.loads((work / "m-meta.json").read_text())
-    meta["SeriesNumber"] = str(meta.get("SeriesNumber") or 7)
-    (work / "meta.json").write_text(json.dumps(meta))
-    target = tmp_path / "back" / "dcmqi.dcm"
-    target.parent.mkdir()
-    command = [BINARIES / "itkimage2segimage", "--inputImageList", work / "m-1.nii.gz"]
-    command += ["--inputMetadata", work / "meta.json", "--outputDICOM", target]
-    command += ["--inputDICOMDirectory", lab.series.files[0].parent, "--skip"]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True)
-    return target
+    return readers.dcmqi(tmp_path / "back" / "dcmqi.dcm", lab.series.files, lab.object("seg"))
 
 
 def by_hand(lab: Predicted, tmp_path: Path) -> Path:

@@ -12,8 +12,9 @@ from bs4 import BeautifulSoup
 from PIL import Image
 
 from tasks.labels import Labels
+from tasks.review.curves import Point
 from tasks.review.montage import TILE_PIXELS, montage
-from tasks.review.report import PredictedCase, ReportContent, SuspectCase, render
+from tasks.review.report import PredictedCase, ReportContent, StructureEffort, SuspectCase, render
 from tasks.review.scores import dice, mean_scores, scores_of_files
 from tasks.review.suspects import Suspect, suspect_labels
 
@@ -123,6 +124,30 @@ def test_labels_far_below_the_others_are_suspect(scores: list[float | None], exp
     assert {suspect.structure for suspect in found} <= {"a"}
 
 
+EFFORT = StructureEffort("2026-11-23", "GTV", 4, 1, Point(120, 80, 160, 4), 3.5, 0.75, 0.81, 0.9, 4.25)
+WAITING = {
+    "place": 1,
+    "case_id": "case2",
+    "reason": "folds agree on GTV to a Dice of 0.52 only",
+    "slices": [7, 3],
+    "assigned": "a reader",
+    "locked": True,
+    "flagged": False,
+    "skipped": False,
+    "segmentation": "results/case2.seg.dcm",
+    "viewer": "http://viewer/?study=1.2.3",
+}
+
+
+def webp() -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (6 * 160, 160)).save(stream, "WEBP")
+    return stream.getvalue()
+
+
+PICTURE = webp()
+
+
 def content(**changes: object) -> ReportContent:
     model = {
         "model_id": "2026-11-23",
@@ -159,8 +184,14 @@ def content(**changes: object) -> ReportContent:
         "account": {"labelled": 8, "unlabelled": 2},
         "set_aside": [{"case_id": "case1", "reason": "overlap", "detail": "<script>alert(1)</script>"}],
         "models": [model, worse, later],
-        "predictions": [PredictedCase("case2", "results/case2.seg.dcm", {"GTV": 1.5}, b"RIFF")],
-        "suspects": [SuspectCase(Suspect("case7", "GTV", 0.112, 0.9), b"RIFF")],
+        "test_points": {
+            "GTV": [Point(0.8, 0.7, 0.9, 2), Point(0.49, 0.4, 0.6, 2), Point(0.9, 0.85, 0.95, 2)]
+        },
+        "effort": [EFFORT],
+        "worklist": [WAITING, {**WAITING, "place": 2, "case_id": "case3", "segmentation": "", "slices": []}],
+        "strategy": "fold disagreement",
+        "predictions": [PredictedCase("case2", "results/case2.seg.dcm", {"GTV": 1.5}, PICTURE, "why", [7])],
+        "suspects": [SuspectCase(Suspect("case7", "GTV", 0.112, 0.9), PICTURE)],
         "drift": {
             "lineage": 1,
             "measured": "2026-11-24",
@@ -183,6 +214,17 @@ def test_the_page_says_what_is_in_use_how_it_scores_and_what_to_correct() -> Non
     assert "not put into use: against 2026-11-23 on the test set, GTV -0.310 (at least -0.400)" in text
     assert "was in use" in text
     assert "warm start won its race" in text
+    for words in ("120 (80 to 160)", "25%", "0.75", "0.810", "fold disagreement", "2 images wait", "locked"):
+        assert words in text
+    assert "folds agree on GTV to a Dice of 0.52 only" in text
+    assert "a reader" in text
+    row = page.find(id="w-case2")
+    assert row is not None
+    assert [link["href"] for link in row.find_all("a")] == ["http://viewer/?study=1.2.3"]
+    assert len(row.find_all("img")) == 1
+    unpredicted = page.find(id="w-case3")
+    assert unpredicted is not None
+    assert unpredicted.find("img") is None
     for words in ("case7", "0.112", "median of all cases 0.900", "worth a training from scratch", "50%"):
         assert words in text
 
@@ -194,6 +236,7 @@ def test_the_page_needs_no_network_and_runs_no_script() -> None:
 
 
 def test_a_dataset_without_a_model_has_a_page() -> None:
-    text = render(content(models=[], predictions=[], in_use=None, set_aside=[]))
+    empty = ("predictions", "worklist", "effort", "suspects", "models", "set_aside")
+    text = render(content(**{key: [] for key in empty}, in_use=None, test_points={}, drift=None))
     assert "none yet" in text
     assert "No model has been trained yet" in text

@@ -1,0 +1,108 @@
+"""Curves as SVG: values against models, a line for each structure, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from tasks.review.montage import COLOURS
+
+WIDTH, HEIGHT, MARGIN, TOP = 640, 260, 44, 40
+LETTER = 8.0
+"""About how wide one is, in the units of the picture."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value with its interval, of how many cases."""
+
+    value: float
+    low: float
+    high: float
+    cases: int
+
+
+def curve(
+    what: str, models: Sequence[str], lines: Mapping[str, Sequence[Point | None]], top: float | None = None
+) -> str:
+    """Draw a picture that scales with the page.
+
+    Parameters
+    ----------
+    what
+        What the values are, with their unit; said to those who cannot see it, too.
+    models
+        The names along the axis.
+    lines
+        Name of a line → one point for each model; None where there is none.
+    top
+        Of the axis, which begins at 0; left out: a little above the highest value.
+    """
+    highest = max((p.high for points in lines.values() for p in points if p is not None), default=1.0)
+    scale = _Scale(top or 1.1 * max(highest, 1e-6), len(models))
+    marks = [_axes(scale), *(_line(n, name, points, scale) for n, (name, points) in enumerate(lines.items()))]
+    every = -(-len(models) // 8)
+    below = f"y='{HEIGHT - 10}' text-anchor='middle' fill='currentColor'"
+    names = [
+        f"<text x='{scale.x(n):.1f}' {below}>{escape(name)}</text>"
+        for n, name in enumerate(models)
+        if n % every == 0
+    ]
+    return (
+        f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' font-size='12' aria-label='{escape(what)}'>"
+        f"<text x='0' y='12' fill='currentColor'>{escape(what)}</text>{_legend(list(lines))}"
+        f"{''.join(marks)}{''.join(names)}</svg>"
+    )
+
+
+@dataclass(frozen=True)
+class _Scale:
+    top: float
+    count: int
+
+    def x(self, position: int) -> float:
+        return MARGIN + (WIDTH - MARGIN) * (position + 0.5) / self.count
+
+    def y(self, value: float) -> float:
+        return TOP + (HEIGHT - TOP - 30) * (1 - min(value, self.top) / self.top)
+
+
+def _colour(number: int) -> str:
+    red, green, blue = COLOURS[number % len(COLOURS)]
+    return f"rgb({red},{green},{blue})"
+
+
+def _legend(names: Sequence[str]) -> str:
+    parts, x = [], 0.0
+    for number, name in enumerate(names):
+        parts.append(f"<text x='{x:.0f}' y='28' fill='{_colour(number)}'>● {escape(name)}</text>")
+        x += LETTER * (len(name) + 4)
+    return "".join(parts)
+
+
+def _axes(scale: _Scale) -> str:
+    lines = []
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        y = scale.y(share * scale.top)
+        lines.append(
+            f"<line x1='{MARGIN}' x2='{WIDTH}' y1='{y:.1f}' y2='{y:.1f}' stroke='#8885'/>"
+            f"<text x='0' y='{y + 4:.1f}' fill='currentColor'>{share * scale.top:.3g}</text>"
+        )
+    return "".join(lines)
+
+
+def _line(number: int, name: str, points: Sequence[Point | None], scale: _Scale) -> str:
+    colour = _colour(number)
+    shown = [(scale.x(n), p) for n, p in enumerate(points) if p is not None]
+    path = " ".join(f"{x:.1f},{scale.y(p.value):.1f}" for x, p in shown)
+    marks = [f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='2'/>"]
+    for x, point in shown:
+        low, high, y = scale.y(point.low), scale.y(point.high), scale.y(point.value)
+        title = f"{name}: {point.value:.3g} ({point.low:.3g} to {point.high:.3g}, {point.cases} cases)"
+        ends = f"x1='{x:.1f}' x2='{x:.1f}' y1='{low:.1f}' y2='{high:.1f}'"
+        marks.append(
+            f"<g><title>{escape(title)}</title><line {ends} stroke='{colour}' stroke-opacity='.6'/>"
+            f"<circle cx='{x:.1f}' cy='{y:.1f}' r='4' fill='{colour}'/></g>"
+        )
+    return "".join(marks)
