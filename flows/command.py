@@ -35,7 +35,12 @@ def run_flow(
         from tasks.embedded_server import ensure_prefect_api
 
         ensure_prefect_api()
-        report = flow()
+        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+        # Nobody watches the heartbeat of a command: the next run marks one that was killed. Its end would
+        # be waited for up to a second, for each flow.
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            report = flow()
     except IterSegError as error:
         fail(error, as_json)
     except OSError as error:

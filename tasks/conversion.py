@@ -36,7 +36,7 @@ def to_convert(case: Case, settings: DatasetSettings, rois: RoiPatterns) -> Case
     by_imgtools = labelled and settings.converter == "imgtools"
     converter = f"imgtools-{imgtools_version()}" if by_imgtools else OWN_CONVERTER
     key = image_key([file.sha256 for file in case.files], converter)
-    files = [str(file.path) for file in case.files]
+    files = [str(file.location) for file in case.files]
     if case.segmentation is None:
         return CaseToConvert(case.case_id, case.kind, files, key)
     rules = label_rules(settings, rois)

@@ -152,6 +152,8 @@ def _listen(module: str, program: _Program, log: Path, on_message: Callable[[Mes
                 stream.flush()
                 if line.startswith(MARK):
                     message = json.loads(line[len(MARK) :])
+                    if "done" in message:
+                        return  # the teardown of torch takes half a second, and nothing hangs on it
                     error = message.get("error", error)
                     on_message(message)
                 elif line.strip():
@@ -210,6 +212,7 @@ def serve(work: Callable[[dict[str, Any]], None], warm_up: Callable[[], None] = 
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     try:
         work(job)
+        tell(done=True)
     except (UserDataError, ConfigError) as error:
         tell(error={"kind": type(error).__name__, "message": str(error)})
         sys.exit(USER_ERROR_EXIT)

@@ -38,8 +38,6 @@ from tasks.ledger.refinements import (
 )
 from tasks.output_settings import Output
 from tasks.retries import RETRIED
-from tasks.review.effort import efforts
-from tasks.review.scores import dice
 from tasks.settings import DatasetSettings, check_choices
 from tasks.state import segmentations_of
 
@@ -101,6 +99,8 @@ class _Recogniser:
     def _refinement(
         self, case: Case, file: DicomFile, sent: Sequence[Sent], volume: SeriesVolume, masks: Masks
     ) -> Refinement:
+        from tasks.review.effort import efforts  # late: scipy takes a quarter of a second
+
         trace = provenance_of(file.path)
         arrived = file.path.relative_to(self._paths.rawdata).parts[0]
         prediction, evidence = self._evidence(trace, sent, masks)
@@ -143,6 +143,8 @@ class _Recogniser:
 
     def _overlap(self, row: Sent, masks: Masks) -> float:
         """Mean Dice over the structures that were predicted; 0 where others were drawn."""
+        from tasks.review.scores import dice
+
         predicted = self._predicted(row)
         if predicted is None or not set(masks) <= set(row["structures"]):
             return 0.0

@@ -59,7 +59,11 @@ def segmentations_of(paths: DatasetPaths, settings: DatasetSettings) -> list[tup
 def _files(snapshots: Sequence[Snapshot]) -> list[DicomFile]:
     return [
         DicomFile(
-            snapshot.folder / row.path, row.sha256, Header.from_json(row.header), arrival, snapshot.name.day
+            f"{snapshot.folder}/{row.path}",
+            row.sha256,
+            Header.from_json(row.header),
+            arrival,
+            snapshot.name.day,
         )
         for arrival, snapshot in enumerate(snapshots)
         for row in snapshot.taken

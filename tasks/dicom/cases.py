@@ -26,13 +26,18 @@ CASE_ID_BYTES = 8
 class DicomFile:
     """A file that a snapshot took."""
 
-    path: Path
+    location: str | Path
     sha256: str
     header: Header
     arrival: int
     """The position of its snapshot among all: larger is later."""
     day: date = date.min
     """The date of its snapshot; one date may have several."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies; made when it is asked for: a dataset has hundreds of thousands of slices."""
+        return Path(self.location)
 
 
 @dataclass

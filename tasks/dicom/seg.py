@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from highdicom.seg import Segmentation
 from numpy.typing import NDArray
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
@@ -40,6 +39,8 @@ class SegObject:
     """
 
     def __init__(self, path: Path) -> None:
+        from highdicom.seg import Segmentation  # late: a fifth of a second, which contours do not need
+
         try:
             dataset = pydicom.dcmread(path)
             _index_frames(dataset)

