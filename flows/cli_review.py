@@ -81,23 +81,25 @@ def worklist(
     as_json: AsJson = False,
 ) -> None:
     """What to correct next, and why. Example: iterseg worklist PM_IASLC --assign case0123456789abcdef=me"""
-    wanted = [(case, {"locked": True}) for case in lock or []]
-    wanted += [(case, {"flagged": True}) for case in flag or []]
-    wanted += [(case, {"skipped": True}) for case in skip or []]
-    nothing: dict[str, Any] = {"assigned": "", "locked": False, "flagged": False, "skipped": False}
-    wanted += [(case, nothing) for case in clear or []]
-    wanted += [checked(_assignment, text, as_json) for text in assign or []]
+    nothing = {"assigned": "", "locked": False, "flagged": False, "skipped": False}
+    said: dict[str, dict[str, Any]] = {case: dict(nothing) for case in clear or []}
+    for cases, word in ((lock, "locked"), (flag, "flagged"), (skip, "skipped")):
+        for case in cases or []:
+            said.setdefault(case, {})[word] = True
+    for text in assign or []:
+        case, who = checked(_assignment, text, as_json)
+        said.setdefault(case, {})["assigned"] = who
 
     def answer(name: str) -> dict[str, Any]:
         from flows.status import worklist_report
 
-        return worklist_report(name, wanted)
+        return worklist_report(name, said)
 
     show(checked(answer, dataset, as_json), as_json)
 
 
-def _assignment(text: str) -> tuple[str, dict[str, Any]]:
+def _assignment(text: str) -> tuple[str, str]:
     case, given, who = text.partition("=")
     if not given or not case or not who.strip():
         raise ConfigError(f"--assign {text}: write CASE=WHO")
-    return case, {"assigned": who.strip()}
+    return case, who.strip()

@@ -21,12 +21,13 @@ from tasks.dicom.cases import Case
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
 from tasks.ingest import seal_by_hand
-from tasks.ledger.models import load_model
+from tasks.ledger.models import load_model, load_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.predict import images_in, patients_of_test_set, predict_cases, stale_predictions
 from tasks.refine import recognise_refinements
-from tasks.report import write_report
+from tasks.report import effort_by_model, write_report
+from tasks.review.report import effort_row
 from tasks.send import send_to_all
 from tasks.settings import DatasetSettings, load_dataset_settings, load_rois
 from tasks.shown import show_table
@@ -73,12 +74,16 @@ def predict(
         rows = [row for some in results for row in some]
         rows += [case_row(case) for case in cases if case.reason != Reason.UNLABELLED]
         rows += damaged
-        write_worklist(paths.dataset_id)
+        waiting = write_worklist(paths.dataset_id)
         write_report(paths.dataset_id)
         done = {row["case_id"] for row in rows if row["state"] == "done"}
         if not triage:
             to_send = [job for job in jobs if job.case_id in done]
             sent = send_to_all(paths.dataset_id, settings.send_to, to_send, used)
+    strategy = settings.review.strategy.replace("_", " ")
+    show_table("worklist", paths.dataset_id, waiting, f"{len(waiting)} images wait, by {strategy}")
+    cost = [effort_row(row) for row in effort_by_model(paths, load_models(paths))]
+    show_table("effort", paths.dataset_id, cost, "what corrections cost, by the model that predicted")
     show_table("predict", paths.dataset_id, rows, f"model {used.model_id}, cases {totals(rows)}")
     if wanted and not any(row["state"] == "done" for row in rows):
         reasons = sorted({str(row["reason"]) for row in rows})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -134,13 +134,14 @@ def models_of(dataset_id: str) -> dict[str, Any]:
     }
 
 
-def worklist_report(dataset_id: str, marks: Sequence[tuple[str, Mapping[str, Any]]] = ()) -> dict[str, Any]:
+def worklist_report(dataset_id: str, marks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What to correct next, after what people say of single images has been noted."""
-    from tasks.worklist import mark_cases, worklist_of  # late: it takes a second
+    from tasks.worklist import mark_cases, worklist_of, write_rows  # late: it takes a second
 
     paths = DatasetPaths.of(check_dataset_id(dataset_id))
     require_dataset(paths)
-    for case_id, changes in marks:
-        mark_cases(paths, [case_id], **changes)
+    if marks:
+        mark_cases(paths, marks)
     rows = worklist_of(paths)
+    write_rows(paths, rows)
     return {"stage": "worklist", "dataset": dataset_id, "worklist": rows, "file": str(paths.worklist)}

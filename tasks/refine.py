@@ -177,7 +177,8 @@ def accept(dataset_id: str, model: ModelRecord, cases: Sequence[str]) -> list[Pa
     """
     paths = DatasetPaths.of(dataset_id)
     _, settings = check_choices(paths.config, dataset_id)
-    predicted = {record["case_id"]: record for record in predictions_of(paths, model.model_id)}
+    records = predictions_of(paths, model.model_id)
+    predicted = {record["case_id"]: record for record in records if "objects" in record}
     strangers = sorted(set(cases) - predicted.keys())
     if strangers:
         raise UserDataError(f"model {model.model_id} has not predicted {', '.join(strangers)}")

@@ -52,8 +52,12 @@ def state_at(
 
 def segmentations_of(paths: DatasetPaths, settings: DatasetSettings) -> list[tuple[Case, list[DicomFile]]]:
     """Each image of a dataset with every segmentation that was ever delivered of it."""
-    files = _files(load_snapshots(paths))
-    return segmentations(files, settings.image_modality, settings.segmentation_modalities)
+    return segmentations(
+        _files(load_snapshots(paths)),
+        settings.image_modality,
+        settings.segmentation_modalities,
+        load_withdrawals(paths.withdrawals).hold,
+    )
 
 
 def _files(snapshots: Sequence[Snapshot]) -> list[DicomFile]:

@@ -52,12 +52,17 @@ def write_worklist(dataset_id: str) -> list[Row]:
     """Write the list as CSV, and return its rows, the first one first (:data:`COLUMNS`)."""
     paths = DatasetPaths.of(dataset_id)
     rows = worklist_of(paths)
+    write_rows(paths, rows)
+    return rows
+
+
+def write_rows(paths: DatasetPaths, rows: Sequence[Row]) -> None:
+    """Write rows of the list as CSV."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows({**row, "slices": " ".join(map(str, row["slices"]))} for row in rows)
     write_text(paths.worklist, stream.getvalue())
-    return rows
 
 
 def worklist_of(paths: DatasetPaths) -> list[Row]:
@@ -144,8 +149,8 @@ def _row(
     }
 
 
-def mark_cases(paths: DatasetPaths, cases: Sequence[str], **changes: Any) -> dict[str, Mark]:
-    """Say something of images that wait; what is said of them now.
+def mark_cases(paths: DatasetPaths, changes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Say something of images that wait: case id → fields of :class:`tasks.ledger.marks.Mark`.
 
     Raises
     ------
@@ -155,12 +160,11 @@ def mark_cases(paths: DatasetPaths, cases: Sequence[str], **changes: Any) -> dic
     _, settings = check_choices(paths.config, paths.dataset_id)
     assembly, _ = state_at(paths, settings)
     waiting = {case.case_id for case in assembly.images if case.reason == Reason.UNLABELLED}
-    strangers = sorted(set(cases) - waiting)
+    strangers = sorted(changes.keys() - waiting)
     if strangers:
         raise ConfigError(f"no image of {paths.dataset_id} that waits is called {', '.join(strangers)}")
     # Not the dataset's own lock: a night may run while people share out its work.
     with dataset_lock(paths.ledger / "marking"):
         known = load_marks(paths.marks)
-        marks = {case_id: replace(known.get(case_id, Mark()), **changes) for case_id in cases}
+        marks = {case_id: replace(known.get(case_id, Mark()), **said) for case_id, said in changes.items()}
         note_marks(paths.marks, marks)
-    return marks

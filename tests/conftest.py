@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dicom_network import Orthanc, require_orthanc
 from tests_support import PrefectServer
 
 TESTS = Path(__file__).parent
@@ -28,6 +29,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """A real Prefect server on a free port of loopback, with a home of its own."""
     with PrefectServer(tmp_path_factory.mktemp("prefect")) as server:
+        yield server
+
+
+@pytest.fixture
+def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
+    """An empty PACS in a network of its own."""
+    require_orthanc()
+    (tmp_path / "orthanc").mkdir()
+    with Orthanc(tmp_path / "orthanc") as server:
         yield server
 
 

@@ -69,10 +69,14 @@ def _plugin() -> Path | None:
     return next(iter(Path("/usr").rglob(PLUGIN)), None)
 
 
+ACCESS = {"ITERSEG_DICOMWEB_USER": "lab", "ITERSEG_DICOMWEB_PASSWORD": "made-up"}
+
+
 class Orthanc:
     """A real Orthanc in a network namespace of its own, with only a loopback; gone when it is left."""
 
     URL = "http://127.0.0.1:8042"
+    DICOMWEB = f"{URL}/dicom-web"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -130,6 +134,15 @@ class Orthanc:
             command += ["--data-binary", f"@{body}"]
         done = subprocess.run(self.inside(*command), capture_output=True, check=False, timeout=30)
         return json.loads(done.stdout or b"{}") if done.returncode == 0 else None
+
+    def iterseg(self, home: Path, *arguments: str) -> dict[str, Any]:
+        """A command in its network, where Prefect's own server is as well; what it reports."""
+        env = {**os.environ, **ACCESS, "ITERSEG_HOME": str(home), "PREFECT_HOME": str(home / "prefect")}
+        command = self.inside(sys.executable, "-m", "flows.cli", *arguments, "--json")
+        done = subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=580)
+        assert done.returncode == 0, done.stdout + done.stderr
+        report: dict[str, Any] = json.loads(done.stdout)
+        return report
 
     def upload(self, files: Sequence[Path]) -> None:
         """Put files into it."""

@@ -116,10 +116,13 @@ def assemble(
 
 
 def segmentations(
-    files: Sequence[DicomFile], image_kind: str, segmentation_kinds: Sequence[str]
+    files: Sequence[DicomFile],
+    image_kind: str,
+    segmentation_kinds: Sequence[str],
+    withdrawn: Callable[[str, str], bool],
 ) -> list[tuple[Case, list[DicomFile]]]:
     """Each image with every segmentation that could be its label, whichever of them counts."""
-    _, cases, claims = _claims(files, image_kind, segmentation_kinds, lambda _patient, _case_id: False)
+    _, cases, claims = _claims(files, image_kind, segmentation_kinds, withdrawn)
     return [(cases[uid], claimants) for uid, claimants in claims.items()]
 
 

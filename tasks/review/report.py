@@ -91,11 +91,13 @@ class ReportContent:
 
 def render(content: ReportContent) -> str:
     """The page as HTML text."""
+    effort = [effort_row(row) for row in content.effort]
     return _template().render(
         content=content,
         learning=Markup(_learning_curve(content)),  # noqa: S704 - what is drawn escapes its own names
-        effort=Markup(_effort_curve(content)),  # noqa: S704
-        effort_rows=[_effort_row(row) for row in content.effort],
+        effort_curve=Markup(_effort_curve(content)),  # noqa: S704
+        effort_header=list(effort[0]) if effort else [],
+        effort_rows=[list(row.values()) for row in effort],
         thumbnails={case.case_id: thumbnail(case.picture) for case in content.predictions},
         model_header=_model_header(content),
         model_rows=[_model_row(content, model) for model in content.models],
@@ -130,20 +132,21 @@ def _effort_curve(content: ReportContent) -> str:
     return curve("Added path length per case, mm, by the model that predicted", models, lines)
 
 
-def _effort_row(row: StructureEffort) -> list[str]:
+def effort_row(row: StructureEffort) -> dict[str, str]:
+    """A row of the table, the column's name with its unit → what stands there."""
     path = row.path_length_mm
-    return [
-        row.model,
-        row.structure,
-        str(row.cases),
-        f"{row.unedited / row.cases:.0%}",
-        f"{path.value:.0f} ({path.low:.0f} to {path.high:.0f})",
-        f"{row.slices:.1f}",
-        f"{row.volume_ml:.2f}",
-        _score(row.dice),
-        _score(row.surface_dice),
-        _score(row.hd95_mm, 1),
-    ]
+    return {
+        "predicted by": row.model,
+        "structure": row.structure,
+        "came back": str(row.cases),
+        "unedited": f"{row.unedited / row.cases:.0%}",
+        "path, mm": f"{path.value:.0f} ({path.low:.0f} to {path.high:.0f})",
+        "slices": f"{row.slices:.1f}",
+        "ml": f"{row.volume_ml:.2f}",
+        "Dice": _score(row.dice),
+        "surface Dice": _score(row.surface_dice),
+        "HD95, mm": _score(row.hd95_mm, 1),
+    }
 
 
 def _model_header(content: ReportContent) -> list[str]:

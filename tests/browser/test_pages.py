@@ -43,7 +43,7 @@ def lab(home: Path, tmp_path: Path) -> Predicted:
     del waiting[lab.record["case_id"]]
     second, third = sorted(waiting)
     predict(lab.paths, lab.model, MASKS, waiting[second])
-    mark_cases(lab.paths, [third], flagged=True)
+    mark_cases(lab.paths, {third: {"flagged": True}})
     edited = {"GTV": MASKS["GTV"] | ball(SHAPE, (5, 18, 22), 3), "node": MASKS["node"]}
     edited["node"] = edited["node"] & ~edited["GTV"]
     readers.ohif_seg(tmp_path / "back" / "x.dcm", lab.series.files, edited)

@@ -8,16 +8,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from apt_packages import require_packages
 from chromium import chromium, in_network
 from dicom_factory import ball
-from dicom_network import Orthanc, require_orthanc
+from dicom_network import ACCESS, Orthanc
 from playwright.sync_api import Page
-from predicted_lab import Predicted, predicted
+from predicted_lab import predicted
 from tests_support import MORTAL, wait_until
 
 from tasks.ledger.refinements import load_refinements
@@ -25,23 +24,13 @@ from tasks.ledger.refinements import load_refinements
 CHECKOUT = Path(__file__).parents[2]
 VIEWER = CHECKOUT / "deployments" / "viewer"
 PORT = 3000  # in a network of its own
-ACCESS = {"ITERSEG_DICOMWEB_USER": "lab", "ITERSEG_DICOMWEB_PASSWORD": "made-up"}
-URL = f"{Orthanc.URL}/dicom-web"
 SHAPE = (12, 60, 64)
 SETTINGS = f"""
 arrival_quiet_s: 0
 modalities: CT,SEG,RTSTRUCT
-send_to: [{{name: viewer, dicomweb: "{URL}", images: true}}]
+send_to: [{{name: viewer, dicomweb: "{Orthanc.DICOMWEB}", images: true}}]
 review: {{viewer: "http://127.0.0.1:{PORT}/segmentation?StudyInstanceUIDs={{study}}"}}
 """
-
-
-@pytest.fixture
-def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
-    require_orthanc()
-    (tmp_path / "orthanc").mkdir()
-    with Orthanc(tmp_path / "orthanc") as server:
-        yield server
 
 
 @contextmanager
@@ -51,7 +40,7 @@ def viewer(orthanc: Orthanc) -> Iterator[None]:
     fetched = subprocess.run(["bash", str(VIEWER / "fetch.sh")], capture_output=True, text=True, check=False)
     if fetched.returncode != 0:
         pytest.skip(f"OHIF cannot be fetched: {fetched.stderr.strip()[-200:]}")
-    env = {**os.environ, **ACCESS, "ITERSEG_DICOMWEB": URL, "PORT": str(PORT)}
+    env = {**os.environ, **ACCESS, "ITERSEG_DICOMWEB": Orthanc.DICOMWEB, "PORT": str(PORT)}
     command = orthanc.inside(*MORTAL, sys.executable, str(VIEWER / "serve.py"))
     process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
     try:
@@ -61,17 +50,6 @@ def viewer(orthanc: Orthanc) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait(30)
-
-
-def iterseg(lab: Predicted, orthanc: Orthanc, *arguments: str) -> dict[str, Any]:
-    from tests_support import Answer
-
-    home = lab.paths.home
-    env = {**os.environ, **ACCESS, "ITERSEG_HOME": str(home), "PREFECT_HOME": str(home / "prefect")}
-    command = orthanc.inside(sys.executable, "-m", "flows.cli", *arguments, "--json")
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return Answer(done.returncode, done.stdout, done.stderr).report
 
 
 def correct(page: Page, link: str) -> None:
@@ -110,10 +88,10 @@ def test_a_prediction_is_corrected_in_the_viewer(home: Path, tmp_path: Path, ort
     (home / "config" / "dataset_D.yaml").write_text(SETTINGS)
     masks = {"GTV": ball(SHAPE, (6, 20, 20), 8), "node": ball(SHAPE, (6, 42, 44), 6)}
     lab = predicted(home, tmp_path, masks)
-    sent = iterseg(lab, orthanc, "send", "D")["sent"]["viewer"]
+    sent = orthanc.iterseg(home, "send", "D")["sent"]["viewer"]
     assert (sent["sent"], sent["known"]) == (1, 0)
-    assert iterseg(lab, orthanc, "send", "D")["sent"]["viewer"]["known"] == 1
-    (row,) = iterseg(lab, orthanc, "worklist", "D")["worklist"]
+    assert orthanc.iterseg(home, "send", "D")["sent"]["viewer"]["known"] == 1
+    (row,) = orthanc.iterseg(home, "worklist", "D")["worklist"]
 
     def in_pacs() -> list[str]:
         series = orthanc.request("GET", "/series?expand")
@@ -124,7 +102,7 @@ def test_a_prediction_is_corrected_in_the_viewer(home: Path, tmp_path: Path, ort
         correct(page, row["viewer"])
         wait_until(lambda: in_pacs() == ["CT", "RTSTRUCT", "SEG", "SEG"], 60)
 
-    fetched = iterseg(lab, orthanc, "ingest", "D", "--dicomweb", URL, "--keep-identities")
+    fetched = orthanc.iterseg(home, "ingest", "D", "--dicomweb", Orthanc.DICOMWEB, "--keep-identities")
     assert fetched["refinements"] == {"edited": 1}
     (refinement,) = load_refinements(lab.paths.refinements).values()
     assert (refinement.model, refinement.evidence) == (lab.model.model_id, "overlap")

@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 from dicom_factory import Series, ball, edit, write_rois, write_series
-from dicom_network import Orthanc, require_orthanc
+from dicom_network import ACCESS, Orthanc, require_orthanc
 from tests_support import Answer, PrefectServer
 
 SHAPE = (6, 20, 24)
 MASK = ball(SHAPE, (3, 8, 8), 3)
-ACCESS = {"ITERSEG_DICOMWEB_USER": "lab", "ITERSEG_DICOMWEB_PASSWORD": "made-up"}
-URL = f"{Orthanc.URL}/dicom-web"
+URL = Orthanc.DICOMWEB
 
 
 @pytest.fixture(scope="module")

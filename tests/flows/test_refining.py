@@ -5,10 +5,6 @@ One correction comes back as OHIF saves a SEG, one as its RTSTRUCT, one after dc
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +15,9 @@ import pydicom
 import pytest
 import readers
 import sarcoma_lab
-from dicom_network import Orthanc, require_orthanc
+from dicom_network import Orthanc
 from numpy.typing import NDArray
 from pydicom.uid import generate_uid
-from tests_support import Answer
 
 from tasks.dicom.cases import case_id_of
 from tasks.dicom.convert import LabelRules, structure_masks
@@ -33,18 +28,8 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.refinements import load_refinements
 
 pytestmark = pytest.mark.slow
-ACCESS = {"ITERSEG_DICOMWEB_USER": "lab", "ITERSEG_DICOMWEB_PASSWORD": "made-up"}
-URL = f"{Orthanc.URL}/dicom-web"
-SEND_TO = f"send_to: [{{name: pacs, dicomweb: '{URL}'}}]\n"
+SEND_TO = f"send_to: [{{name: pacs, dicomweb: '{Orthanc.DICOMWEB}'}}]\n"
 Masks = dict[str, NDArray[np.bool_]]
-
-
-@pytest.fixture
-def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
-    require_orthanc()
-    (tmp_path / "orthanc").mkdir()
-    with Orthanc(tmp_path / "orthanc") as server:
-        yield server
 
 
 @dataclass
@@ -60,18 +45,12 @@ class Ward:
         return DatasetPaths(self.home, self.dataset)
 
     def iterseg(self, *arguments: str) -> dict[str, Any]:
-        """A command in the PACS's network, where Prefect's own server is as well."""
-        env = {**os.environ, **ACCESS, "ITERSEG_HOME": str(self.home)}
-        env["PREFECT_HOME"] = str(self.home / "prefect")
-        command = [sys.executable, "-m", "flows.cli", *arguments, "--json"]
-        done = subprocess.run(
-            self.orthanc.inside(*command), capture_output=True, text=True, env=env, check=False, timeout=580
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return Answer(done.returncode, done.stdout, done.stderr).report
+        """A command in the PACS's network."""
+        return self.orthanc.iterseg(self.home, *arguments)
 
     def fetch(self, day: str) -> dict[str, Any]:
-        return self.iterseg("ingest", self.dataset, "--dicomweb", URL, "--keep-identities", "--date", day)
+        source = ("--dicomweb", Orthanc.DICOMWEB, "--keep-identities")
+        return self.iterseg("ingest", self.dataset, *source, "--date", day)
 
     def predictions(self, model: str) -> list[str]:
         return sorted(file.stem for file in self.paths.predictions(model).glob("[!.]*.json"))

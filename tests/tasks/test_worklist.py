@@ -58,7 +58,7 @@ def test_image_and_objects_go_once(lab: Predicted, wire: list[list[str]]) -> Non
 
 
 def test_what_somebody_is_at_is_not_sent(lab: Predicted, wire: list[list[str]]) -> None:
-    mark_cases(lab.paths, [lab.record["case_id"]], locked=True)
+    mark_cases(lab.paths, {lab.record["case_id"]: {"locked": True}})
     assert send_predictions.fn("D", VIEWER, jobs(lab), lab.model)["locked"] == 1
     assert wire == []
 
@@ -98,15 +98,15 @@ def test_the_list_tells_where_and_why(lab: Predicted) -> None:
 
 def test_marks_outlive_the_list(lab: Predicted) -> None:
     case_id = lab.record["case_id"]
-    mark_cases(lab.paths, [case_id], assigned="reader 2")
-    mark_cases(lab.paths, [case_id], flagged=True)
+    mark_cases(lab.paths, {case_id: {"assigned": "reader 2"}})
+    mark_cases(lab.paths, {case_id: {"flagged": True}})
     write_worklist.fn("D")
     (row,) = worklist_of(lab.paths)
     assert (row["assigned"], row["flagged"]) == ("reader 2", True)
-    assert not row["locked"] or row["skipped"]
+    assert (row["locked"], row["skipped"]) == (False, False)
 
 
 def test_only_what_waits_can_be_marked(lab: Predicted) -> None:
     with pytest.raises(ConfigError, match="that waits is called case0"):
-        mark_cases(lab.paths, ["case0", lab.record["case_id"]], skipped=True)
+        mark_cases(lab.paths, {key: {"skipped": True} for key in ("case0", lab.record["case_id"])})
     assert not worklist_of(lab.paths)[0]["skipped"]
