@@ -1,13 +1,20 @@
-"""Who is in the test set is not predicted; who was predicted is never in the test set."""
+"""Who is predicted and who is not, and when a prediction is to be made again."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pytest
+from dicom_factory import ball
+from predicted_lab import Predicted, a_model, predict, predicted
+
+from tasks.conversion import to_convert
+from tasks.hand_over import read_prediction
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import TEST, TRAINING, extend_patients
-from tasks.predict import patients_of_test_set
-from tasks.settings import DatasetSettings
+from tasks.predict import patients_of_test_set, stale_predictions
+from tasks.settings import DatasetSettings, load_dataset_settings, load_rois
 
 SETTINGS = DatasetSettings(folds=2, test_share=0.5)
 PATIENTS = [f"{n:02}" for n in range(10)]
@@ -30,3 +37,43 @@ def test_a_test_patient_is_not_predicted_from_outside_either(home: Path) -> None
     table = extend_patients(DatasetPaths.of("D").patients, PATIENTS, 2, 0.5)
     test = patients_of_test_set.fn("D", PATIENTS[:3], SETTINGS, from_outside=True)
     assert test == table.test
+
+
+@pytest.fixture
+def lab(home: Path, tmp_path: Path) -> Predicted:
+    return predicted(home, tmp_path, {"GTV": ball((6, 20, 24), (3, 8, 8), 4)})
+
+
+@pytest.mark.parametrize(
+    ("changes", "known"),
+    [
+        ({}, True),
+        ({"prediction": {"mirroring": False}}, False),
+        ({"prediction": {"outputs": ["SEG"]}}, False),
+        ({"codes": {"GTV": {"type": "108369006 Neoplasm"}}}, False),
+        ({"review": {"random_share": 0.5}}, True),
+    ],
+)
+def test_what_would_be_written_otherwise_is_predicted_again(
+    lab: Predicted, changes: dict[str, Any], known: bool
+) -> None:
+    settings = DatasetSettings.model_validate({"arrival_quiet_s": 0, **changes})
+    job = to_convert(lab.case(), settings, load_rois(lab.paths.config, "D"))
+    folder = lab.paths.predictions(lab.model.model_id)
+    assert (read_prediction(folder, job, lab.model, settings) is not None) == known
+
+
+def test_an_object_that_is_gone_is_written_again(lab: Predicted) -> None:
+    settings = load_dataset_settings(lab.paths.config, "D")
+    job = to_convert(lab.case(), settings, load_rois(lab.paths.config, "D"))
+    lab.object("rtstruct").unlink()
+    folder = lab.paths.predictions(lab.model.model_id)
+    assert read_prediction(folder, job, lab.model, settings) is None
+
+
+def test_a_new_model_makes_old_predictions_stale(lab: Predicted) -> None:
+    newer, case_id = a_model(lab.paths, ["GTV"], "2026-11-21"), lab.record["case_id"]
+    assert stale_predictions(lab.paths, newer, [case_id]) == {lab.model.model_id: 1}
+    assert stale_predictions(lab.paths, lab.model, [case_id]) == {}
+    predict(lab.paths, newer, lab.masks, lab.case())
+    assert stale_predictions(lab.paths, newer, [case_id, "case0"]) == {lab.model.model_id: 1}

@@ -145,6 +145,15 @@ def test_what_was_handed_out_is_ignored_and_needs_no_look(lab: Predicted) -> Non
     assert recognise_refinements.fn("D") == {}
 
 
+def test_the_untouched_one_beside_it_does_not_hide_an_edited_one(lab: Predicted, tmp_path: Path) -> None:
+    """Both under our UID, in one delivery."""
+    edited = saved_in_place(lab, tmp_path)
+    (edited.parent / "ours.dcm").write_bytes(lab.object("seg").read_bytes())
+    report = comes_back(lab, edited)
+    assert (report["files"]["taken"], report["reasons"]) == (1, {"own-prediction": 1})
+    assert report["recognised"] == {"edited": 1}
+
+
 def test_a_prediction_never_takes_the_place_of_a_persons_work(lab: Predicted, tmp_path: Path) -> None:
     comes_back(lab, ohif_seg(lab, tmp_path), day=22)
     edited = lab.case().segmentation

@@ -138,6 +138,15 @@ def test_a_structure_without_a_voxel_is_refused(tmp_path: Path, series: Series, 
     assert caught.value.reason == Reason.EMPTY_MASK
 
 
+def test_an_empty_segment_is_a_structure_that_nobody_drew(
+    tmp_path: Path, series: Series, volume: SeriesVolume
+) -> None:
+    """Viewers keep one for what was predicted to be nowhere."""
+    file = write_segments(tmp_path / "s.dcm", series, LEFT.astype(np.uint8), ["left", "right"])
+    found = label_map(volume, file, "SEG", LabelRules(PATTERNS, missing={"Right": "absent"}))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found), LEFT.astype(np.uint8))
+
+
 def test_a_structure_that_nobody_drew_is_refused(
     tmp_path: Path, series: Series, volume: SeriesVolume
 ) -> None:
