@@ -36,8 +36,10 @@ def send(
     require_dataset(paths)
     chosen = [d for d in settings.send_to if destination in (None, d.name)]
     if not chosen:
-        known = ", ".join(d.name for d in settings.send_to) or "none"
-        raise ConfigError(f"`send_to` in config/dataset_{dataset_id}.yaml names these destinations: {known}")
+        known = f"names {', '.join(d.name for d in settings.send_to)}" if settings.send_to else "is empty"
+        raise ConfigError(
+            f"`send_to` in {paths.config / f'dataset_{dataset_id}.yaml'} {known}: there is nowhere to send to"
+        )
     used = load_model(paths, "latest")
     with turn_of(paths):
         assembly, _ = state_at(paths, settings)

@@ -140,7 +140,9 @@ def _disagreement_words(candidate: Candidate) -> str:
     if not candidate.disagreement:
         return "no fold sees anything"
     name, worst = max(candidate.disagreement.items(), key=lambda item: item[1])
-    return f"folds agree on {name} to a Dice of {1 - worst:.2f} only" if worst > 0 else "folds agree"
+    if worst <= 0:
+        return "folds agree"
+    return f"folds agree to a Dice of {1 - _mean_disagreement(candidate):.2f}, on {name} of {1 - worst:.2f}"
 
 
 def _power_bald(candidates: Sequence[Candidate], draw: np.random.Generator) -> list[Ranked]:

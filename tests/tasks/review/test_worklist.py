@@ -43,7 +43,7 @@ def test_the_most_doubtful_comes_first(strategy: Any, order: list[str]) -> None:
 
 def test_each_place_has_its_reason_and_its_slices() -> None:
     first, *_ = rank(CASES, "fold_disagreement", 0.0, 1)
-    assert first.reason == "folds agree on A to a Dice of 0.30 only"
+    assert first.reason == "folds agree to a Dice of 0.30, on A of 0.30"
     assert first.slices == [4, 2]
     assert first.score == pytest.approx(0.7)
 
