@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -46,7 +47,8 @@ def five_folds(home: Path, slurm: PrivateSlurm, server: PrefectServer) -> Path:
     """A home whose first iteration waits for the training of five folds."""
     new_home(home, training={"epochs_first": 20}, folds=FOLDS)
     deliver(home, 20, labelled=FOLDS, unlabelled=0)
-    cluster = {**CLUSTER, "workers": "auto"}
+    stages = {**CLUSTER["stages"], "train": {"gres": "gpu:1", "workers": "auto"}}
+    cluster = {**CLUSTER, "stages": stages}
     (home / "config" / "clusters" / "slurm.yaml").write_text(yaml.safe_dump(cluster))
     iterseg(home, {**server.environment, **slurm.environment}, "prepare", "D")
     return home
@@ -58,15 +60,18 @@ def fan_out_rows(
     """From the command to the first step, and from there to the end of the last fold."""
     theirs = bare_job(home, slurm)
     began = time.time()
-    iterseg(home, environment, "train", "D", "--cluster", "slurm")
-    logs = DatasetPaths(home, "D").procdata.rglob("training_log_*.txt")
-    first = min(first_step(log) for log in logs) - began
+    iterseg(home, environment, "train", "D", "--cluster", "slurm", "--folds", "0")
+    (log,) = DatasetPaths(home, "D").procdata.rglob("training_log_*.txt")
+    first = first_step(log) - began
     name = "submit to first step"
     runs = {"iterseg train": [_run(first)], "sbatch": [_run(theirs)]}
     what = "from the command to the first step of a training, on an idle cluster"
     bound = "the imports of Prefect and of torch"
     yield Row(name, what, "within 10 s", bound, "iterseg train", "sbatch", runs)
 
+    untrained(home)
+    began = time.time()
+    iterseg(home, environment, "train", "D", "--cluster", "slurm")
     folds = [run for run in task_runs(server, began) if run["name"].startswith("fold-")]
     spans = [span_of(run) for run in folds]
     assert len(spans) == FOLDS
@@ -81,6 +86,12 @@ def fan_out_rows(
         bare,
         {"iterseg train": [_run(max(end for _, end in spans) - began)], bare: [_run(least)]},
     )
+
+
+def untrained(home: Path) -> None:
+    """As if nothing had been trained yet."""
+    for results in DatasetPaths(home, "D").procdata.glob("*__D/nnUNet_results*"):
+        shutil.rmtree(results)
 
 
 def bare_job(home: Path, slurm: PrivateSlurm) -> float:

@@ -142,6 +142,7 @@ def main() -> None:
         for row in measured_rows(work, chosen.only or list(PARTS), notes, quick=chosen.quick):
             rows.append(row)
             write_report(rows, notes, target)  # what is measured stays, whatever the next row does
+        write_report(rows, notes, target)
         print((target / "report.md").read_text())
         subprocess.run(["chmod", "-R", "u+w", name], check=False)
 
