@@ -39,7 +39,9 @@ def to_convert(case: Case, settings: DatasetSettings, rois: RoiPatterns) -> Case
     files = [str(file.location) for file in case.files]
     if case.segmentation is None:
         return CaseToConvert(case.case_id, case.kind, files, key)
-    rules = label_rules(settings, rois)
+    choices = asdict(label_rules(settings, rois))
+    if not choices["not_annotated"]:
+        del choices["not_annotated"]  # labels that were made before it could be chosen are the same
     return CaseToConvert(
         case.case_id,
         case.kind,
@@ -48,7 +50,7 @@ def to_convert(case: Case, settings: DatasetSettings, rois: RoiPatterns) -> Case
         str(case.segmentation.path),
         case.segmentation.header.kind,
         case.segmentation.sha256,
-        label_key(key, case.segmentation.sha256, asdict(rules)),
+        label_key(key, case.segmentation.sha256, choices),
     )
 
 
@@ -59,6 +61,7 @@ def label_rules(settings: DatasetSettings, rois: RoiPatterns) -> LabelRules:
         settings.mask_strategy,
         settings.several_rois,
         dict(sorted(settings.missing_structures.items())),
+        tuple(settings.not_annotated or ()),
     )
 
 

@@ -11,7 +11,6 @@ from prefect import task
 
 from tasks.conversion import CaseToConvert
 from tasks.errors import ConfigError, UserDataError
-from tasks.labels import Labels
 from tasks.ledger.case_book import BookedCase, book_cases
 from tasks.ledger.files import digest_of, remove_temporaries
 from tasks.ledger.iterations import Iteration, load_iteration
@@ -95,11 +94,8 @@ def open_iteration(
     )
     cases = _placed(done, patients)
     _every_fold_validates(cases, settings.folds)
-    partial = "unlabelled" in settings.missing_structures.values()
-    if partial:
-        _every_fold_knows_background(
-            Store(paths.store), cases, Labels(rois.structures, settings.mask_strategy)
-        )
+    if settings.partial:
+        _every_fold_knows_background(Store(paths.store), cases)
     if lineage is None or lineage.plans is None:
         lineage = _opened(paths, lineage, settings, rois)
     digest = digest_of(
@@ -131,7 +127,7 @@ def open_iteration(
         folds=settings.folds,
         cases=cases,
         mask_strategy=settings.mask_strategy,
-        partial=partial,
+        partial=settings.partial,
         lineage=lineage.number,
         ledger=_heads(paths),
         code=f"nnunetv2-{version('nnunetv2')}",
@@ -198,18 +194,17 @@ def _every_fold_validates(cases: Sequence[dict[str, Any]], folds: int) -> None:
         )
 
 
-def _every_fold_knows_background(store: Store, cases: Sequence[dict[str, Any]], labels: Labels) -> None:
+def _every_fold_knows_background(store: Store, cases: Sequence[dict[str, Any]]) -> None:
     """Where a structure is unlabelled nothing is background; learnt from such cases alone it is nowhere."""
     whole = {
         case["place"]
         for case in cases
-        if case["place"] != TEST
-        and labels.ignore not in store.read_voxel_counts(case["case_id"], case["label_key"])
+        if case["place"] != TEST and 0 in store.read_voxel_counts(case["case_id"], case["label_key"])
     }
     if len(whole) < 2:
         raise UserDataError(
-            "`unlabelled` structures need cases of several patients where every structure is drawn, in two "
-            "folds or more: without them some fold would never see background"
+            "background is known in fewer than two folds: where a structure is `unlabelled` nothing is "
+            "background. Add cases of several patients in which every structure is drawn"
         )
 
 

@@ -180,7 +180,8 @@ def write_converted(
     counts = [store.read_voxel_counts(case.case_id, case.label_key or "") for case in done]
     found = sorted({value for count in counts for value in count})
     labels = Labels(rois.structures, settings.mask_strategy)
-    partial = "unlabelled" in settings.missing_structures.values()
-    description = dataset_json(settings.image_modality, labels, len(cases), partial=partial, found=found)
+    description = dataset_json(
+        settings.image_modality, labels, len(cases), partial=settings.partial, found=found
+    )
     write_raw(folder, cases, description)
     return folder

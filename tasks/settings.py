@@ -159,6 +159,8 @@ class DatasetSettings(Settings):
     mask_strategy: MaskStrategy = "label_image"
     several_rois: Literal["error", "merge"] = "error"
     missing_structures: dict[str, Literal["error", "absent", "unlabelled"]] = Field(default={})
+    not_annotated: Patterns | None = None
+    """Names of what a person draws around the slices or regions at which they have not looked."""
     segmentation_precedence: Patterns | None = None
     same_date: Literal["error", "later_wins"] = "error"
     """Of two segmentations of one image in two deliveries of one date."""
@@ -198,7 +200,7 @@ class DatasetSettings(Settings):
     def _accept_the_names_of_the_seed(cls, value: object) -> object:
         return MASK_STRATEGY_NAMES_OF_THE_SEED.get(value, value) if isinstance(value, str) else value
 
-    @field_validator("segmentation_precedence")
+    @field_validator("segmentation_precedence", "not_annotated")
     @classmethod
     def _patterns(cls, patterns: list[str] | None) -> list[str] | None:
         for pattern in patterns or []:
@@ -217,10 +219,11 @@ class DatasetSettings(Settings):
                 "overlap all others could lie anywhere, and no voxel would be left to learn from. Use "
                 "`label_image` or `priority`, or leave the cases out with `error`"
             )
-        if self.converter == "imgtools" and (self.missing_structures or self.mask_strategy == "label_image"):
+        unknown = self.missing_structures or self.not_annotated or self.mask_strategy == "label_image"
+        if self.converter == "imgtools" and unknown:
             raise ValueError(
-                "converter `imgtools` knows neither `missing_structures` nor a refusal of overlaps; set "
-                "mask_strategy `priority`, and leave `missing_structures` out"
+                "converter `imgtools` knows neither `missing_structures` nor `not_annotated` nor a refusal "
+                "of overlaps; set mask_strategy `priority`, and leave the others out"
             )
         return self
 
@@ -231,6 +234,11 @@ class DatasetSettings(Settings):
         if len(set(names)) != len(names):
             raise ValueError(f"each destination needs a name of its own, not {', '.join(names)}")
         return destinations
+
+    @property
+    def partial(self) -> bool:
+        """Whether label maps may hold voxels of which nothing is known."""
+        return bool(self.not_annotated) or "unlabelled" in self.missing_structures.values()
 
     @property
     def image_modality(self) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tasks.dicom import rtstruct, seg
 from tasks.dicom.image import SeriesVolume, place
 from tasks.dicom.reasons import Reason
-from tasks.dicom.rois import MissingStructure, SeveralRois, match_rois
+from tasks.dicom.rois import MissingStructure, SeveralRois, match_rois, matching
 from tasks.errors import CaseRejected
 from tasks.labels import Labels, MaskStrategy, count_voxels
 
@@ -38,12 +38,16 @@ class LabelRules:
         What it means that a structure was not drawn. ``error``: the case is rejected. ``absent``: it
         is not there. ``unlabelled``: it may be anywhere that belongs to no other structure, so what
         would be background there gets the ignore label.
+    not_annotated
+        Patterns of what covers the part of an image at which nobody has looked: it gets the ignore
+        label, whatever else lies there, and a structure that was not drawn in the rest is not there.
     """
 
     patterns: Mapping[str, Sequence[str]]
     strategy: MaskStrategy = "label_image"
     several_rois: SeveralRois = "error"
     missing: Mapping[str, MissingStructure] = field(default_factory=dict)
+    not_annotated: Sequence[str] = ()
 
 
 def label_map(volume: SeriesVolume, segmentation: Path, kind: str, rules: LabelRules) -> sitk.Image:
@@ -70,6 +74,7 @@ def label_map(volume: SeriesVolume, segmentation: Path, kind: str, rules: LabelR
     encoding = Labels(list(rules.patterns), rules.strategy)
     labels = np.zeros(volume.grid.shape, dtype=np.uint8 if encoding.ignore < 256 else np.uint16)
     drawn: list[str] = []
+    hidden = unseen(volume, segmentation, kind, rules)
     for structure, mask in structure_masks(volume, segmentation, kind, rules):
         _paint(labels, structure, mask, encoding, rules.strategy)
         drawn.append(structure)
@@ -82,6 +87,10 @@ def label_map(volume: SeriesVolume, segmentation: Path, kind: str, rules: LabelR
         raise CaseRejected(Reason.MISSING_ROI, f"none of {', '.join(map(repr, unknown))} was drawn")
     if unknown:
         labels[labels == 0] = encoding.ignore
+    if hidden is not None:
+        if hidden.all():
+            raise CaseRejected(Reason.EMPTY_MASK, "the whole image is marked as not annotated")
+        labels[hidden] = encoding.ignore
     image = sitk.GetImageFromArray(labels)
     place(image, volume.grid)
     return image
@@ -116,7 +125,11 @@ def structure_masks(
     A voxel may lie in several. Raises :class:`CaseRejected` as :func:`label_map`.
     """
     names, drawn = _drawn(volume, segmentation, kind)
-    for structure, positions in match_rois(names, rules.patterns, rules.several_rois, rules.missing).items():
+    missing = dict(rules.missing)
+    if matching(names, rules.not_annotated):
+        may_be_elsewhere = [s for s in rules.patterns if missing.get(s, "error") == "error"]
+        missing |= dict.fromkeys(may_be_elsewhere, "absent")
+    for structure, positions in match_rois(names, rules.patterns, rules.several_rois, missing).items():
         if not positions:
             continue
         mask = np.zeros(volume.grid.shape, dtype=bool)
@@ -124,9 +137,24 @@ def structure_masks(
             mask |= drawn(position)
         if mask.any():
             yield structure, mask
-        elif rules.missing.get(structure, "error") == "error":
+        elif missing.get(structure, "error") == "error":
             raise CaseRejected(Reason.EMPTY_MASK, f"{structure!r} covers no voxel")
         # Viewers keep an empty segment for what nobody drew.
+
+
+def unseen(
+    volume: SeriesVolume, segmentation: Path, kind: str, rules: LabelRules
+) -> NDArray[np.bool_] | None:
+    """The part of the image at which nobody has looked, (slices, rows, columns); None: there is none."""
+    if not rules.not_annotated:
+        return None
+    names, drawn = _drawn(volume, segmentation, kind)
+    chosen = set(matching(names, rules.not_annotated))
+    hidden = np.zeros(volume.grid.shape, dtype=bool)
+    for position, name in enumerate(names):
+        if name in chosen:
+            hidden |= drawn(position)
+    return hidden if hidden.any() else None
 
 
 def _drawn(

@@ -46,7 +46,7 @@ def match_rois(
     """
     found: dict[str, list[int]] = {}
     for structure, wanted in patterns.items():
-        hits = _matching(list(dict.fromkeys(names)), wanted)
+        hits = matching(list(dict.fromkeys(names)), wanted)
         if not hits and (missing or {}).get(structure, "error") == "error":
             raise CaseRejected(
                 Reason.MISSING_ROI, f"nothing matches {structure!r}; the ROIs are {_listed(names)}"
@@ -64,5 +64,6 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names) or "none"
 
 
-def _matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """Those names that one of the patterns matches whole, whatever the case."""
     return [name for name in names if any(re.fullmatch(p, name, re.IGNORECASE) for p in patterns)]

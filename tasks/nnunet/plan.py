@@ -118,11 +118,13 @@ def apply_overrides(configuration: dict[str, Any], overrides: Mapping[str, Any])
             f"plan_overrides: a patch of {list(patch)} can be halved {stages - 1} times and has "
             f"room for {stages} stages; features_per_stage names {len(features)}"
         )
+    # Axes of uneven spacing are halved at different depths, which makes more stages than were chosen.
+    stages = min(stages, len(features))
     configuration["patch_size"] = [int(size) for size in patch]
     architecture["n_stages"] = stages
     architecture["features_per_stage"] = [int(count) for count in features[:stages]]
-    architecture["strides"] = [[int(s) for s in stride] for stride in strides]
-    architecture["kernel_sizes"] = [[int(k) for k in kernel] for kernel in kernels]
+    architecture["strides"] = [[int(s) for s in stride] for stride in strides[:stages]]
+    architecture["kernel_sizes"] = [[int(k) for k in kernel] for kernel in kernels[:stages]]
     for key, length in (
         ("n_conv_per_stage", stages),
         ("n_blocks_per_stage", stages),

@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from measure import Side
@@ -33,6 +34,19 @@ def new_home(home: Path, settings: str = PLAIN) -> None:
     (home / "data").mkdir()
     (home / "config" / "dataset_bench.yaml").write_text(settings)
     (home / "config" / "roi_bench.yaml").write_text("GTV: GTV.*\n")
+
+
+@contextmanager
+def iterseg_home(home: Path) -> Iterator[None]:
+    """Steps that are called inside work in this home."""
+    before = os.environ.get("ITERSEG_HOME")
+    os.environ["ITERSEG_HOME"] = str(home)
+    try:
+        yield
+    finally:
+        del os.environ["ITERSEG_HOME"]
+        if before is not None:
+            os.environ["ITERSEG_HOME"] = before
 
 
 def imgtools(work: Path, cases: Path) -> Side:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from dicom_factory import ball, grid_for, write_rois, write_series
-from homes import ITERSEG, imgtools, new_home, side
+from homes import ITERSEG, imgtools, iterseg_home, new_home, side
 from measure import Row, Side, compare, measured
 
 from tasks.last_run import inputs_of, remember_run
@@ -190,11 +190,8 @@ def _as_if_run(paths: DatasetPaths) -> None:
     """What a complete run leaves for the next one to see."""
     paths.report.parent.mkdir(parents=True, exist_ok=True)
     paths.report.write_text("a report")
-    home = os.environ.get("ITERSEG_HOME")
-    os.environ["ITERSEG_HOME"] = str(paths.home)
-    remember_run.fn(paths.dataset_id, inputs_of(paths))
-    if home is None:
-        del os.environ["ITERSEG_HOME"]
+    with iterseg_home(paths.home):
+        remember_run.fn(paths.dataset_id, inputs_of(paths))
     assert paths.last_run.is_file()
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import cluster
 import iterations
 import numpy as np
+import prediction
 import SimpleITK as sitk
 from dicom_factory import ball, grid_for, write_rois, write_series
 from homes import ITERSEG, imgtools, new_home, side
@@ -108,7 +109,7 @@ def big_row(work: Path) -> Row:
     )
 
 
-PARTS = ("conversion", "iterations", "cluster", "large")
+PARTS = ("conversion", "iterations", "prediction", "cluster", "large")
 
 
 def measured_rows(work: Path, parts: list[str], notes: list[str], *, quick: bool) -> Iterator[Row]:
@@ -123,6 +124,8 @@ def measured_rows(work: Path, parts: list[str], notes: list[str], *, quick: bool
             shutil.rmtree(cases)
         if "iterations" in parts:
             yield from iterations.rows(work, server.environment, notes, quick=quick)
+        if "prediction" in parts:
+            yield from prediction.rows(work, server.environment, notes, quick=quick)
         if "cluster" in parts and not quick:
             yield from cluster.rows(work, server, notes)
     if "large" in parts:

@@ -15,8 +15,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @contextmanager
@@ -146,7 +149,110 @@ def train_theirs(preprocessed: str, results: str) -> None:
     _epochs(sum(float(found) for found in re.findall(r"Epoch time: ([0-9.]+) s", done.stdout)))
 
 
-WAYS = (ingest, copy, convert_one, nothing_new, told_nothing_new, seed_prepare, train_ours, train_theirs)
+ONE_CASE = """
+import sys
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+cpu = torch.device("cpu")
+predictor = nnUNetPredictor(use_mirroring=False, device=cpu, perform_everything_on_device=False)
+predictor.initialize_from_trained_model_folder(sys.argv[1], (0, 1), "checkpoint_final.pth")
+predictor.predict_from_files_sequential([[sys.argv[2]]], [sys.argv[3]], overwrite=True)
+"""
+
+
+def predict_one_by_one(model: str, images: str, target: str) -> None:
+    """As the seed's wrapper is called: a process and a loaded model for each case."""
+    Path(target).mkdir(exist_ok=True)
+    for image in sorted(Path(images).iterdir()):
+        command = [sys.executable, "-c", ONE_CASE, model, str(image), str(Path(target) / image.name[:-12])]
+        subprocess.run(command, check=True)
+
+
+def _masks(work: str) -> dict[str, NDArray[np.bool_]]:
+    with np.load(Path(work) / "masks.npz") as file:
+        return dict(file)
+
+
+def write_seg(work: str) -> None:
+    """A SEG of an image's masks."""
+    from tasks.dicom import seg_writer
+
+    masks, files = _masks(work), sorted((Path(work) / "ct").iterdir())
+    identity = seg_writer.SegIdentity("1.2.3", "1.2.4", 900, "bench", "IterSeg", "1")
+    with timed():
+        seg_writer.write_seg(Path(work) / "ours.seg.dcm", files, masks, identity)
+
+
+def highdicom_alone(work: str) -> None:
+    """The same as highdicom's own guide does it: the images whole, and every frame."""
+    import highdicom
+    import pydicom
+    from pydicom.sr.codedict import codes
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    masks, files = _masks(work), sorted((Path(work) / "ct").iterdir())
+    with timed():
+        sources = sorted(map(pydicom.dcmread, files), key=lambda ds: float(ds.ImagePositionPatient[2]))
+        described = [
+            highdicom.seg.SegmentDescription(
+                number, name, codes.SCT.AnatomicalStructure, codes.SCT.AnatomicalStructure, "MANUAL"
+            )
+            for number, name in enumerate(masks, start=1)
+        ]
+        made = highdicom.seg.Segmentation(
+            sources,
+            np.stack([mask.astype(np.uint8) for mask in masks.values()], axis=-1),
+            "BINARY",
+            described,
+            "1.2.3",
+            900,
+            "1.2.4",
+            1,
+            "bench",
+            "bench",
+            "1",
+            "1",
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+        )
+        made.save_as(Path(work) / "theirs.seg.dcm")
+
+
+def write_rtstruct(work: str) -> None:
+    """An RTSTRUCT of an image's masks."""
+    from tasks.dicom import rtstruct_writer
+
+    masks, files = _masks(work), sorted((Path(work) / "ct").iterdir())
+    identity = rtstruct_writer.StructureSetIdentity("1.2.3", "1.2.4", "bench", datetime(2026, 1, 1))
+    with timed():
+        rtstruct_writer.write_rtstruct(Path(work) / "ours.rt.dcm", files, masks, identity)
+
+
+def contours_alone(work: str) -> None:
+    """scikit-image's contours of every slice, without a file: what no writer of RTSTRUCT goes below."""
+    from skimage.measure import find_contours
+
+    masks = _masks(work)
+    with timed():
+        for mask in masks.values():
+            for plane in mask:
+                find_contours(np.pad(plane, 1).astype(float), 0.75)
+
+
+WAYS = (
+    highdicom_alone,
+    write_seg,
+    write_rtstruct,
+    contours_alone,
+    predict_one_by_one,
+    ingest,
+    copy,
+    convert_one,
+    nothing_new,
+    told_nothing_new,
+    seed_prepare,
+    train_ours,
+    train_theirs,
+)
 SIDES: dict[str, Callable[..., None]] = {way.__name__: way for way in WAYS}
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ RIGHT = ball(SHAPE, (3, 10, 17), 4)
 NEAR = ball(SHAPE, (3, 10, 14), 4)
 PATTERNS = {"Left": ["left"], "Right": ["right"]}
 RULES = LabelRules(PATTERNS)
+PERSON = SegIdentity(generate_uid(), generate_uid(), 2, "drawn", None, "1")
 
 
 @pytest.fixture
@@ -110,6 +111,34 @@ def test_a_structure_that_is_drawn_is_used_whatever_was_said_of_its_absence(
     rules = LabelRules(PATTERNS, missing={"Right": "unlabelled", "Left": "absent"})
     found = sitk.GetArrayFromImage(label_map(volume, file, "RTSTRUCT", rules))
     np.testing.assert_array_equal(found, LEFT + 2 * RIGHT.astype(np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["RTSTRUCT", "SEG"])
+@pytest.mark.parametrize("strategy", ["label_image", "priority", "regions"])
+def test_where_nobody_looked_nothing_is_known(
+    tmp_path: Path, series: Series, volume: SeriesVolume, strategy: MaskStrategy, kind: str
+) -> None:
+    """Whatever lies there; and a structure that is drawn nowhere else is absent from the rest."""
+    hidden = np.zeros(LEFT.shape, dtype=bool)
+    hidden[LEFT.any(axis=(1, 2)).argmax()] = True  # the first slice of what was drawn
+    file, masks = tmp_path / "f.dcm", {"left": LEFT, "Not annotated": hidden}
+    if kind == "RTSTRUCT":
+        write_rois(file, series, masks)
+    else:
+        write_seg(file, series.files, masks, PERSON)
+    rules = LabelRules(PATTERNS, strategy, not_annotated=["not annotated"])
+    found = sitk.GetArrayFromImage(label_map(volume, file, kind, rules))
+    expected = np.where(hidden, Labels(list(PATTERNS), strategy).ignore, LEFT)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_an_image_at_which_nobody_looked_is_no_label(
+    tmp_path: Path, series: Series, volume: SeriesVolume
+) -> None:
+    file = tmp_path / "f.dcm"
+    write_seg(file, series.files, {"left": LEFT, "later": np.ones_like(LEFT)}, PERSON)
+    with pytest.raises(CaseRejected, match="not annotated"):
+        label_map(volume, file, "SEG", LabelRules(PATTERNS, not_annotated=["later"]))
 
 
 @pytest.mark.parametrize(

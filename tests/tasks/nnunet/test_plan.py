@@ -53,6 +53,14 @@ def test_a_small_network_has_pooling_that_fits_its_patch() -> None:
     assert (kwargs["n_conv_per_stage"], kwargs["n_conv_per_stage_decoder"]) == ([1, 1, 1], [1, 1])
 
 
+def test_slices_far_apart_do_not_make_the_network_deeper_than_was_chosen() -> None:
+    configuration = {**planned(), "spacing": [2.5, 0.9, 0.9]}
+    apply_overrides(configuration, {"patch_size": [32, 64, 64], "features_per_stage": [8, 16, 32]})
+    kwargs = configuration["architecture"]["arch_kwargs"]
+    assert kwargs["n_stages"] == 3
+    assert [len(kwargs[key]) for key in ("strides", "kernel_sizes", "features_per_stage")] == [3, 3, 3]
+
+
 def test_more_stages_than_the_patch_has_room_for_are_refused() -> None:
     with pytest.raises(ConfigError, match="features_per_stage names 6"):
         apply_overrides(planned(), {"patch_size": [8, 8, 8], "features_per_stage": [8] * 6})

@@ -1,0 +1,154 @@
+"""Rows of prediction: a batch of images, the objects that are handed out, and the page that shows them."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from dicom_factory import ball, grid_for, write_series
+from homes import ITERSEG, iterseg_home, new_home, side
+from iterations import Shape, iterseg, small_cases
+from measure import MB, Row, Side, compare, measured
+from predicted_lab import a_model, predict
+
+from tasks.dicom.image import image_files, read_series
+from tasks.ingest import take_delivery
+from tasks.ledger.files import replace_symlink
+from tasks.ledger.paths import DatasetPaths
+from tasks.report import write_report
+from tasks.settings import load_dataset_settings
+from tasks.state import state_at
+
+SETTINGS = """
+arrival_quiet_s: 0
+folds: 2
+test_share: 0
+plan_overrides:
+  patch_size: [16, 32, 32]
+  batch_size: 2
+  features_per_stage: [8, 16, 32]
+  convolutions_per_stage: 1
+training:
+  epochs_first: 4
+  iterations_per_epoch: 40
+  validation_iterations: 2
+  optimizer: adamw
+  device: cpu
+  augmentation_workers: 0
+prediction: {mirroring: false, device: cpu}
+"""
+CT: Shape = (36, 64, 64)
+LARGE: Shape = (300, 512, 512)
+THUMBNAILS: Shape = (40, 96, 96)
+
+
+def rows(work: Path, server: Mapping[str, str], notes: list[str], *, quick: bool) -> Iterator[Row]:
+    """All rows of this file, each as soon as it is measured."""
+    yield from batch_rows(work / "predict", server, cases=4 if quick else 40)
+    yield from object_rows(work / "large", (60, 256, 256) if quick else LARGE)
+    notes.append(report_note(work / "report", 20 if quick else 500))
+
+
+def batch_rows(work: Path, server: Mapping[str, str], cases: int) -> Iterator[Row]:
+    """Whole commands on a folder of CTs: ours writes SEG and RTSTRUCT, the others label maps from NIfTI."""
+    home, incoming, images = work / "home", work / "incoming", work / "nifti"
+    new_home(home, SETTINGS)
+    iterseg(home, server, "ingest", "bench", "--from", str(small_cases(work / "first", range(8), CT)))
+    iterseg(home, server, "run", "bench")
+    small_cases(incoming, range(100, 100 + cases), CT)
+    for segmentation in incoming.glob("*/rt"):
+        shutil.rmtree(segmentation)
+    as_nifti(incoming, images)
+    model = DatasetPaths(home, "bench").latest.resolve()
+    predictions = DatasetPaths(home, "bench").results / "predictions"
+
+    def forget() -> None:
+        shutil.rmtree(predictions, ignore_errors=True)
+
+    ours = Side("iterseg predict", [*ITERSEG, "predict", "bench", "--input", str(incoming)], forget)
+    ours.environment = {**server, "ITERSEG_HOME": str(home)}
+    program = str(Path(sys.executable).with_name("nnUNetv2_predict_from_modelfolder"))
+    options = ["-f", "0", "1", "--disable_tta", "-device", "cpu", "-chk", "checkpoint_final.pth"]
+    theirs = Side(
+        "nnUNetv2_predict", [program, "-i", str(images), "-o", str(work / "out"), "-m", str(model), *options]
+    )
+    theirs.before = lambda: shutil.rmtree(work / "out", ignore_errors=True)
+    theirs.environment = {f"nnUNet_{name}": str(work) for name in ("raw", "preprocessed", "results")}
+    what = f"{cases} CTs of {' × '.join(map(str, CT[::-1]))}, two folds, whole commands"
+    name, bound = "prediction", "forward passes"
+    row = compare(
+        f"{name}, beside nnU-Net's own",
+        ours,
+        theirs,
+        what=f"{what}; SEG and RTSTRUCT against label maps",
+        target="ratio of 1 or more",
+        bound=bound,
+    )
+    yield row
+    seed = side("a process for each case", "predict_one_by_one", str(model), str(images), str(work / "one"))
+    runs = {ours.name: row.runs[ours.name], seed.name: [measured(seed)]}
+    yield Row(f"{name}, beside the seed's", what, "ratio of 3 or more", bound, ours.name, seed.name, runs)
+
+
+def as_nifti(incoming: Path, target: Path) -> None:
+    """What nnU-Net's command takes: the same images, converted before and not measured."""
+    target.mkdir(parents=True)
+    for case in sorted(incoming.iterdir()):
+        volume = read_series(list(image_files(case / "ct")))
+        sitk.WriteImage(volume.image, str(target / f"c{case.name}_0000.nii.gz"))
+
+
+def object_rows(work: Path, shape: Shape) -> Iterator[Row]:
+    """A SEG and an RTSTRUCT of one image with three structures, without the start of Python."""
+    write_series(work / "ct", shape=shape, grid=grid_for(shape, spacing_mm=(0.8, 0.8, 1.0)))
+    middle, least = [size / 2 for size in shape], min(shape)
+    masks = {f"S{n}": ball(shape, tuple(middle), least * part) for n, part in enumerate((0.2, 0.3, 0.4))}
+    masks["S1"] &= ~masks["S0"]  # a shell, which has holes
+    masks["S2"] = np.roll(masks["S2"], shape[2] // 8, axis=2)
+    np.savez_compressed(work / "masks.npz", **masks)
+    size = " × ".join(map(str, shape[::-1]))
+    objects = {
+        "SEG": ("write_seg", "highdicom alone", "highdicom_alone", "under 2 s", "highdicom"),
+        "RTSTRUCT": ("write_rtstruct", "contours alone", "contours_alone", "under 5 s", "the contours"),
+    }
+    for kind, (way, other, their_way, target, bound) in objects.items():
+        yield compare(
+            f"{kind} of a large CT",
+            side("IterSeg", way, str(work)),
+            side(other, their_way, str(work)),
+            what=f"{size}, three structures, read from the headers to the file on the disk",
+            target=target,
+            bound=bound,
+        )
+
+
+def report_note(home: Path, cases: int) -> str:
+    """The page of a dataset of which every image was predicted, a picture for each."""
+    new_home(home)
+    (home / "config" / "roi_D.yaml").write_text("GTV: GTV\n")
+    (home / "config" / "dataset_D.yaml").write_text("arrival_quiet_s: 0\n")
+    paths = DatasetPaths(home, "D")
+    small_cases(home / "in", range(cases), THUMBNAILS)
+    for segmentation in (home / "in").glob("*/rt"):
+        shutil.rmtree(segmentation)
+    with iterseg_home(home):
+        take_delivery.fn("D", home / "in", date(2026, 11, 20))
+        model = a_model(paths, ["GTV"])
+        (paths.home / model.folder).mkdir(parents=True)
+        replace_symlink(paths.latest, paths.home / model.folder)
+        drawn = ball(THUMBNAILS, tuple(size / 2 for size in THUMBNAILS), THUMBNAILS[1] / 5)
+        for case in state_at(paths, load_dataset_settings(paths.config, "D"))[0].images:
+            predict(paths, model, {"GTV": drawn}, case)
+        began = time.perf_counter()
+        page = write_report.fn("D")
+        wall = time.perf_counter() - began
+    return (
+        f"The report of {cases} predicted cases: {wall:.1f} s (target: under 60 s) and "
+        f"{page.stat().st_size / MB:.1f} MB (target: under 50 MB), with a picture of each."
+    )
