@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from flows.cli_cluster import of_clusters
 from flows.cli_models import of_models
 from flows.cli_review import of_review
+from flows.cli_simulate import of_simulation
 from flows.command import checked, existing_folder, fail, hidden, run_flow, show
 from flows.options import AsJson, Cluster, Dataset, Day, Verbose
 from tasks.errors import ConfigError, UserDataError
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.add_typer(of_models)
 app.add_typer(of_review)
 app.add_typer(of_clusters)
+app.add_typer(of_simulation)
 
 
 @app.command()

@@ -18,7 +18,7 @@ from tasks.errors import ConfigError
 from tasks.ledger.models import load_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.send import send_to_all
-from tasks.settings import load_dataset_settings, load_rois
+from tasks.settings import dataset_file, load_dataset_settings, load_rois
 from tasks.shown import show_table
 from tasks.state import require_dataset, state_at
 from tasks.turn import turn_of
@@ -38,7 +38,7 @@ def send(
     if not chosen:
         known = f"names {', '.join(d.name for d in settings.send_to)}" if settings.send_to else "is empty"
         raise ConfigError(
-            f"`send_to` in {paths.config / f'dataset_{dataset_id}.yaml'} {known}: there is nowhere to send to"
+            f"`send_to` in {dataset_file(paths.config, dataset_id)} {known}: there is nowhere to send to"
         )
     used = load_model(paths, "latest")
     with turn_of(paths):

@@ -230,6 +230,14 @@ def _worklist(report: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _simulate(report: dict[str, Any]) -> list[str]:
+    lines = ["simulate: test Dice after the last round, and what corrections had cost"]
+    for row in report["rows"]:
+        cost = f"{row['added path length, mm']} mm of outline, {row['edited slices']} slices"
+        lines.append(f"  {row['arm']}, {row['seeds']} seeds: {row['test Dice']}; {cost}")
+    return lines
+
+
 _HEADLINES = {
     "ingest": _ingest,
     "receive": lambda _: ["receive: stopped"],
@@ -243,6 +251,7 @@ _HEADLINES = {
     "accept": _accept,
     "rollback": _rollback,
     "models": _models,
+    "simulate": _simulate,
     "export": _export,
     "import": _import,
     "status": _status,

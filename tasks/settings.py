@@ -270,9 +270,14 @@ def load_rois(config_dir: Path, dataset_id: str) -> RoiPatterns:
     return load_yaml(path, RoiPatterns)
 
 
+def dataset_file(config_dir: Path, dataset_id: str) -> Path:
+    """Where the choices of a dataset stand, if there are any."""
+    return config_dir / f"dataset_{dataset_id}.yaml"
+
+
 def load_dataset_settings(config_dir: Path, dataset_id: str) -> DatasetSettings:
     """Read ``dataset_<dataset_id>.yaml``, or take the defaults where there is none."""
-    path = config_dir / f"dataset_{dataset_id}.yaml"
+    path = dataset_file(config_dir, dataset_id)
     return load_yaml(path, DatasetSettings) if path.is_file() else DatasetSettings()
 
 
@@ -284,7 +289,7 @@ def check_choices(config_dir: Path, dataset_id: str) -> tuple[RoiPatterns, Datas
         strangers = sorted(set(named) - set(rois.structures))
         if strangers:
             raise ConfigError(
-                f"{config_dir / f'dataset_{dataset_id}.yaml'}: {key} names {', '.join(strangers)}; "
+                f"{dataset_file(config_dir, dataset_id)}: {key} names {', '.join(strangers)}; "
                 f"the ROI file names {', '.join(rois.structures)}"
             )
     return rois, settings

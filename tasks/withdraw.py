@@ -124,6 +124,11 @@ def delete_withdrawn(dataset_id: str) -> dict[str, int]:
     gone["rawdata"] += _delete_set_aside(paths, doomed)
     for place, root in (("procdata", paths.procdata), ("results", paths.results)):
         gone[place] = sum(_delete_named(root, case) for case in doomed.cases)
+    if paths.simulations.is_dir():  # they have links to everybody's images, and can be played again
+        gone["simulations"] = sum(path.is_file() for path in paths.simulations.rglob("*"))
+        for folder in paths.simulations.glob("*/data/rawdata/*/*/"):
+            make_writable(folder, files=False)  # they are links: the snapshots' own files stay as they are
+        shutil.rmtree(paths.simulations)
     if paths.report.is_file() and any(c in paths.report.read_text(encoding="utf-8") for c in doomed.cases):
         paths.report.unlink()  # it shows pictures; the next prediction writes it anew
     return gone

@@ -113,6 +113,11 @@ class DatasetPaths:
         return self.home / "data" / "results" / self.dataset_id
 
     @property
+    def simulations(self) -> Path:
+        """The homes of simulated labs, with links to the dataset's images."""
+        return self.home / "data" / "simulations" / self.dataset_id
+
+    @property
     def store(self) -> Path:
         """Converted and preprocessed cases, addressed by content."""
         return self.procdata / "store"

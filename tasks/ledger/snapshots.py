@@ -101,10 +101,10 @@ def make_read_only(folder: Path) -> None:
             path.chmod(path.stat().st_mode & READ_ONLY)
 
 
-def make_writable(folder: Path) -> None:
-    """The reverse, for a withdrawal that deletes."""
+def make_writable(folder: Path, *, files: bool = True) -> None:
+    """The reverse, for a withdrawal that deletes; to delete files their folders are enough."""
     for path in [folder, *folder.rglob("*")]:
-        if not path.is_symlink():
+        if not path.is_symlink() and (files or path.is_dir()):
             path.chmod(path.stat().st_mode | 0o200)
 
 

@@ -9,6 +9,7 @@ from html import escape
 from tasks.review.montage import COLOURS
 
 WIDTH, HEIGHT, MARGIN, TOP = 640, 260, 44, 40
+QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 LETTER = 8.0
 """About how wide one is, in the units of the picture."""
 
@@ -24,7 +25,11 @@ class Point:
 
 
 def curve(
-    what: str, models: Sequence[str], lines: Mapping[str, Sequence[Point | None]], top: float | None = None
+    what: str,
+    models: Sequence[str],
+    lines: Mapping[str, Sequence[Point | None]],
+    top: float | None = None,
+    across: Mapping[str, Sequence[float]] | None = None,
 ) -> str:
     """Draw a picture that scales with the page.
 
@@ -33,22 +38,25 @@ def curve(
     what
         What the values are, with their unit; said to those who cannot see it, too.
     models
-        The names along the axis.
+        The names along the axis; none with ``across``.
     lines
         Name of a line → one point for each model; None where there is none.
     top
         Of the axis, which begins at 0; left out: a little above the highest value.
+    across
+        Name of a line → where along an axis of numbers, from 0, its points lie.
     """
     highest = max((p.high for points in lines.values() for p in points if p is not None), default=1.0)
     scale = _Scale(top or 1.1 * max(highest, 1e-6), len(models))
-    marks = [_axes(scale), *(_line(n, name, points, scale) for n, (name, points) in enumerate(lines.items()))]
-    every = -(-len(models) // 8)
+    if across is not None:
+        furthest = max((x for positions in across.values() for x in positions), default=0.0)
+        scale = _Scale(scale.top, 0, furthest or 1.0)
+    marks = [_axes(scale)]
+    for number, (name, points) in enumerate(lines.items()):
+        places = across[name] if across is not None else range(len(points))
+        marks.append(_line(number, name, points, [scale.x(place) for place in places], scale))
     below = f"y='{HEIGHT - 10}' text-anchor='middle' fill='currentColor'"
-    names = [
-        f"<text x='{scale.x(n):.1f}' {below}>{escape(name)}</text>"
-        for n, name in enumerate(models)
-        if n % every == 0
-    ]
+    names = [f"<text x='{x:.1f}' {below}>{escape(name)}</text>" for x, name in scale.names(models)]
     return (
         f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' font-size='12' aria-label='{escape(what)}'>"
         f"<text x='0' y='12' fill='currentColor'>{escape(what)}</text>{_legend(list(lines))}"
@@ -60,9 +68,19 @@ def curve(
 class _Scale:
     top: float
     count: int
+    furthest: float = 0.0
 
-    def x(self, position: int) -> float:
+    def x(self, position: float) -> float:
+        if self.furthest:
+            return MARGIN + (WIDTH - MARGIN - 16) * position / self.furthest
         return MARGIN + (WIDTH - MARGIN) * (position + 0.5) / self.count
+
+    def names(self, models: Sequence[str]) -> list[tuple[float, str]]:
+        """What stands along the axis, at most eight, and where."""
+        if self.furthest:
+            return [(self.x(part * self.furthest), f"{part * self.furthest:,.3g}") for part in QUARTERS]
+        every = -(-len(models) // 8)
+        return [(self.x(n), name) for n, name in enumerate(models) if n % every == 0]
 
     def y(self, value: float) -> float:
         return TOP + (HEIGHT - TOP - 30) * (1 - min(value, self.top) / self.top)
@@ -83,7 +101,7 @@ def _legend(names: Sequence[str]) -> str:
 
 def _axes(scale: _Scale) -> str:
     lines = []
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+    for share in QUARTERS:
         y = scale.y(share * scale.top)
         lines.append(
             f"<line x1='{MARGIN}' x2='{WIDTH}' y1='{y:.1f}' y2='{y:.1f}' stroke='#8885'/>"
@@ -92,9 +110,9 @@ def _axes(scale: _Scale) -> str:
     return "".join(lines)
 
 
-def _line(number: int, name: str, points: Sequence[Point | None], scale: _Scale) -> str:
+def _line(number: int, name: str, points: Sequence[Point | None], at: Sequence[float], scale: _Scale) -> str:
     colour = _colour(number)
-    shown = [(scale.x(n), p) for n, p in enumerate(points) if p is not None]
+    shown = [(x, p) for x, p in zip(at, points, strict=True) if p is not None]
     path = " ".join(f"{x:.1f},{scale.y(p.value):.1f}" for x, p in shown)
     marks = [f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='2'/>"]
     for x, point in shown:

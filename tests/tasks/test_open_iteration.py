@@ -49,7 +49,7 @@ def opened(
         (
             [True, False, True, False],
             False,
-        ),  # both complete ones in one fold: the other's never see background
+        ),  # both complete ones in one fold: the other never sees background
         ([True, True, True, True], False),
     ],
 )
@@ -58,7 +58,7 @@ def test_every_fold_must_see_background(home: Path, partial: list[bool], enough:
     if enough:
         assert opened(home, partial)[0].partial
         return
-    with pytest.raises(UserDataError, match="some fold would never see background"):
+    with pytest.raises(UserDataError, match="background is known in fewer than two folds"):
         opened(home, partial)
 
 

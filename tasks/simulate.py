@@ -1,0 +1,289 @@
+"""Simulate: a lab of its own for each way of working, and what its reader draws.
+
+A lab is a home like any other, with the images of a dataset and none of its segmentations; these are the
+truth from which a reader is played. The flows that run in it are those of every night.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import yaml
+from numpy.typing import NDArray
+from prefect import task
+from pydicom.uid import generate_uid
+
+from tasks.conversion import label_rules
+from tasks.dicom.cases import Case
+from tasks.dicom.convert import structure_masks
+from tasks.dicom.image import read_series
+from tasks.dicom.reasons import Reason
+from tasks.dicom.seg_writer import SegIdentity, write_seg
+from tasks.errors import UserDataError
+from tasks.ledger.files import read_json, whole_folder, write_json, write_text
+from tasks.ledger.models import ModelRecord, latest_model, load_models
+from tasks.ledger.paths import DatasetPaths, DatedName
+from tasks.ledger.patients import TEST, load_patients
+from tasks.ledger.predictions import label_file, sent_objects
+from tasks.ledger.refinements import load_refinements
+from tasks.retries import RETRIED
+from tasks.review.simulated_reader import with_errors, worst_slices
+from tasks.settings import check_choices, dataset_file
+from tasks.simulation_settings import NOT_ANNOTATED, Arm, Reader, Simulation, settings_of
+from tasks.state import state_at
+from tasks.worklist import worklist_of
+
+FIRST_DAY = date(2020, 1, 1)
+Masks = Mapping[str, NDArray[np.bool_]]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Lab:
+    """One arm with one seed."""
+
+    source: DatasetPaths
+    name: str
+    arm: Arm
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """What it is called in the UI and on the disk."""
+        return f"{self.name}-{self.seed}"
+
+    @property
+    def home(self) -> Path:
+        """Its own ITERSEG_HOME."""
+        return self.source.simulations / self.label
+
+    @property
+    def paths(self) -> DatasetPaths:
+        """Of the dataset in it."""
+        return DatasetPaths(self.home, self.source.dataset_id)
+
+    def delivery(self, number: int) -> Path:
+        """The snapshot that a round begins with; 0: the images."""
+        name = DatedName(FIRST_DAY + timedelta(days=number), 1, self.source.dataset_id)
+        return self.paths.rawdata / str(name)
+
+    @property
+    def _rounds(self) -> Path:
+        return self.home / "rounds.json"
+
+    def rounds(self) -> list[Row]:
+        """What the finished rounds gave, the first one first."""
+        found: list[Row] = read_json(self._rounds) if self._rounds.is_file() else []
+        return found
+
+    def note(self, row: Row) -> None:
+        """Add a round."""
+        write_json(self._rounds, [*self.rounds(), row])
+
+
+@contextmanager
+def inside(lab: Lab) -> Iterator[None]:
+    """Flows that are called here, and the workers that they start, are at home in the lab."""
+    before = os.environ.get("ITERSEG_HOME")
+    os.environ["ITERSEG_HOME"] = str(lab.home)
+    try:
+        yield
+    finally:
+        del os.environ["ITERSEG_HOME"]
+        if before is not None:
+            os.environ["ITERSEG_HOME"] = before
+
+
+@task(task_run_name="open-{lab.label}", **RETRIED)
+def open_lab(lab: Lab) -> None:
+    """Make the home of a lab: the dataset's choices, with those of the arm, and links to its images."""
+    if lab.home.is_dir():
+        return
+    source, dataset_id = lab.source, lab.source.dataset_id
+    with whole_folder(lab.home) as home:
+        paths = DatasetPaths(home, dataset_id)
+        paths.config.mkdir(parents=True)
+        roi = f"roi_{dataset_id}.yaml"
+        shutil.copy(source.config / roi, paths.config / roi)
+        if (source.config / "clusters").is_dir():
+            shutil.copytree(source.config / "clusters", paths.config / "clusters")
+        choices = settings_of(source.config, dataset_id, lab.arm)
+        dataset_file(paths.config, dataset_id).write_text(yaml.safe_dump(choices, sort_keys=False))
+        images = paths.rawdata / lab.delivery(0).name
+        for case in truth_of(source).values():
+            (images / case.case_id).mkdir(parents=True)
+            for number, file in enumerate(case.files):
+                _link(file.path, images / case.case_id / f"{number:04}.dcm")
+        # The patients' places come from this key: the same for every arm of a seed.
+        key = sha256(f"{dataset_id} {lab.seed}".encode()).hexdigest()
+        paths.patient_key.write_text(f"{key}\n")
+        # Labs convert and preprocess the same cases; what is addressed by its content can be shared.
+        paths.procdata.mkdir(parents=True)
+        (lab.source.simulations / "store").mkdir(exist_ok=True)
+        paths.store.symlink_to(os.path.relpath(lab.source.simulations / "store", lab.paths.procdata))
+
+
+def truth_of(source: DatasetPaths) -> dict[str, Case]:
+    """The labelled cases of a dataset: their segmentations are the truth."""
+    _, settings = check_choices(source.config, source.dataset_id)
+    cases = {c.case_id: c for c in state_at(source, settings)[0].images if c.state == "pending"}
+    if not cases:
+        raise UserDataError(f"{source.dataset_id} has no labelled image, and nothing to play a reader from")
+    return cases
+
+
+def _link(source: Path, target: Path) -> None:
+    """Images are large; where links across disks are impossible they are copied."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy(source, target)
+
+
+@task(task_run_name="choose-{lab.label}-{number}", **RETRIED)
+def choose(lab: Lab, simulation: Simulation, number: int) -> list[str]:
+    """The cases that the reader takes before a round; those of the test set, and a first batch, at first."""
+    file = lab.home / f"chosen-{number}.json"
+    if file.is_file():  # a run that was killed had chosen them
+        found: list[str] = read_json(file)
+        return found
+    chosen = _first(lab, simulation) if number == 1 else _next(lab, simulation.budget)
+    write_json(file, chosen)
+    return chosen
+
+
+def _first(lab: Lab, simulation: Simulation) -> list[str]:
+    _, settings = check_choices(lab.paths.config, lab.paths.dataset_id)
+    table = load_patients(lab.paths.patients)
+    places = table.place if table else {}
+    cases = [c for c in state_at(lab.paths, settings)[0].images if c.reason == Reason.UNLABELLED]
+    others = sorted({case.patient for case in cases if places.get(case.patient) != TEST})
+    if len(others) < simulation.first_batch:
+        raise UserDataError(
+            f"the first batch is to be {simulation.first_batch} patients, and beside the test set there are "
+            f"{len(others)}"
+        )
+    drawn = np.random.default_rng(lab.seed).permutation(len(others))[: simulation.first_batch]
+    batch = {others[position] for position in drawn}
+    return sorted(c.case_id for c in cases if places.get(c.patient) == TEST or c.patient in batch)
+
+
+def _next(lab: Lab, budget: int) -> list[str]:
+    """The first of the worklist that were predicted."""
+    return [row["case_id"] for row in worklist_of(lab.paths) if row["segmentation"]][:budget]
+
+
+@task(task_run_name="draw-{lab.label}-{number}", **RETRIED)
+def deliver(lab: Lab, number: int, chosen: Sequence[str]) -> None:
+    """What the reader saves of some cases becomes the delivery of a round."""
+    if lab.delivery(number).is_dir():
+        return
+    source, truth = lab.source, truth_of(lab.source)
+    rois, settings = check_choices(source.config, source.dataset_id)
+    rules, model = label_rules(settings, rois), latest_model(lab.paths) if number > 1 else None
+    with whole_folder(lab.delivery(number)) as folder:
+        for case_id in chosen:
+            case = truth[case_id]
+            files = [file.path for file in case.files]
+            volume = read_series(files)
+            assert case.segmentation is not None
+            drawn = dict(
+                structure_masks(volume, case.segmentation.path, case.segmentation.header.kind, rules)
+            )
+            tracking: dict[str, str] = {}
+            if model is not None:
+                predicted, tracking = _handed_out(lab, model, case_id)
+                spacing_mm = volume.image.GetSpacing()[::-1]
+                drawn = corrected(lab.arm.reader, drawn, predicted, spacing_mm, seed_of(lab, case_id))
+            series, instance = (
+                generate_uid(entropy_srcs=[lab.label, str(number), case_id, part]) for part in ("s", "i")
+            )
+            identity = SegIdentity(
+                series, instance, 2, "drawn by a simulated reader", None, "1", tracking=tracking
+            )
+            write_seg(folder / f"{case_id}.seg.dcm", files, drawn, identity)
+
+
+def seed_of(lab: Lab, case_id: str) -> int:
+    """A reader makes the same errors in a case whenever they are asked."""
+    return int(sha256(f"{lab.seed} {case_id}".encode()).hexdigest()[:12], 16)
+
+
+def _handed_out(lab: Lab, model: ModelRecord, case_id: str) -> tuple[Masks, dict[str, str]]:
+    """What was predicted, and the UIDs by which its segments are known again."""
+    file = label_file(lab.paths.predictions(model.model_id), case_id)
+    predicted = dict(model.labels.masks(sitk.GetArrayFromImage(sitk.ReadImage(str(file)))))
+    sent = [row for row in sent_objects(lab.paths, case_id) if row["model"] == model.model_id]
+    tracking: list[str] = next((row["tracking_uids"] for row in sent if row["kind"] == "SEG"), [])
+    return predicted, dict(zip(predicted, tracking, strict=False))
+
+
+def corrected(
+    reader: Reader, truth: Masks, predicted: Masks, spacing_mm: Sequence[float], seed: int
+) -> dict[str, NDArray[np.bool_]]:
+    """What a reader saves who was handed a prediction: structure → mask (slices, rows, columns)."""
+    if reader.kind == "truth":
+        return dict(truth)
+    if reader.kind == "errors":
+        return with_errors(truth, spacing_mm, reader.error_mm, seed)
+    drawn = {name: mask.copy() for name, mask in predicted.items()}
+    looked_at = worst_slices(predicted, truth, reader.slices)
+    for name, mask in drawn.items():
+        mask[looked_at] = truth[name][looked_at] if name in truth else False
+    hidden = np.ones_like(next(iter(drawn.values())))
+    hidden[looked_at] = False
+    return {**{name: mask for name, mask in drawn.items() if mask.any()}, NOT_ANNOTATED: hidden}
+
+
+@task(task_run_name="note-{lab.label}-{number}", **RETRIED)
+def note_round(lab: Lab, number: int, chosen: Sequence[str]) -> Row:
+    """What a round gave: the scores of its model on the test set, and what its corrections cost."""
+    paths = lab.paths
+    model, in_use = load_models(paths)[-1], latest_model(paths)
+    arrived = lab.delivery(number).name
+    found = [r for r in load_refinements(paths.refinements).values() if r.arrived == arrived]
+    row: Row = {
+        "round": number,
+        "corrected": len(chosen) if number > 1 else 0,
+        "labelled": model.cases["training"],
+        "model": model.model_id,
+        "in_use": in_use.model_id if in_use else None,
+        "validation_dice": model.validation_dice,
+        "test_dice": model.test_dice,
+        "test_surface_dice": model.test_surface_dice,
+        "test_dice_in_use": in_use.test_dice if in_use else {},
+        "training_s": sum(model.training_s.values()),
+        **{
+            figure: sum(e[figure] for refinement in found for e in refinement.effort.values())
+            for figure in ("added_path_length_mm", "edited_slices", "edited_volume_ml")
+        },
+    }
+    lab.note(row)
+    return row
+
+
+@task(task_run_name="curves", **RETRIED)
+def write_curves(source: DatasetPaths, simulation: Simulation) -> tuple[Path, list[Row]]:
+    """Write the page, its pictures and its numbers, of all rounds that are finished; page and summary."""
+    from tasks.review.learning import curves, render, summary  # late: scipy.stats takes a second
+
+    runs: dict[str, dict[int, list[Row]]] = {}
+    for name, arm in simulation.arms.items():
+        found = {seed: Lab(source, name, arm, seed).rounds() for seed in simulation.seeds}
+        runs[name] = {seed: rounds for seed, rounds in found.items() if rounds}
+    folder = source.results / "simulation"
+    write_json(folder / "rounds.json", {"version": 1, "simulation": simulation.model_dump(), "arms": runs})
+    for name, picture in curves(runs).items():
+        write_text(folder / f"{name}.svg", picture)
+    write_text(folder / "simulation.html", render(source.dataset_id, runs))
+    return folder / "simulation.html", summary(runs)
