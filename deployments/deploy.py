@@ -24,8 +24,9 @@ from pydantic import ValidationError
 from tasks.cluster_settings import load_cluster
 from tasks.errors import ConfigError, IterSegError
 from tasks.ledger.paths import home
+from tasks.night_settings import NightSettings
 from tasks.notification_settings import load_notifications
-from tasks.settings import NightSettings, load_dataset_settings, load_rois
+from tasks.settings import load_dataset_settings, load_rois
 
 FILE = Path(__file__).with_name("prefect.yaml")
 POOL = "iterseg"
@@ -76,7 +77,7 @@ def _schedule(client: SyncPrefectClient, deployment: UUID, nights: dict[str, Nig
             schedule=_cron(dataset_id, night),
             parameters={
                 "dataset_id": dataset_id,
-                **night.model_dump(exclude={"cron", "timezone"}, exclude_none=True),
+                **night.model_dump(exclude={"cron", "timezone", "on_arrival"}, exclude_none=True),
             },
             slug=dataset_id,
         )

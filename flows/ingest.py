@@ -20,6 +20,7 @@ from tasks.ingest import account_of_series, seal_by_hand, take_delivery, take_in
 from tasks.ledger.inbox import Inbox
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import MANIFEST, load_snapshots
+from tasks.night_settings import Budget
 from tasks.refine import recognise_refinements
 from tasks.retrieve import retrieve_series
 from tasks.settings import load_dataset_settings
@@ -70,7 +71,9 @@ def ingest(
     if report["snapshots"] and flow_run.parent_flow_run_id is None:
         # Not where an iteration ingests: it would call for another one.
         night = load_dataset_settings(paths.config, dataset_id).night
-        tell_event("iterseg.delivery.complete", dataset_id, cluster=night.cluster if night else "local")
+        budget = night.on_arrival if night else Budget()
+        cluster = night.cluster if night else "local"
+        tell_event("iterseg.delivery.complete", dataset_id, cluster=cluster, **budget.model_dump())
     if retrieved and retrieved["series"].get("failed"):
         raise TransientError(
             f"{retrieved['series']['failed']} series could not be fetched; the others are "

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from zoneinfo import available_timezones
 
 from pydantic import (
     BeforeValidator,
@@ -24,6 +23,7 @@ from pydantic import (
 
 from tasks.errors import ConfigError
 from tasks.labels import Labels, MaskStrategy
+from tasks.night_settings import NightSettings
 from tasks.output_settings import Destination, PredictionSettings, ReviewSettings, StructureCode
 from tasks.yaml_model import DATASET_ID, Settings, load_yaml
 
@@ -126,27 +126,6 @@ def _modality_list(value: object) -> object:
         if isinstance(value, list)
         else value
     )
-
-
-class NightSettings(Settings):
-    """When `iterate/nightly` runs for a dataset, where, and how much it may cost."""
-
-    cron: str
-    timezone: str = "UTC"
-    cluster: str = Field(default="local", pattern=f"^{DATASET_ID.pattern}$")
-    late_after_h: PositiveFloat = 6
-    """A run that could not begin so long after its time is skipped."""
-    gpu_hours: PositiveFloat | None = None
-    """Of training in a night; what is not finished then goes on in the next."""
-    jobs: PositiveInt | None = None
-    """That a night may ask for, lost ones included."""
-
-    @field_validator("timezone")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in available_timezones():
-            raise ValueError(f"{value!r} is no time zone; write it as Europe/Berlin or UTC")
-        return value
 
 
 class DatasetSettings(Settings):

@@ -135,16 +135,26 @@ def test_a_schedule_makes_runs_and_a_busy_dataset_skips_them(night: Night) -> No
 
 @pytest.mark.timeout(300)
 def test_a_delivery_that_is_complete_starts_a_run(night: Night, tmp_path: Path) -> None:
+    """In its own budget, which the file says, and where nights run."""
+    file = night.lab.home / "config" / "dataset_D.yaml"
+    before = file.read_text()
+    file.write_text(yaml.safe_dump({**yaml.safe_load(before), "night": {**NIGHT, "on_arrival": {"jobs": 3}}}))
     deliver(tmp_path / "pacs", 23, labelled=0)
     night.call("-m", "flows.cli", "ingest", "D", "--from", str(tmp_path / "pacs"), "--date", "2026-11-23")
 
-    def arrived() -> bool:
+    def arrived() -> list[dict[str, Any]]:
         deployment = night.lab.server.get("/deployments/name/iterate/on-arrival")["id"]
         chosen = {"flow_runs": {"deployment_id": {"any_": [deployment]}}}
-        runs = night.lab.server.post("/flow_runs/filter", chosen)
-        return any(run["state_type"] == "COMPLETED" for run in runs)
+        runs: list[dict[str, Any]] = night.lab.server.post("/flow_runs/filter", chosen)
+        return [run for run in runs if run["state_type"] == "COMPLETED"]
 
-    wait_until(arrived, 180)
+    try:
+        wait_until(lambda: bool(arrived()), 180)
+    finally:
+        file.write_text(before)
+    (run,) = arrived()
+    given = {name: run["parameters"].get(name) for name in ("cluster", "gpu_hours", "jobs")}
+    assert given == {"cluster": "slurm", "gpu_hours": None, "jobs": 3}
 
 
 class Hook(BaseHTTPRequestHandler):

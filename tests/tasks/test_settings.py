@@ -87,7 +87,7 @@ def test_a_recipe_that_keeps_nothing_is_a_mistake(config: Path) -> None:
     ("text", "words"),
     [
         ("fold: 5", ["dataset_D.yaml", "fold:", "the keys are", "folds"]),
-        ("night: {crom: '* * * * *'}", ["night.crom", "the keys are cron, timezone"]),
+        ("night: {crom: '* * * * *'}", ["night.crom", "the keys are gpu_hours, jobs, cron"]),
         ("training: {early_stop: {patience: 3}}", ["training.early_stop.patience", "patience_epochs"]),
         (
             "send_to: [{name: v, dicomweb: 'http://p', image: true}]",
