@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import SimpleITK as sitk
-from isal import igzip
 from prefect import task
 from prefect.logging import get_run_logger
 
@@ -24,13 +21,11 @@ from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
 from tasks.labels import count_voxels
 from tasks.ledger.files import sha256_of_file, whole_file, write_json
+from tasks.ledger.images import write_image
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store, image_key
 from tasks.retries import RETRIED
 from tasks.settings import DatasetSettings, RoiPatterns
-
-COMPRESSION_LEVEL = 1
-COPY_BLOCK_BYTES = 1 << 20
 
 
 @task(task_run_name="convert-{chunk}", **RETRIED)
@@ -104,7 +99,7 @@ def _convert_case(case: CaseToConvert, store: Store, settings: DatasetSettings, 
     rules = label_rules(settings, rois)
     labels = label_map(volume, Path(case.segmentation), case.segmentation_kind, rules)
     _count_voxels(labels, case, store)
-    _write_image(labels, label)
+    write_image(labels, label)
     _store_image(volume, case, store)
 
 
@@ -150,26 +145,10 @@ def _read(case: CaseToConvert) -> SeriesVolume:
 def _store_image(volume: SeriesVolume, case: CaseToConvert, store: Store) -> None:
     target = store.image(case.case_id, case.image_key)
     if not target.is_file():
-        _write_image(volume.image, target)
+        write_image(volume.image, target)
 
 
 def _count_voxels(labels: sitk.Image, case: CaseToConvert, store: Store) -> None:
     """Beside a label map: which integers it holds, so that nobody need read it to know."""
     counts = count_voxels(sitk.GetArrayViewFromImage(labels))
     write_json(store.voxel_counts(case.case_id, case.label_key or ""), counts)
-
-
-def _write_image(image: sitk.Image, path: Path) -> None:
-    """Write NIfTI, compressed by ISA-L: with zlib it took longer than all the rest of a conversion."""
-    with whole_file(path) as temporary:
-        plain = temporary.with_name(f"{temporary.name.removesuffix('.nii.gz')}.nii")
-        try:
-            sitk.WriteImage(image, os.fspath(plain))
-            with (
-                plain.open("rb") as source,
-                temporary.open("wb") as target,
-                igzip.IGzipFile("", "wb", COMPRESSION_LEVEL, target, mtime=0) as compressed,  # type: ignore[no-untyped-call]
-            ):
-                shutil.copyfileobj(source, compressed, COPY_BLOCK_BYTES)
-        finally:
-            plain.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tasks.errors import ConfigError, ExternalToolError, IterSegError, UserDataError
 from tasks.lifeline import PARENT, die_with_parent
@@ -96,6 +96,8 @@ def run_program(
     ------
     UserDataError, ConfigError
         Raised by the program and told on.
+    OSError
+        The disk that it writes to is full or gone (:func:`fail_for_the_disk`).
     ExternalToolError
         It ended with another status than 0.
     """
@@ -163,6 +165,8 @@ def _listen(module: str, program: _Program, log: Path, on_message: Callable[[Mes
         _kill_group(process)
         _RUNNING.discard(program.job_file)
     if returncode == USER_ERROR_EXIT and error is not None:
+        if error["kind"] == "OSError":
+            raise OSError(error["errno"], error["message"])
         kind = {"ConfigError": ConfigError}.get(error["kind"], UserDataError)
         raise kind(error["message"])
     if returncode != 0:
@@ -222,6 +226,12 @@ def serve(work: Callable[[dict[str, Any]], None], warm_up: Callable[[], None] = 
     except Exception:  # the traceback belongs in the log, the status says that it failed
         traceback.print_exc()
         sys.exit(1)
+
+
+def fail_for_the_disk(error: OSError) -> NoReturn:
+    """In a program: end, so that :func:`run_program` raises the same where the work was asked for."""
+    tell(error={"kind": "OSError", "message": error.strerror or str(error), "errno": error.errno})
+    sys.exit(USER_ERROR_EXIT)
 
 
 def tell(**message: Any) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.ledger.files import whole_file
-from tasks.program import Message, run_program, serve, tell
+from tasks.ledger.images import write_image
+from tasks.program import Message, fail_for_the_disk, run_program, serve, tell
 
 if TYPE_CHECKING:  # torch takes seconds to import
     import SimpleITK as sitk
@@ -93,8 +92,7 @@ def _work(job: dict[str, Any]) -> None:
             return doubt
         prediction = sitk.GetImageFromArray(ensemble.label_map(folds, prepared))
         prediction.CopyInformation(image)
-        with whole_file(Path(case["output"])) as temporary:
-            sitk.WriteImage(prediction, os.fspath(temporary), useCompression=True)
+        write_image(prediction, Path(case["output"]))
         return doubt
 
     # While one image is predicted, the next is read and the last is written; never more than one of each.
@@ -124,6 +122,8 @@ def _settle(written: tuple[Mapping[str, str], Future[dict[str, Any]]] | None) ->
     case, outcome = written
     try:
         tell(written=case["case_id"], doubt=outcome.result())
+    except OSError as error:  # the disk, not the case
+        fail_for_the_disk(error)
     except Exception as error:  # as above
         tell(failed=case["case_id"], detail=f"{type(error).__name__}: {error}")
 

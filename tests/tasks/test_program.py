@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -16,9 +17,9 @@ from tasks.errors import ConfigError, ExternalToolError, UserDataError
 from tasks.program import ask_to_stop, run_program, started_early
 
 PROGRAM = """
-import os, sys, time
+import errno, os, sys, time
 from tasks.errors import ConfigError, UserDataError
-from tasks.program import asked_to_stop, serve, tell
+from tasks.program import asked_to_stop, fail_for_the_disk, serve, tell
 
 def work(job):
     print("working on", job["what"])
@@ -26,6 +27,7 @@ def work(job):
     match job["what"]:
         case "data": raise UserDataError("mend the data")
         case "config": raise ConfigError("mend the file")
+        case "disk": fail_for_the_disk(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
         case "bug": raise RuntimeError("a bug")
         case "exit": os._exit(7)
         case "killed": os.kill(os.getpid(), 9)
@@ -71,6 +73,12 @@ def test_dasks_memory_setting_is_not_inherited(
 def test_a_users_mistake_stays_one(program: str, tmp_path: Path, what: str, kind: type[Exception]) -> None:
     with pytest.raises(kind, match="^mend the"):
         run_program(program, {"what": what}, tmp_path / "log")
+
+
+def test_a_full_disk_is_one_where_the_work_was_asked_for(program: str, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        run_program(program, {"what": "disk"}, tmp_path / "log")
+    assert caught.value.errno == errno.ENOSPC
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,65 @@
+"""A batch: one case that fails leaves the others alone, and a full disk is nobody's case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from small_disk import small_disk
+from untrained_model import untrained_model
+
+from tasks.labels import Labels
+from tasks.ledger.images import write_image
+from tasks.nnunet.predict import predict_batch
+
+SHAPE = (14, 40, 30)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return untrained_model(tmp_path_factory.mktemp("model") / "m", Labels(["A"], "label_image"), folds=2)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[Path]:
+    files = []
+    for number in range(3):
+        values = np.random.default_rng(number).normal(100, 20, SHAPE).astype(np.float32)
+        files.append(tmp_path / f"{number}.nii.gz")
+        write_image(sitk.GetImageFromArray(values), files[-1])
+    return files
+
+
+def predict(model: Path, images: list[Path], out: Path, log: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    cases = [{"case_id": i.name[0], "image": str(i), "output": str(out / i.name)} for i in images]
+    return predict_batch(
+        cases, model_folder=model, folds=None, device="cpu", mirroring=False, log=log, threads=1
+    )
+
+
+def test_a_case_that_cannot_be_read_leaves_the_others_alone(
+    model: Path, images: list[Path], tmp_path: Path
+) -> None:
+    images[1].write_bytes(images[1].read_bytes()[:500])
+    failures, doubts = predict(model, images, tmp_path / "out", tmp_path / "log")
+    assert (set(failures), set(doubts)) == ({"1"}, {"0", "2"})
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["0.nii.gz", "2.nii.gz"]
+
+
+def test_on_a_full_disk_no_prediction_is_half_there(model: Path, images: list[Path], tmp_path: Path) -> None:
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    out.mkdir()
+    predict(model, images, whole, tmp_path / "log")
+    with small_disk(out, megabytes=1) as filler:
+        filler.write()
+        with pytest.raises(OSError, match="No space left on device"):
+            predict(model, images, out, tmp_path / "log")
+        assert [p.name for p in out.iterdir()] == ["filler"]
+        filler.file.unlink()
+        failures, _ = predict(model, images, out, tmp_path / "log")
+        assert failures == {}
+        for file in whole.iterdir():
+            assert file.read_bytes() == (out / file.name).read_bytes()
