@@ -24,7 +24,8 @@ from tasks.ledger.refinements import load_refinements
 CHECKOUT = Path(__file__).parents[2]
 VIEWER = CHECKOUT / "deployments" / "viewer"
 PORT = 3000  # in a network of its own
-SHAPE = (12, 60, 64)
+SHAPE = (12, 61, 63)
+"""A slice is no multiple of 8 pixels: frames of one bit a pixel then begin within a byte."""
 SETTINGS = f"""
 arrival_quiet_s: 0
 modalities: CT,SEG,RTSTRUCT
