@@ -21,7 +21,8 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.predict import patients_of_test_set
 from tasks.settings import load_dataset_settings
 from tasks.shown import show_table
-from tasks.simulate import Lab, choose, deliver, inside, note_round, open_lab, truth_of, write_curves
+from tasks.simulate import choose, deliver, note_round, write_curves
+from tasks.simulated_lab import Lab, inside, keep_first_round, open_lab, truth_of
 from tasks.simulation_settings import Simulation, load_simulation
 from tasks.state import require_dataset, state_at
 
@@ -68,7 +69,9 @@ def _labs(
 def _round(lab: Lab, simulation: Simulation, number: int, cluster: str) -> None:
     """The reader draws, and the night that follows learns from it."""
     dataset_id = lab.source.dataset_id
-    open_lab(lab)
+    open_lab(lab, simulation)
+    if len(lab.rounds()) >= number:  # another arm has begun alike
+        return
     with inside(lab):
         if number == 1:
             ingest(dataset_id)
@@ -84,6 +87,8 @@ def _round(lab: Lab, simulation: Simulation, number: int, cluster: str) -> None:
             plan(dataset_id, new_lineage=True, why="simulated: every round from scratch")
         iterate(dataset_id, cluster)
     note_round(lab, number, chosen)
+    if number == 1:
+        keep_first_round(lab, simulation)
 
 
 def _settle_test_set(lab: Lab) -> None:

@@ -1,30 +1,22 @@
-"""Simulate: a lab of its own for each way of working, and what its reader draws.
+"""Simulate: what the reader of a simulated lab takes and draws, and what its rounds give.
 
-A lab is a home like any other, with the images of a dataset and none of its segmentations; these are the
-truth from which a reader is played. The flows that run in it are those of every night.
+The segmentations of a dataset are the truth from which a reader is played; the flows that run in a lab are
+those of every night.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import date, timedelta
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-import yaml
 from numpy.typing import NDArray
 from prefect import task
 from pydicom.uid import generate_uid
 
 from tasks.conversion import label_rules
-from tasks.dicom.cases import Case
 from tasks.dicom.convert import structure_masks
 from tasks.dicom.image import read_series
 from tasks.dicom.reasons import Reason
@@ -32,122 +24,19 @@ from tasks.dicom.seg_writer import SegIdentity, write_seg
 from tasks.errors import UserDataError
 from tasks.ledger.files import read_json, whole_folder, write_json, write_text
 from tasks.ledger.models import ModelRecord, latest_model, load_models
-from tasks.ledger.paths import DatasetPaths, DatedName
+from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import TEST, load_patients
 from tasks.ledger.predictions import label_file, sent_objects
 from tasks.ledger.refinements import load_refinements
 from tasks.retries import RETRIED
 from tasks.review.simulated_reader import with_errors, worst_slices
-from tasks.settings import check_choices, dataset_file
-from tasks.simulation_settings import NOT_ANNOTATED, Arm, Reader, Simulation, settings_of
+from tasks.settings import check_choices
+from tasks.simulated_lab import Lab, Row, truth_of
+from tasks.simulation_settings import NOT_ANNOTATED, Reader, Simulation
 from tasks.state import state_at
 from tasks.worklist import worklist_of
 
-FIRST_DAY = date(2020, 1, 1)
 Masks = Mapping[str, NDArray[np.bool_]]
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Lab:
-    """One arm with one seed."""
-
-    source: DatasetPaths
-    name: str
-    arm: Arm
-    seed: int
-
-    @property
-    def label(self) -> str:
-        """What it is called in the UI and on the disk."""
-        return f"{self.name}-{self.seed}"
-
-    @property
-    def home(self) -> Path:
-        """Its own ITERSEG_HOME."""
-        return self.source.simulations / self.label
-
-    @property
-    def paths(self) -> DatasetPaths:
-        """Of the dataset in it."""
-        return DatasetPaths(self.home, self.source.dataset_id)
-
-    def delivery(self, number: int) -> Path:
-        """The snapshot that a round begins with; 0: the images."""
-        name = DatedName(FIRST_DAY + timedelta(days=number), 1, self.source.dataset_id)
-        return self.paths.rawdata / str(name)
-
-    @property
-    def _rounds(self) -> Path:
-        return self.home / "rounds.json"
-
-    def rounds(self) -> list[Row]:
-        """What the finished rounds gave, the first one first."""
-        found: list[Row] = read_json(self._rounds) if self._rounds.is_file() else []
-        return found
-
-    def note(self, row: Row) -> None:
-        """Add a round."""
-        write_json(self._rounds, [*self.rounds(), row])
-
-
-@contextmanager
-def inside(lab: Lab) -> Iterator[None]:
-    """Flows that are called here, and the workers that they start, are at home in the lab."""
-    before = os.environ.get("ITERSEG_HOME")
-    os.environ["ITERSEG_HOME"] = str(lab.home)
-    try:
-        yield
-    finally:
-        del os.environ["ITERSEG_HOME"]
-        if before is not None:
-            os.environ["ITERSEG_HOME"] = before
-
-
-@task(task_run_name="open-{lab.label}", **RETRIED)
-def open_lab(lab: Lab) -> None:
-    """Make the home of a lab: the dataset's choices, with those of the arm, and links to its images."""
-    if lab.home.is_dir():
-        return
-    source, dataset_id = lab.source, lab.source.dataset_id
-    with whole_folder(lab.home) as home:
-        paths = DatasetPaths(home, dataset_id)
-        paths.config.mkdir(parents=True)
-        roi = f"roi_{dataset_id}.yaml"
-        shutil.copy(source.config / roi, paths.config / roi)
-        if (source.config / "clusters").is_dir():
-            shutil.copytree(source.config / "clusters", paths.config / "clusters")
-        choices = settings_of(source.config, dataset_id, lab.arm)
-        dataset_file(paths.config, dataset_id).write_text(yaml.safe_dump(choices, sort_keys=False))
-        images = paths.rawdata / lab.delivery(0).name
-        for case in truth_of(source).values():
-            (images / case.case_id).mkdir(parents=True)
-            for number, file in enumerate(case.files):
-                _link(file.path, images / case.case_id / f"{number:04}.dcm")
-        # The patients' places come from this key: the same for every arm of a seed.
-        key = sha256(f"{dataset_id} {lab.seed}".encode()).hexdigest()
-        paths.patient_key.write_text(f"{key}\n")
-        # Labs convert and preprocess the same cases; what is addressed by its content can be shared.
-        paths.procdata.mkdir(parents=True)
-        (lab.source.simulations / "store").mkdir(exist_ok=True)
-        paths.store.symlink_to(os.path.relpath(lab.source.simulations / "store", lab.paths.procdata))
-
-
-def truth_of(source: DatasetPaths) -> dict[str, Case]:
-    """The labelled cases of a dataset: their segmentations are the truth."""
-    _, settings = check_choices(source.config, source.dataset_id)
-    cases = {c.case_id: c for c in state_at(source, settings)[0].images if c.state == "pending"}
-    if not cases:
-        raise UserDataError(f"{source.dataset_id} has no labelled image, and nothing to play a reader from")
-    return cases
-
-
-def _link(source: Path, target: Path) -> None:
-    """Images are large; where links across disks are impossible they are copied."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy(source, target)
 
 
 @task(task_run_name="choose-{lab.label}-{number}", **RETRIED)

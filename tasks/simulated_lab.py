@@ -1,0 +1,172 @@
+"""A simulated lab: a home like any other, with a dataset's images and none of its segmentations."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect import task
+
+from tasks.dicom.cases import Case
+from tasks.errors import UserDataError
+from tasks.ledger.files import digest_of, read_json, whole_folder, write_json
+from tasks.ledger.paths import DatasetPaths, DatedName
+from tasks.retries import RETRIED
+from tasks.settings import check_choices, dataset_file
+from tasks.simulation_settings import Arm, Simulation, settings_of
+from tasks.state import state_at
+
+FIRST_DAY = date(2020, 1, 1)
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Lab:
+    """One arm with one seed."""
+
+    source: DatasetPaths
+    name: str
+    arm: Arm
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """What it is called in the UI and on the disk."""
+        return f"{self.name}-{self.seed}"
+
+    @property
+    def home(self) -> Path:
+        """Its own ITERSEG_HOME."""
+        return self.source.simulations / self.label
+
+    @property
+    def paths(self) -> DatasetPaths:
+        """Of the dataset in it."""
+        return DatasetPaths(self.home, self.source.dataset_id)
+
+    def delivery(self, number: int) -> Path:
+        """The snapshot that a round begins with; 0: the images."""
+        name = DatedName(FIRST_DAY + timedelta(days=number), 1, self.source.dataset_id)
+        return self.paths.rawdata / str(name)
+
+    @property
+    def _rounds(self) -> Path:
+        return self.home / "rounds.json"
+
+    def rounds(self) -> list[Row]:
+        """What the finished rounds gave, the first one first."""
+        found: list[Row] = read_json(self._rounds) if self._rounds.is_file() else []
+        return found
+
+    def note(self, row: Row) -> None:
+        """Add a round."""
+        write_json(self._rounds, [*self.rounds(), row])
+
+
+@contextmanager
+def inside(lab: Lab) -> Iterator[None]:
+    """Flows that are called here, and the workers that they start, are at home in the lab."""
+    before = os.environ.get("ITERSEG_HOME")
+    os.environ["ITERSEG_HOME"] = str(lab.home)
+    try:
+        yield
+    finally:
+        del os.environ["ITERSEG_HOME"]
+        if before is not None:
+            os.environ["ITERSEG_HOME"] = before
+
+
+@task(task_run_name="open-{lab.label}", **RETRIED)
+def open_lab(lab: Lab, simulation: Simulation) -> None:
+    """Make the home of a lab: the dataset's choices, with those of the arm, and links to its images.
+
+    Where another arm of the seed has played the same first round, the lab goes on from there: until then
+    nothing was chosen or corrected.
+    """
+    if lab.home.is_dir():
+        return
+    begun = _begun(lab, simulation)
+    with whole_folder(lab.home) as home:
+        if begun.is_dir():
+            _copy(begun, home)
+        else:
+            _fill(lab, home)
+        choices = settings_of(lab.source.config, lab.source.dataset_id, lab.arm)
+        file = dataset_file(home / "config", lab.source.dataset_id)
+        file.write_text(yaml.safe_dump(choices, sort_keys=False))
+
+
+@task(task_run_name="keep-{lab.label}", **RETRIED)
+def keep_first_round(lab: Lab, simulation: Simulation) -> None:
+    """Keep a lab as it is after its first round, for the other arms of its seed."""
+    begun = _begun(lab, simulation)
+    if not begun.is_dir():
+        with whole_folder(begun) as home:
+            _copy(lab.home, home)
+
+
+def _begun(lab: Lab, simulation: Simulation) -> Path:
+    """Where a lab is kept that has begun like this one: all settings count but those of the worklist."""
+    choices = settings_of(lab.source.config, lab.source.dataset_id, lab.arm)
+    choices.pop("review", None)
+    digest = digest_of([choices, simulation.first_batch, lab.seed])
+    return lab.source.simulations / f"begun-{lab.seed}-{digest[:8]}"
+
+
+def _copy(home: Path, target: Path) -> None:
+    """A lab beside itself. Only DICOM is linked: logs and choices are written to where they are."""
+
+    def copy(one: str, other: str) -> None:
+        if one.endswith(".dcm"):
+            _link(one, other)
+        else:
+            shutil.copy2(one, other)
+
+    shutil.copytree(home, target, symlinks=True, copy_function=copy, dirs_exist_ok=True)
+
+
+def _fill(lab: Lab, home: Path) -> None:
+    source, dataset_id = lab.source, lab.source.dataset_id
+    paths = DatasetPaths(home, dataset_id)
+    paths.config.mkdir(parents=True)
+    roi = f"roi_{dataset_id}.yaml"
+    shutil.copy(source.config / roi, paths.config / roi)
+    if (source.config / "clusters").is_dir():
+        shutil.copytree(source.config / "clusters", paths.config / "clusters")
+    images = paths.rawdata / lab.delivery(0).name
+    for case in truth_of(source).values():
+        (images / case.case_id).mkdir(parents=True)
+        for number, file in enumerate(case.files):
+            _link(file.path, images / case.case_id / f"{number:04}.dcm")
+    # The patients' places come from this key: the same for every arm of a seed.
+    key = sha256(f"{dataset_id} {lab.seed}".encode()).hexdigest()
+    paths.patient_key.write_text(f"{key}\n")
+    # Labs convert and preprocess the same cases; what is addressed by its content can be shared.
+    paths.procdata.mkdir(parents=True)
+    (lab.source.simulations / "store").mkdir(exist_ok=True)
+    paths.store.symlink_to(os.path.relpath(lab.source.simulations / "store", lab.paths.procdata))
+
+
+def truth_of(source: DatasetPaths) -> dict[str, Case]:
+    """The labelled cases of a dataset: their segmentations are the truth."""
+    _, settings = check_choices(source.config, source.dataset_id)
+    cases = {c.case_id: c for c in state_at(source, settings)[0].images if c.state == "pending"}
+    if not cases:
+        raise UserDataError(f"{source.dataset_id} has no labelled image, and nothing to play a reader from")
+    return cases
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    """Images are large; where links across disks are impossible they are copied."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy(source, target)
