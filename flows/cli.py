@@ -5,6 +5,7 @@ torch and Prefect are imported where a flow runs, so that everything else answer
 
 from __future__ import annotations
 
+import atexit
 import gc
 import signal
 import threading
@@ -232,6 +233,8 @@ def main() -> None:
     # The imports of Prefect and the rows of a manifest are hundreds of thousands of objects that stay: the
     # collector's default goes through them again and again, 0.4 s of a command with 1,000 cases.
     gc.set_threshold(100_000, 50, 50)
+    # Python goes through all of them once more before it ends, to free what the system frees anyway.
+    atexit.register(gc.freeze)
     app()
 
 

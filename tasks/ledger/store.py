@@ -6,7 +6,7 @@ Nothing is computed or stored twice, and nothing half-written is ever found unde
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,16 @@ def preprocessed_key(image: str, label: str, preparation: str, code: str) -> str
     return _key({"image": image, "label": label, "preparation": preparation, "code": code})
 
 
-def link(link_path: Path, target: Path) -> None:
-    """A relative symlink, so that the data folder can be moved as a whole."""
-    link_path.parent.mkdir(parents=True, exist_ok=True)
-    # A retried step finds the links of its first try.
-    link_path.unlink(missing_ok=True)
-    link_path.symlink_to(os.path.relpath(target, link_path.parent))
+def link_all(folder: Path, targets: Iterable[tuple[str, Path]]) -> None:
+    """Relative symlinks in a folder, by name, so that the data folder can be moved as a whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, target in targets:
+        path, relative = folder / name, os.path.relpath(target, folder)
+        try:
+            path.symlink_to(relative)
+        except FileExistsError:  # a retried step finds the links of its first try
+            path.unlink()
+            path.symlink_to(relative)
 
 
 def _key(content: Any) -> str:

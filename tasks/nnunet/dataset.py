@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.labels import Labels, class_order, outside_in
 from tasks.ledger.files import digest_of, write_json
-from tasks.ledger.store import link
+from tasks.ledger.store import link_all
 
 FILE_ENDING = ".nii.gz"
 READER = "SimpleITKIO"
@@ -75,16 +75,15 @@ def dataset_json(
 
 def write_raw(raw: Path, cases: Sequence[TrainingCase], description: Mapping[str, Any]) -> None:
     """Fill ``imagesTr`` and ``labelsTr`` with links and write ``dataset.json`` last."""
-    for case in cases:
-        link(raw / "imagesTr" / f"{case.case_id}_0000{FILE_ENDING}", case.image)
-        link(raw / "labelsTr" / f"{case.case_id}{FILE_ENDING}", case.label)
+    link_all(raw / "imagesTr", ((f"{case.case_id}_0000{FILE_ENDING}", case.image) for case in cases))
+    link_all(raw / "labelsTr", ((f"{case.case_id}{FILE_ENDING}", case.label) for case in cases))
     write_json(raw / "dataset.json", description)
 
 
 def write_preprocessed(
     preprocessed: Path,
     data_identifier: str,
-    cases: Iterable[tuple[TrainingCase, Path]],
+    cases: Sequence[tuple[TrainingCase, Path]],
     splits: Sequence[Mapping[str, Sequence[str]]],
 ) -> None:
     """Link preprocessed cases and ground truth where nnU-Net's trainer looks for them.
@@ -100,12 +99,11 @@ def write_preprocessed(
     splits
         One ``{"train": [...], "val": [...]}`` for each fold.
     """
-    for case, stored in cases:
-        for suffix in PREPROCESSED_SUFFIXES:
-            link(
-                preprocessed / data_identifier / f"{case.case_id}{suffix}", stored / f"{STORED_CASE}{suffix}"
-            )
-        link(preprocessed / "gt_segmentations" / f"{case.case_id}{FILE_ENDING}", case.label)
+    for suffix in PREPROCESSED_SUFFIXES:
+        files = ((f"{case.case_id}{suffix}", stored / f"{STORED_CASE}{suffix}") for case, stored in cases)
+        link_all(preprocessed / data_identifier, files)
+    truth = ((f"{case.case_id}{FILE_ENDING}", case.label) for case, _ in cases)
+    link_all(preprocessed / "gt_segmentations", truth)
     write_json(preprocessed / "splits_final.json", list(splits))
 
 
