@@ -27,7 +27,7 @@ demo: install  ## Two iterations on real scans, and a report (under 10 minutes)
 test: install  ## Every test but the slow proofs (about 15 minutes)
 	$(PYTEST)
 
-test-slow: install  ## The slow proofs: damaged files, kills, whole lineages (about 35 minutes)
+test-slow: install  ## The slow proofs: damaged files, kills, whole lineages, simulated labs (about 40 minutes)
 	$(PYTEST) -m slow
 
 bench: install  ## Measure against med-imagetools; writes tests/bench/report.md (about 40 minutes)
@@ -45,10 +45,10 @@ format: install  ## Let ruff write the format
 cov: install  ## The tests with coverage
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered
 
-test-slurm: install  ## Folds and nights on a real Slurm of two nodes (about 20 minutes)
+test-slurm: install  ## Folds and nights on a real Slurm of two nodes (about 26 minutes)
 	$(PYTEST) -m slurm
 
-pictures: install  ## Take the pictures of docs/ anew: a night on a real Slurm, in a real browser
+pictures: install  ## Take the pictures of docs/ anew: a night on a real Slurm, the report, OHIF, in a real browser
 	PYTHONPATH=.:tests:tests/slurm:tests/browser $(BIN)/python tests/browser/screenshots.py
 
 server: install  ## Prefect's server and UI on http://127.0.0.1:4200

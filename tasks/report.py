@@ -31,6 +31,9 @@ from tasks.settings import load_dataset_settings, load_rois
 from tasks.state import state_at
 from tasks.worklist import rows_of
 
+MOST_PICTURES = 500
+"""On the page, of predictions: each takes up to 0.1 MB, and nobody looks at more at once."""
+
 
 @task(task_run_name="report", **RETRIED)
 def write_report(dataset_id: str) -> Path:
@@ -45,6 +48,7 @@ def write_report(dataset_id: str) -> Path:
     aside = [c for c in [*assembly.images, *assembly.segmentations] if c.state == "rejected"]
     models = load_models(paths)
     rows = rows_of(paths, assembly, settings, rois)
+    predicted = [row for row in rows if row["segmentation"]]
     content = ReportContent(
         dataset_id=dataset_id,
         written=datetime.now().strftime("%Y-%m-%d %H:%M"),
@@ -57,7 +61,8 @@ def write_report(dataset_id: str) -> Path:
         effort=effort_by_model(paths, models),
         worklist=rows,
         strategy=settings.review.strategy.replace("_", " "),
-        predictions=_predictions(paths, model, rows),
+        predictions=_predictions(paths, model, predicted[:MOST_PICTURES]),
+        not_pictured=max(0, len(predicted) - MOST_PICTURES),
         suspects=_suspects(paths, model, {case.case_id for case in labelled}),
         drift=read_json(paths.drift) if paths.drift.is_file() else None,
     )
@@ -169,7 +174,7 @@ def _predictions(
     folder, found = paths.predictions(model.model_id), []
     for row in rows:
         record, picture = record_file(folder, row["case_id"]), picture_file(folder, row["case_id"])
-        if row["segmentation"] and picture.is_file():
+        if picture.is_file():
             content, volumes = picture.read_bytes(), read_json(record)["volume_ml"]
             found.append(
                 PredictedCase(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,13 @@ def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
 def sarcoma() -> Path:
     """Three real CTs and two real MRs with RTSTRUCT and reference masks."""
     return SARCOMA
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Where the time is limited, what would not be finished is not begun, and says so."""
+    limit = os.environ.get("TESTS_BEGIN_BEFORE")
+    if limit is not None and time.time() > float(limit):
+        pytest.skip(f"{item.name}: not begun, the time is up")
 
 
 def pytest_configure() -> None:

@@ -71,6 +71,8 @@ class ReportContent:
         Rows of :mod:`tasks.worklist`, the first one first.
     predictions
         In the order in which they are to be looked at.
+    not_pictured
+        How many more there are, further down the worklist.
     """
 
     dataset_id: str
@@ -85,6 +87,7 @@ class ReportContent:
     worklist: Sequence[Mapping[str, Any]] = field(default_factory=list)
     strategy: str = ""
     predictions: Sequence[PredictedCase] = field(default_factory=list)
+    not_pictured: int = 0
     suspects: Sequence[SuspectCase] = field(default_factory=list)
     drift: Mapping[str, Any] | None = None
 

@@ -17,6 +17,7 @@ import cluster
 import iterations
 import numpy as np
 import prediction
+import scale
 import SimpleITK as sitk
 from dicom_factory import ball, grid_for, write_rois, write_series
 from homes import ITERSEG, imgtools, new_home, side
@@ -109,7 +110,7 @@ def big_row(work: Path) -> Row:
     )
 
 
-PARTS = ("conversion", "iterations", "prediction", "cluster", "large")
+PARTS = ("conversion", "iterations", "prediction", "scale", "cluster", "large")
 
 
 def measured_rows(work: Path, parts: list[str], notes: list[str], *, quick: bool) -> Iterator[Row]:
@@ -126,6 +127,8 @@ def measured_rows(work: Path, parts: list[str], notes: list[str], *, quick: bool
             yield from iterations.rows(work, server.environment, notes, quick=quick)
         if "prediction" in parts:
             yield from prediction.rows(work, server.environment, notes, quick=quick)
+        if "scale" in parts and not quick:
+            notes.extend(scale.notes(work, cases=10_000, iterations=100))
         if "cluster" in parts and not quick:
             yield from cluster.rows(work, server, notes)
     if "large" in parts:

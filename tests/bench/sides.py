@@ -74,6 +74,24 @@ def nothing_new() -> None:
     assert isinstance(report, dict) and report["state"] == "nothing new", report
 
 
+def of_scale(way: str) -> None:
+    """Something that is asked of a large dataset."""
+    from flows.status import status_of
+    from tasks.last_run import nothing_new as ask
+    from tasks.ledger.paths import DatasetPaths
+    from tasks.report import write_report
+    from tasks.worklist import worklist_of
+
+    ways: dict[str, Callable[[], object]] = {
+        "status": lambda: status_of("bench"),
+        "worklist": lambda: worklist_of(DatasetPaths.of("bench")),
+        "report": lambda: write_report.fn("bench"),
+        "nothing_new": lambda: ask.fn("bench"),
+    }
+    with timed():
+        ways[way]()
+
+
 def told_nothing_new() -> None:
     """Only the question whether there is anything new, without a flow around it."""
     from tasks.last_run import nothing_new as ask
@@ -239,6 +257,7 @@ def contours_alone(work: str) -> None:
 
 
 WAYS = (
+    of_scale,
     highdicom_alone,
     write_seg,
     write_rtstruct,

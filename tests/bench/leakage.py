@@ -1,0 +1,160 @@
+"""The harm that fixed folds avoid: a validation score that is above what the model is worth.
+
+The seed's way, played beside IterSeg's on the labs of a finished `iterseg simulate`: each round divides the
+cases anew, as nnU-Net's own split does with a grown dataset, and warms fold k from fold k of the one before.
+
+    python tests/bench/leakage.py HOME DATASET ARM
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from homes import iterseg_home
+from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+from tasks.ledger.files import read_json, sha256_of_file, write_json, write_text
+from tasks.ledger.iterations import Iteration, load_iteration
+from tasks.ledger.models import ModelRecord, load_models
+from tasks.ledger.paths import DatasetPaths, IterationPaths
+from tasks.nnunet.fold import train_fold, trained_model_folder
+from tasks.promote import score_test_set
+from tasks.review.curves import curve
+from tasks.review.learning import interval_of_mean, mean_dice, mean_validation_dice
+from tasks.review.scores import mean_scores
+from tasks.settings import DatasetSettings, check_choices
+from tasks.train import fold_job
+
+SEED_OF_NNUNET = 12345
+Row = dict[str, Any]
+
+
+def played(lab: DatasetPaths, work: Path) -> list[Row]:
+    """The rounds of a lab once more, the seed's way: test and validation Dice of each."""
+    _, settings = check_choices(lab.config, lab.dataset_id)
+    rows: list[Row] = []
+    before: dict[int, Path] = {}
+    for number, record in enumerate(load_models(lab), start=1):
+        iteration = load_iteration(record.iteration(lab))
+        assert iteration is not None
+        folder, folds = work / f"round-{number}", range(iteration.folds)
+        with ThreadPoolExecutor(iteration.folds) as pool:
+            train = partial(_fold, lab, iteration, settings, folder)
+            results = list(pool.map(train, folds, [before.get(fold) for fold in folds]))
+        model = _model_folder(folder, iteration)
+        before = {fold: model / f"fold_{fold}" / "checkpoint_final.pth" for fold in folds}
+        for part in ("plans.json", "dataset.json"):
+            shutil.copy(_own_model(lab, record) / part, model / part)
+        scored = score_test_set.fn(lab.dataset_id, iteration, f"anew-{number}", model, settings, 2)
+        rows.append(
+            {
+                "labelled": record.cases["training"],
+                "validation_dice": {str(fold): r["validation_dice"] for fold, r in enumerate(results)},
+                "test_dice": mean_scores([case["dice"] for case in scored], iteration.structures),
+            }
+        )
+    return rows
+
+
+def _own_model(lab: DatasetPaths, record: ModelRecord) -> Path:
+    """Whose plans and labels the other way shares."""
+    return lab.home / record.folder
+
+
+def _fold(
+    lab: DatasetPaths,
+    iteration: Iteration,
+    settings: DatasetSettings,
+    folder: Path,
+    fold: int,
+    parent: Path | None,
+) -> Row:
+    """A fold of the cases as they are divided today, warm from the same number of the round before."""
+    at = IterationPaths(lab.procdata / iteration.name)
+    own = fold_job(lab, replace(iteration, parent=None), fold, settings)
+    epochs = settings.training.epochs_fine_tune if parent else settings.training.epochs_first
+    rate = settings.training.learning_rate_fine_tune if parent else settings.training.learning_rate_first
+    job = replace(
+        own,
+        choices={**own.choices, "epochs": epochs, "learning_rate": rate},
+        data=f"{own.data} divided anew",
+        warm_start=str(parent) if parent else None,
+        warm_start_sha256=sha256_of_file(parent) if parent else None,
+    )
+    preprocessed = _divided_anew(at, iteration, folder / "nnUNet_preprocessed")
+    environment = {
+        **at.environment(),
+        "nnUNet_preprocessed": str(preprocessed),
+        "nnUNet_results": str(folder / "nnUNet_results"),
+        "OMP_NUM_THREADS": "1",
+        "nnUNet_def_n_proc": "1",
+        "nnUNet_n_proc_DA": "0",
+    }
+    return train_fold(job, environment, _model_folder(folder, iteration), folder / f"fold-{fold}.log")
+
+
+def _divided_anew(at: IterationPaths, iteration: Iteration, target: Path) -> Path:
+    """The iteration's preprocessed cases with nnU-Net's own split of them."""
+    source, dataset = at.preprocessed, target / at.preprocessed.name
+    if not dataset.is_dir():
+        dataset.mkdir(parents=True)
+        for path in source.iterdir():
+            if path.name != "splits_final.json":
+                (dataset / path.name).symlink_to(path.resolve())
+        names = np.array(sorted(case["case_id"] for case in iteration.training_cases()))
+        splits = generate_crossval_split(names, seed=SEED_OF_NNUNET, n_splits=iteration.folds)
+        write_json(dataset / "splits_final.json", splits)
+    return target
+
+
+def _model_folder(folder: Path, iteration: Iteration) -> Path:
+    at = IterationPaths(folder / iteration.name)
+    results = folder / "nnUNet_results" / at.nnunet_dataset
+    return trained_model_folder(results, iteration.plans_name, iteration.configuration)
+
+
+def gaps(rows: Sequence[Row]) -> list[float]:
+    """By how much validation is above test, round by round."""
+    return [mean_validation_dice(row) - mean_dice(row) for row in rows]
+
+
+def main() -> None:
+    """Play, and write the gaps of both ways beside the simulation's other results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("home", type=Path)
+    parser.add_argument("dataset")
+    parser.add_argument("arm", help="of the simulation; one that starts warm and is drawn at random")
+    chosen = parser.parse_args()
+    source = DatasetPaths(chosen.home.resolve(), chosen.dataset)
+    ways: dict[str, dict[str, list[Row]]] = {"IterSeg": {}, "divided anew": {}}
+    for lab_home in sorted(source.simulations.glob(f"{chosen.arm}-*")):
+        with iterseg_home(lab_home):
+            work = source.simulations / "divided-anew" / lab_home.name
+            rows = played(DatasetPaths(lab_home, chosen.dataset), work)
+        ways["IterSeg"][lab_home.name] = read_json(lab_home / "rounds.json")
+        ways["divided anew"][lab_home.name] = rows
+    labs = list(ways["IterSeg"].values())
+    labelled = [float(np.mean([row["labelled"] for row in rows])) for rows in zip(*labs, strict=False)]
+    lines = {
+        way: [interval_of_mean(list(found)) for found in zip(*map(gaps, rows.values()), strict=False)]
+        for way, rows in ways.items()
+    }
+    folder = source.results / "simulation"
+    write_json(folder / "leakage.json", ways)
+    words = "validation Dice above test Dice, over labelled cases"
+    picture = curve(words, [], lines, across=dict.fromkeys(lines, labelled))
+    write_text(folder / "leakage.svg", picture)
+    for way, points in lines.items():
+        print(way, " ".join(f"{p.value:+.3f} ({p.low:+.3f} to {p.high:+.3f})" for p in points))
+
+
+if __name__ == "__main__":
+    main()
