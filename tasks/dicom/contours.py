@@ -34,11 +34,18 @@ def outlines(mask: NDArray[np.bool_]) -> list[Polygon]:
     Polygons (n, 2) of sub-voxel (row, column), not repeating the first point; holes are keyholed.
     """
     polygons: list[Polygon] = []
-    parts, count = label(mask, connectivity=1, return_num=True)
+    if not mask.any():
+        return polygons
+    # Only where there is something: most of a slice is not.
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    first = np.array([rows[0], columns[0]])
+    parts, count = label(
+        mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], connectivity=1, return_num=True
+    )
     for part in range(1, count + 1):
-        # One voxel of margin, so that contours close at the border of the image.
+        # One voxel of margin, so that contours close at the border.
         padded = np.pad(parts == part, 1).astype(np.float64)
-        rings = [ring[:-1] - 1 for ring in find_contours(padded, LEVEL, fully_connected="low")]
+        rings = [ring[:-1] - 1 + first for ring in find_contours(padded, LEVEL, fully_connected="low")]
         rings.sort(key=_area, reverse=True)
         polygons.append(_keyholed(rings[0], rings[1:]))
     return polygons

@@ -109,8 +109,8 @@ def object_rows(work: Path, shape: Shape) -> Iterator[Row]:
     write_series(work / "ct", shape=shape, grid=grid_for(shape, spacing_mm=(0.8, 0.8, 1.0)))
     middle, least = [size / 2 for size in shape], min(shape)
     masks = {f"S{n}": ball(shape, tuple(middle), least * part) for n, part in enumerate((0.2, 0.3, 0.4))}
-    masks["S1"] &= ~masks["S0"]  # a shell, which has holes
-    masks["S2"] = np.roll(masks["S2"], shape[2] // 8, axis=2)
+    masks["S1"] &= ~masks["S0"]  # shells, which have holes
+    masks["S2"] &= ~(masks["S0"] | masks["S1"])
     np.savez_compressed(work / "masks.npz", **masks)
     size = " × ".join(map(str, shape[::-1]))
     objects = {
