@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -32,6 +33,9 @@ def run_flow(
         os.environ.setdefault("DO_NOT_TRACK", "1")
         os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if verbose else "CRITICAL")
         os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "info" if verbose else "critical")
+        if not verbose:  # that their queues are not empty yet says nothing to anybody, at the end of all
+            for worker in ("EventsWorker", "APILogWorker"):
+                logging.getLogger(worker).setLevel(logging.CRITICAL)
         from tasks.embedded_server import ensure_prefect_api
 
         ensure_prefect_api()

@@ -89,6 +89,7 @@ def test_mistakes_that_the_flow_finds(
     for word in words:
         assert word in answer.stderr
     assert "Traceback" not in answer.stdout + answer.stderr
+    assert "Still processing" not in answer.stderr
     assert not (lab / "data" / "results" / "D" / "latest").exists()
 
 
