@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
-from distributed import KilledWorker
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectHTTPStatusError
@@ -225,6 +224,10 @@ def _done(future: PrefectFuture[Any]) -> bool:
 
 def _outcome(future: PrefectFuture[Any]) -> Any:
     """The result of a task, or the exception that ended it; a lost worker is one of them."""
+    from distributed import (
+        KilledWorker,  # late, as the task runner: where nothing was submitted nobody needs it
+    )
+
     try:
         outcome = future.result(raise_on_failure=False)
     except KilledWorker:

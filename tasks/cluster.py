@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlparse
 
+from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
-from prefect_dask import DaskTaskRunner
+from prefect.task_runners import TaskRunner
 
 from tasks.cluster_settings import Allocation, ClusterSettings, Stage, load_cluster
 from tasks.errors import ConfigError
@@ -30,16 +31,48 @@ WORTH_WORKERS_BYTES = 100_000_000
 6 s on two cores, and a job its time in the queue."""
 
 
-def task_runner(stage: Stage) -> DaskTaskRunner:
-    """The task runner of a flow whose parameters are ``dataset_id`` and ``cluster``.
+def task_runner(stage: Stage) -> TaskRunner[Any]:
+    """The task runner of a flow whose parameters are ``dataset_id`` and ``cluster``."""
+    return _LateDask(stage)
 
-    The cluster starts when the first task is submitted; a flow with nothing to do starts none.
+
+class _LateDask(TaskRunner[PrefectFuture[Any]]):
+    """Dask's, begun with the first task that is submitted.
+
+    A flow with little to do submits none, and needs neither a cluster nor the third of a second that Dask's
+    import takes.
     """
 
-    def cluster(**kwargs: Any) -> Any:
-        return _cluster_of_this_flow(stage, **kwargs)
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._stage: Stage = stage
+        self._dask: Any = None
 
-    return DaskTaskRunner(cluster_class=cluster)
+    def duplicate(self) -> _LateDask:
+        return _LateDask(self._stage)
+
+    def submit(self, *arguments: Any, **options: Any) -> Any:
+        if self._dask is None:
+            from prefect_dask import DaskTaskRunner
+
+            def cluster(**kwargs: Any) -> Any:
+                return _cluster_of_this_flow(self._stage, **kwargs)
+
+            self._dask = DaskTaskRunner(cluster_class=cluster)
+            self._dask.__enter__()
+        return self._dask.submit(*arguments, **options)
+
+    @property
+    def _cluster(self) -> Any:
+        """As Dask's has it; None while there is none."""
+        return getattr(self._dask, "_cluster", None)
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            if self._dask is not None:
+                self._dask.__exit__(*error)
+        finally:
+            super().__exit__(*error)
 
 
 def worker_count(settings: ClusterSettings, stage: Stage, tasks: int | None = None) -> int:
