@@ -25,6 +25,7 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
+from tasks.dicom.bits import padded_bytes
 from tasks.dicom.reasons import Reason
 from tasks.dicom.structure import check_structure
 from tasks.errors import CaseRejected
@@ -138,9 +139,10 @@ def _check_pixel_bytes(dataset: Dataset, pixel_bytes: int) -> None:
     """Readers cut off what is too much: with another number of columns every row is another."""
     try:
         needed = int(get_expected_length(dataset, unit="bytes"))
+        padded = padded_bytes(dataset)
     except Exception:  # of sizes that are missing or no numbers pydicom raises many kinds, and warns
         raise CaseRejected(Reason.UNREADABLE, "it does not say how large its image is") from None
-    if pixel_bytes != needed + needed % 2:
+    if pixel_bytes not in (needed + needed % 2, padded):
         raise CaseRejected(
             Reason.UNREADABLE,
             f"it has {pixel_bytes} bytes of pixels, and {needed} by its rows, columns and frames",

@@ -12,6 +12,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
+from tasks.dicom.bits import close_gaps
 from tasks.dicom.geometry import EVEN_SLICES, Grid
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
@@ -44,6 +45,7 @@ class SegObject:
         try:
             dataset = pydicom.dcmread(path)
             _index_frames(dataset)
+            close_gaps(dataset)
             self._seg = Segmentation.from_dataset(dataset, copy=False)
             self.frame_of_reference_uid = str(self._seg.get("FrameOfReferenceUID") or "")
             self.segments = [

@@ -104,7 +104,7 @@ def test_a_prediction_is_corrected_in_the_viewer(home: Path, tmp_path: Path, ort
         wait_until(lambda: in_pacs() == ["CT", "RTSTRUCT", "SEG", "SEG"], 60)
 
     fetched = orthanc.iterseg(home, "ingest", "D", "--dicomweb", Orthanc.DICOMWEB, "--keep-identities")
-    assert fetched["refinements"] == {"edited": 1}
+    assert fetched["refinements"] == {"edited": 1}, fetched
     (refinement,) = load_refinements(lab.paths.refinements).values()
     assert (refinement.model, refinement.evidence) == (lab.model.model_id, "overlap")
     cost = refinement.effort
