@@ -21,6 +21,7 @@ from tasks.dicom.seg_writer import SegIdentity, write_seg
 
 STRUCTURES = {"Anterior": 1, "Posterior": 2}
 STUDY_DATE = "20200101"
+MOST = 65535
 
 
 def write_mr_series(image: sitk.Image, name: str, folder: Path) -> list[Path]:
@@ -29,7 +30,8 @@ def write_mr_series(image: sitk.Image, name: str, folder: Path) -> list[Path]:
     Parameters
     ----------
     image
-        A 3-D image whose values fit unsigned 16 bits; they are rounded to whole numbers.
+        A 3-D image without negative values. They are rounded to whole numbers; where they do not fit 16
+        bits they are scaled first, as the intensities of MR have no unit.
     name
         Gives the made-up patient and, with it, all UIDs: the same name, the same UIDs.
 
@@ -38,7 +40,10 @@ def write_mr_series(image: sitk.Image, name: str, folder: Path) -> list[Path]:
     The files in the order of the slices.
     """
     image = sitk.DICOMOrient(image, "LPS")
-    voxels = np.rint(sitk.GetArrayFromImage(image)).astype(np.uint16)
+    values = sitk.GetArrayFromImage(image).astype(np.float64)
+    if values.min() < 0:
+        raise ValueError(f"{name} has negative values")
+    voxels = np.rint(values * min(1.0, MOST / values.max())).astype(np.uint16)
     grid = _grid(image)
     folder.mkdir(parents=True, exist_ok=True)
     files = []
