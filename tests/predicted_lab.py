@@ -72,7 +72,13 @@ def a_model(paths: DatasetPaths, structures: list[str], model_id: str = "2026-11
     return record
 
 
-def predict(paths: DatasetPaths, model: ModelRecord, masks: Masks, case: Case) -> dict[str, Any]:
+def predict(
+    paths: DatasetPaths,
+    model: ModelRecord,
+    masks: Masks,
+    case: Case,
+    doubt: Mapping[str, Any] = DOUBT,
+) -> dict[str, Any]:
     """As if a model had predicted these masks of an image, which are handed out."""
     settings = load_dataset_settings(paths.config, paths.dataset_id)
     job = to_convert(case, settings, load_rois(paths.config, paths.dataset_id))
@@ -87,7 +93,7 @@ def predict(paths: DatasetPaths, model: ModelRecord, masks: Masks, case: Case) -
     file = label_file(paths.predictions(model.model_id), job.case_id)
     file.parent.mkdir(parents=True, exist_ok=True)
     sitk.WriteImage(label_map, str(file))
-    return write_prediction(paths, job, model, settings, DOUBT)
+    return write_prediction(paths, job, model, settings, doubt)
 
 
 def predicted(home: Path, tmp_path: Path, masks: Masks) -> Predicted:

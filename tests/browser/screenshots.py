@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from chromium import chromium
 from night_lab import CHECKOUT, Night
-from pictures_of_review import take_report, take_viewer
+from pictures_of_review import take_report, take_ward
 from playwright.sync_api import Page
 from private_slurm import PrivateSlurm, require_slurm
 from slurm_lab import new_lab
@@ -40,7 +40,7 @@ def main() -> int:
             with night.worker():
                 _look(night, page)
     with tempfile.TemporaryDirectory(prefix="pictures") as name:
-        take_viewer(PICTURES, Path(name))
+        take_ward(PICTURES, Path(name))
     take_report(PICTURES)
     return 0
 
