@@ -46,7 +46,7 @@ cov: install  ## The tests with coverage
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered
 
 test-slurm: install  ## Folds and nights on a real Slurm of two nodes (about 26 minutes)
-	$(PYTEST) -m slurm
+	$(PYTEST) -m slurm $(MORE)
 
 pictures: install  ## Take the pictures of docs/ anew: a night on a real Slurm, the report, OHIF, in a real browser
 	PYTHONPATH=.:tests:tests/slurm:tests/browser $(BIN)/python tests/browser/screenshots.py
