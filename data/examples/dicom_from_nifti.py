@@ -43,7 +43,7 @@ def write_mr_series(image: sitk.Image, name: str, folder: Path) -> list[Path]:
     values = sitk.GetArrayFromImage(image).astype(np.float64)
     if values.min() < 0:
         raise ValueError(f"{name} has negative values")
-    voxels = np.rint(values * min(1.0, MOST / values.max())).astype(np.uint16)
+    voxels = np.rint(values * MOST / max(MOST, values.max())).astype(np.uint16)
     grid = _grid(image)
     folder.mkdir(parents=True, exist_ok=True)
     files = []
