@@ -17,12 +17,12 @@ from flows.parameters import ClusterName, DatasetId, run_name
 from flows.plan import plan
 from tasks.dicom.reasons import Reason
 from tasks.errors import ConfigError
-from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.paths import DatasetPaths, at_home
 from tasks.predict import patients_of_test_set
 from tasks.settings import load_dataset_settings
 from tasks.shown import show_table
 from tasks.simulate import choose, deliver, note_round, write_curves
-from tasks.simulated_lab import Lab, inside, keep_first_round, open_lab, truth_of
+from tasks.simulated_lab import Lab, keep_first_round, open_lab, truth_of
 from tasks.simulation_settings import Simulation, load_simulation
 from tasks.state import require_dataset, state_at
 
@@ -72,7 +72,7 @@ def _round(lab: Lab, simulation: Simulation, number: int, cluster: str) -> None:
     open_lab(lab, simulation)
     if len(lab.rounds()) >= number:  # another arm has begun alike
         return
-    with inside(lab):
+    with at_home(lab.home):
         if number == 1:
             ingest(dataset_id)
             _settle_test_set(lab)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from hashlib import sha256
@@ -69,19 +67,6 @@ class Lab:
     def note(self, row: Row) -> None:
         """Add a round."""
         write_json(self._rounds, [*self.rounds(), row])
-
-
-@contextmanager
-def inside(lab: Lab) -> Iterator[None]:
-    """Flows that are called here, and the workers that they start, are at home in the lab."""
-    before = os.environ.get("ITERSEG_HOME")
-    os.environ["ITERSEG_HOME"] = str(lab.home)
-    try:
-        yield
-    finally:
-        del os.environ["ITERSEG_HOME"]
-        if before is not None:
-            os.environ["ITERSEG_HOME"] = before
 
 
 @task(task_run_name="open-{lab.label}", **RETRIED)

@@ -30,6 +30,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from tasks.dicom.bits import close_gaps
+
 HERE = Path(__file__).parent
 OHIF = Path(os.environ.get("ITERSEG_OHIF") or HERE.parent.parent / ".venv" / "viewer" / "package" / "dist")
 TIMEOUT_S = 120.0
@@ -115,6 +117,7 @@ def _bits(
         seg = DICOMwebClient(root, session=session).retrieve_instance(study, series, instance)
     if seg.BitsAllocated != 1:
         return 0, np.zeros(0, dtype=np.uint8)
+    close_gaps(seg)  # what OHIF has saved before
     packed = np.frombuffer(seg.PixelData, dtype=np.uint8)
     return int(seg.Rows) * int(seg.Columns), np.unpackbits(packed, bitorder="little")
 

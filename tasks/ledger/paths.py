@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import total_ordering
@@ -78,6 +80,19 @@ def home() -> Path:
     if not (checkout / "config").is_dir():
         raise ConfigError("set ITERSEG_HOME to the folder that holds config/ and data/")
     return checkout
+
+
+@contextmanager
+def at_home(root: Path) -> Iterator[None]:
+    """What is called here, and the processes that it starts, have another :func:`home`."""
+    before = os.environ.get("ITERSEG_HOME")
+    os.environ["ITERSEG_HOME"] = str(root)
+    try:
+        yield
+    finally:
+        del os.environ["ITERSEG_HOME"]
+        if before is not None:
+            os.environ["ITERSEG_HOME"] = before
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from measure import Side
@@ -15,6 +14,13 @@ from measure import Side
 HERE = Path(__file__).parent
 ITERSEG = [sys.executable, "-m", "flows.cli"]
 PLAIN = "arrival_quiet_s: 0\nfolds: 2\ntest_share: 0\n"
+SMALL_NETWORK = f"""{PLAIN}
+plan_overrides:
+  patch_size: [16, 32, 32]
+  batch_size: 2
+  features_per_stage: [8, 16, 32]
+  convolutions_per_stage: 1
+"""
 
 
 def side(
@@ -34,19 +40,6 @@ def new_home(home: Path, settings: str = PLAIN) -> None:
     (home / "data").mkdir()
     (home / "config" / "dataset_bench.yaml").write_text(settings)
     (home / "config" / "roi_bench.yaml").write_text("GTV: GTV.*\n")
-
-
-@contextmanager
-def iterseg_home(home: Path) -> Iterator[None]:
-    """Steps that are called inside work in this home."""
-    before = os.environ.get("ITERSEG_HOME")
-    os.environ["ITERSEG_HOME"] = str(home)
-    try:
-        yield
-    finally:
-        del os.environ["ITERSEG_HOME"]
-        if before is not None:
-            os.environ["ITERSEG_HOME"] = before
 
 
 def imgtools(work: Path, cases: Path) -> Side:

@@ -13,23 +13,15 @@ from pathlib import Path
 
 import numpy as np
 from dicom_factory import ball, grid_for, write_rois, write_series
-from homes import ITERSEG, imgtools, iterseg_home, new_home, side
+from homes import ITERSEG, SMALL_NETWORK, imgtools, new_home, side
 from measure import Row, Side, compare, measured
 
 from tasks.last_run import inputs_of, remember_run
-from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.paths import DatasetPaths, at_home
 from tasks.ledger.snapshots import FileRow, note_snapshots, seal
 
 Shape = tuple[int, int, int]
-SETTINGS = """
-arrival_quiet_s: 0
-folds: 2
-test_share: 0
-plan_overrides:
-  patch_size: [16, 32, 32]
-  batch_size: 2
-  features_per_stage: [8, 16, 32]
-  convolutions_per_stage: 1
+SETTINGS = f"""{SMALL_NETWORK}
 training:
   epochs_first: 5
   epochs_fine_tune: 5
@@ -190,7 +182,7 @@ def _as_if_run(paths: DatasetPaths) -> None:
     """What a complete run leaves for the next one to see."""
     paths.report.parent.mkdir(parents=True, exist_ok=True)
     paths.report.write_text("a report")
-    with iterseg_home(paths.home):
+    with at_home(paths.home):
         remember_run.fn(paths.dataset_id, inputs_of(paths))
     assert paths.last_run.is_file()
 

@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from homes import iterseg_home
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
 from tasks.ledger.files import read_json, sha256_of_file, write_json, write_text
 from tasks.ledger.iterations import Iteration, load_iteration
 from tasks.ledger.models import ModelRecord, load_models
-from tasks.ledger.paths import DatasetPaths, IterationPaths
+from tasks.ledger.paths import DatasetPaths, IterationPaths, at_home
 from tasks.nnunet.fold import train_fold, trained_model_folder
 from tasks.promote import score_test_set
 from tasks.review.curves import curve
@@ -136,7 +135,7 @@ def main() -> None:
     source = DatasetPaths(chosen.home.resolve(), chosen.dataset)
     ways: dict[str, dict[str, list[Row]]] = {"IterSeg": {}, "divided anew": {}}
     for lab_home in sorted(source.simulations.glob(f"{chosen.arm}-*")):
-        with iterseg_home(lab_home):
+        with at_home(lab_home):
             work = source.simulations / "divided-anew" / lab_home.name
             rows = played(DatasetPaths(lab_home, chosen.dataset), work)
         ways["IterSeg"][lab_home.name] = read_json(lab_home / "rounds.json")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from dicom_factory import ball, grid_for, write_series
-from homes import ITERSEG, iterseg_home, new_home, side
+from homes import ITERSEG, SMALL_NETWORK, new_home, side
 from iterations import Shape, iterseg, small_cases
 from measure import MB, Row, Side, compare, measured
 from predicted_lab import a_model, predict
@@ -20,20 +20,12 @@ from predicted_lab import a_model, predict
 from tasks.dicom.image import image_files, read_series
 from tasks.ingest import take_delivery
 from tasks.ledger.files import replace_symlink
-from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.paths import DatasetPaths, at_home
 from tasks.report import write_report
 from tasks.settings import load_dataset_settings
 from tasks.state import state_at
 
-SETTINGS = """
-arrival_quiet_s: 0
-folds: 2
-test_share: 0
-plan_overrides:
-  patch_size: [16, 32, 32]
-  batch_size: 2
-  features_per_stage: [8, 16, 32]
-  convolutions_per_stage: 1
+SETTINGS = f"""{SMALL_NETWORK}
 training:
   epochs_first: 4
   iterations_per_epoch: 40
@@ -41,7 +33,7 @@ training:
   optimizer: adamw
   device: cpu
   augmentation_workers: 0
-prediction: {mirroring: false, device: cpu}
+prediction: {{mirroring: false, device: cpu}}
 """
 CT: Shape = (36, 64, 64)
 LARGE: Shape = (300, 512, 512)
@@ -137,7 +129,7 @@ def report_note(home: Path, cases: int) -> str:
     small_cases(home / "in", range(cases), THUMBNAILS)
     for segmentation in (home / "in").glob("*/rt"):
         shutil.rmtree(segmentation)
-    with iterseg_home(home):
+    with at_home(home):
         take_delivery.fn("D", home / "in", date(2026, 11, 20))
         model = a_model(paths, ["GTV"])
         (paths.home / model.folder).mkdir(parents=True)

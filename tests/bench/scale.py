@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from homes import iterseg_home, new_home, side
+from homes import new_home, side
 from measure import MB, measured
 from PIL import Image
 from predicted_lab import DOUBT
@@ -19,7 +19,7 @@ from tasks.dicom.cases import Case
 from tasks.hand_over import recipe_of
 from tasks.ledger.files import replace_symlink, write_json
 from tasks.ledger.models import ModelRecord, save_model
-from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.paths import DatasetPaths, at_home
 from tasks.ledger.patients import extend_patients
 from tasks.ledger.predictions import object_file, picture_file, record_file
 from tasks.ledger.pseudonyms import Pseudonyms
@@ -54,7 +54,7 @@ def made_up(home: Path, cases: int, iterations: int) -> Path:
     """Six of ten cases are labelled, the others predicted; half of the labels are corrections."""
     new_home(home)
     paths = DatasetPaths(home, "bench")
-    with iterseg_home(home):
+    with at_home(home):
         Pseudonyms(paths.patient_key, first=True)
         for part in range(SNAPSHOTS):
             folder = paths.rawdata / f"2026-01-{part + 1:02}__bench"

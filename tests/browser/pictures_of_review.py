@@ -13,9 +13,8 @@ import numpy as np
 from chromium import chromium, in_network
 from dicom_network import Orthanc
 from numpy.typing import NDArray
-from playwright.sync_api import Page
+from ohif import SETTINGS, open_prediction, viewer
 from predicted_lab import DOUBT, a_model, predict
-from test_viewer import SETTINGS, viewer
 
 from tasks.dicom.cases import case_id_of
 from tasks.ingest import take_delivery
@@ -50,7 +49,8 @@ def take_ward(pictures: Path, folder: Path) -> None:
         first, *_ = orthanc.iterseg(paths.home, "worklist", "D")["worklist"]
         browser = in_network(folder, orthanc.inside)
         with viewer(orthanc), chromium(1400, 900, browser) as page:
-            _open(page, first["viewer"])
+            open_prediction(page, first["viewer"], STRUCTURES[0], slices=15)
+            page.wait_for_timeout(1_000)
             page.screenshot(path=pictures / "viewer.png")
             print("docs/pictures/viewer.png")
     write_report.fn("D")
@@ -98,21 +98,3 @@ def _take_part(report: Path, part: str, size: tuple[int, int], target: Path) -> 
         page.wait_for_timeout(1_000)
         page.screenshot(path=target)
         print(f"docs/pictures/{target.name}")
-
-
-def _open(page: Page, link: str) -> None:
-    """An image with its prediction, on a slice in the middle."""
-    page.goto(link)
-    page.get_by_label("Data Overlay").click(timeout=60_000)
-    page.get_by_text("Segmentation", exact=True).click()
-    page.get_by_text("SELECT A SEGMENTATION").click()
-    page.get_by_role("option").filter(has_text="SEG").first.click()
-    page.get_by_text(STRUCTURES[0], exact=True).first.wait_for(timeout=60_000)
-    page.keyboard.press("Escape")
-    pane = page.locator('[data-cy="viewport-pane"]').bounding_box()
-    assert pane is not None
-    page.mouse.move(pane["x"] + pane["width"] / 2, pane["y"] + pane["height"] / 2)
-    for _ in range(15):
-        page.mouse.wheel(0, 120)
-        page.wait_for_timeout(150)
-    page.wait_for_timeout(1_000)

@@ -10,9 +10,11 @@ import pytest
 from dicom_factory import edit, grid_for, write_series
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from pydicom.uid import generate_uid
 
 from tasks.dicom.bits import DCMJS
+from tasks.dicom.geometry import Grid
 from tasks.dicom.headers import read_header
 from tasks.dicom.seg import SegObject
 from tasks.dicom.seg_writer import SegIdentity, write_seg
@@ -43,6 +45,13 @@ def drawn(folder: Path, shape: tuple[int, int, int], seed: int) -> tuple[Path, A
     return file, mask, grid_for(shape)
 
 
+def read(file: Path, grid: Grid) -> NDArray[np.bool_]:
+    """As ingest and prepare read it."""
+    read_header(file, lambda patient: patient)
+    seg = SegObject(file)
+    return seg.mask(seg.segments[0], grid)
+
+
 SHAPES = st.tuples(st.integers(2, 9), st.integers(3, 9), st.integers(3, 9))
 """Of 8 pixels and more: of frames that are less than a byte highdicom writes something else."""
 
@@ -55,17 +64,13 @@ def test_both_ways_are_read_to_the_pixel(
     file, mask, grid = drawn(tmp_path_factory.mktemp("s"), shape, seed)
     if gaps:
         edit(file, by_dcmjs)
-    read_header(file, lambda patient: patient)
-    seg = SegObject(file)
-    np.testing.assert_array_equal(seg.mask(seg.segments[0], grid), mask)
+    np.testing.assert_array_equal(read(file, grid), mask)
 
 
 def test_where_the_length_tells_it_does_not_matter_who_wrote_it(tmp_path: Path) -> None:
     file, mask, grid = drawn(tmp_path, (8, 5, 5), 1)
     edit(file, padded)
-    read_header(file, lambda patient: patient)
-    seg = SegObject(file)
-    np.testing.assert_array_equal(seg.mask(seg.segments[0], grid), mask)
+    np.testing.assert_array_equal(read(file, grid), mask)
 
 
 def test_any_other_length_is_damage(tmp_path: Path) -> None:
