@@ -10,7 +10,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-from dicom_factory import ORIENTATIONS, Series, grid_for, shapes, write_segments, write_series
+from dicom_factory import ORIENTATIONS, Series, ball, grid_for, shapes, write_segments, write_series
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -19,9 +19,11 @@ from tasks.dicom.geometry import Grid
 from tasks.dicom.image import read_series
 from tasks.dicom.reasons import Reason
 from tasks.dicom.seg import SegObject
+from tasks.dicom.seg_writer import SegIdentity, write_seg
 from tasks.errors import CaseRejected
 
 SHAPE = (6, 20, 24)
+NAMES = ("1.2.826.0.1.3680043.8.498.1", "1.2.826.0.1.3680043.8.498.2")
 
 
 @pytest.mark.parametrize("name", shapes(SHAPE))
@@ -50,6 +52,17 @@ def test_random_label_maps_come_back(
     )
     for segment in seg.segments:
         np.testing.assert_array_equal(seg.mask(segment, series.grid), labels == segment.number)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_structures_that_overlap_come_back_overlapping(tmp_path: Path, series: Series, nested: bool) -> None:
+    outer = ball(SHAPE, (3, 10, 10), 6)
+    masks = {"outer": outer, "inner": ball(SHAPE, (3, 10, 10), 3) if nested else np.roll(outer, 4, axis=2)}
+    assert (masks["outer"] & masks["inner"]).any()
+    write_seg(tmp_path / "s.dcm", series.files, masks, SegIdentity(*NAMES, 2, "d", None, "1"))
+    seg = SegObject(tmp_path / "s.dcm")
+    for segment in seg.segments:
+        np.testing.assert_array_equal(seg.mask(segment, series.grid), masks[segment.name])
 
 
 def test_an_empty_structure_is_an_empty_mask(tmp_path: Path, series: Series) -> None:

@@ -44,3 +44,19 @@ def test_on_a_full_disk_nothing_is_left(tmp_path: Path, megabytes: int) -> None:
         with pytest.raises(OSError, match="No space left on device"):
             write_image(sitk.GetImageFromArray(noise), folder / "i.nii.gz")
         assert list(folder.iterdir()) == []
+
+
+def test_a_disk_that_is_full_for_a_moment_is_seen_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody frees room while the file is compressed, which alone would then go well."""
+    write = sitk.WriteImage
+
+    def cut_short(image: sitk.Image, path: str) -> None:
+        write(image, path)
+        Path(path).write_bytes(Path(path).read_bytes()[:-1])
+
+    monkeypatch.setattr(sitk, "WriteImage", cut_short)
+    with pytest.raises(OSError, match="No space left on device"):
+        write_image(sitk.GetImageFromArray(np.ones((3, 4, 5), np.uint8)), tmp_path / "i.nii.gz")
+    assert list(tmp_path.iterdir()) == []
