@@ -30,7 +30,7 @@ test: install  ## Every test but the slow proofs (about 15 minutes)
 test-slow: install  ## The slow proofs: damaged files, kills, whole lineages, simulated labs (about 40 minutes)
 	$(PYTEST) -m slow
 
-bench: install  ## Measure against med-imagetools; writes tests/bench/report.md (about 40 minutes)
+bench: install  ## Measure against med-imagetools; writes tests/bench/report.md (an hour and more)
 	PYTHONPATH=.:tests:tests/slurm:data/examples $(BIN)/python tests/bench/run.py
 
 bench-quick: install  ## The same with fewer cases, printed only
