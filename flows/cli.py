@@ -18,6 +18,7 @@ import typer
 from pydantic import SecretStr
 
 from flows.cli_cluster import of_clusters
+from flows.cli_init import of_init
 from flows.cli_models import of_models
 from flows.cli_review import of_review
 from flows.cli_simulate import of_simulation
@@ -34,6 +35,7 @@ app = typer.Typer(
     add_completion=True,
 )
 
+app.add_typer(of_init)
 app.add_typer(of_models)
 app.add_typer(of_review)
 app.add_typer(of_clusters)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from flows.words_at_the_start import doctor_in_words, init_in_words
 from tasks.dicom.reasons import WHAT_TO_DO, Reason
 
 SHOWN_CASES = 10
@@ -14,7 +15,9 @@ SHOWN_ON_THE_LIST = 20
 def in_words(report: dict[str, Any]) -> str:
     """The report of a command for a terminal."""
     if report["stage"] == "doctor":
-        return _doctor(report)
+        return doctor_in_words(report)
+    if report["stage"] == "init":
+        return init_in_words(report)
     if report["stage"] == "iterate" and not report["stages"]:
         stays = f"model {report['model'] or 'none'} stays in use"
         return f"run: {report['state']}; {stays}\nreport: {report['report']}"
@@ -66,15 +69,6 @@ def _plan(report: dict[str, Any]) -> list[str]:
     if report["worth_it"]:
         return [*lines, "  new plans are worth a training from scratch: `iterseg plan DATASET --new-lineage`"]
     return [*lines, "  the plans still fit"]
-
-
-def _doctor(report: dict[str, Any]) -> str:
-    lines = []
-    for verdict in report["verdicts"]:
-        lines.append(f"{'ok   ' if verdict['good'] else 'WRONG'} {verdict['what']}: {verdict['said']}")
-        if verdict["mend"]:
-            lines.append(f"      → {verdict['mend']}")
-    return "\n".join(lines)
 
 
 def _train(report: dict[str, Any]) -> list[str]:

@@ -42,11 +42,15 @@ class Allocation(Settings):
     walltime: str | None = None
     """Of a job, as sbatch takes it: ``24:00:00``. A fold that needs longer goes on in the next job."""
     partition: Word | None = None
+    """Of a job; left out, as the four below: Slurm's default."""
     gres: Word | None = None
     """The generic resources of a job, such as ``gpu:1`` or ``gpu:a100:1``."""
     account: Word | None = None
+    """Whom Slurm charges."""
     qos: Word | None = None
+    """Slurm's quality of service."""
     constraint: Word | None = None
+    """Features of a node, such as ``a100|h100``."""
     directives: list[Line] = Field(default=[])
     """More options for sbatch, such as ``--exclude=node7``."""
     prologue: list[Line] = Field(default=[])
@@ -71,6 +75,7 @@ class ClusterSettings(Allocation):
     kind: Literal["local", "slurm"] = "local"
     """``local``: this machine. ``slurm``: jobs."""
     stages: dict[Stage, dict[str, Any]] = Field(default={})
+    """Stage → what its workers are given instead, with the keys from `workers` to `prologue`."""
     attempts: PositiveInt = 3
     """How often a fold or a chunk of cases is tried whose worker or program was lost."""
     stop_before_s: PositiveInt = 120

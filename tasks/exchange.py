@@ -42,7 +42,7 @@ from tasks.nnunet.fold import trained_model_folder
 from tasks.nnunet.foreign import CHECKPOINT, ForeignModel, look_into, order_of_heads, own_plans, take_over
 from tasks.retries import RETRIED
 from tasks.review.card import card_as_markdown, card_of, write_card
-from tasks.settings import DatasetSettings, RoiPatterns, load_rois
+from tasks.settings import DatasetSettings, RoiPatterns, load_rois, roi_file
 from tasks.versions import versions
 
 ID_DIGITS = 8
@@ -107,17 +107,13 @@ def take_model(
 
 def _rois(paths: DatasetPaths, model: ForeignModel, names: Mapping[str, str]) -> RoiPatterns:
     """The ROI file; where there is none, the model's own structures are taken, under these names."""
-    if _roi_file(paths).is_file():
+    if roi_file(paths.config, paths.dataset_id).is_file():
         return load_rois(paths.config, paths.dataset_id)
     structures = [names.get(name, name) for name in model.labels]
     try:
         return RoiPatterns.model_validate({name: re.escape(name) for name in structures})
     except ValidationError as error:
         raise ConfigError(f"{error.errors()[0]['msg']}; give --map THEIRS=OURS") from None
-
-
-def _roi_file(paths: DatasetPaths) -> Path:
-    return paths.config / f"roi_{paths.dataset_id}.yaml"
 
 
 def _frozen(paths: DatasetPaths, record: ModelRecord) -> None:
@@ -131,10 +127,10 @@ def _frozen(paths: DatasetPaths, record: ModelRecord) -> None:
         contents = {name: read_json(folder / name) for name in (DESCRIPTION, FINGERPRINT)}
         contents[f"{lineage.plans_name}.json"] = read_json(folder / "plans.json")
         keep_plans(paths, lineage, contents)
-    if not _roi_file(paths).is_file():
+    if not roi_file(paths.config, paths.dataset_id).is_file():
         comment = "# Of the imported model; a pattern matches the whole name of a ROI."
         lines = [f"{json.dumps(name)}: {json.dumps(re.escape(name))}" for name in record.structures]
-        write_text(_roi_file(paths), "\n".join([comment, *lines, ""]))
+        write_text(roi_file(paths.config, paths.dataset_id), "\n".join([comment, *lines, ""]))
     write_card(paths, record)
 
 

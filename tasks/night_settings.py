@@ -22,8 +22,11 @@ class NightSettings(Budget):
     """When `iterate/nightly` runs for a dataset, where, and how much it may cost."""
 
     cron: str
+    """Minute, hour, day, month, weekday: ``"0 20 * * *"`` is every evening at eight."""
     timezone: str = "UTC"
+    """Of the cron, such as ``Europe/Berlin``."""
     cluster: str = Field(default="local", pattern=f"^{DATASET_ID.pattern}$")
+    """A file in `config/clusters/`, without `.yaml`."""
     late_after_h: PositiveFloat = 6
     """A run that could not begin so long after its time is skipped."""
     on_arrival: Budget = Budget()

@@ -16,7 +16,9 @@ class NotificationSettings(Settings):
     """A web hook that is sent ``{"text": …}``, as chat services take it."""
 
     webhook: HttpUrl
+    """Where it is sent; the address is a secret of whoever may write there."""
     occasions: list[Occasion] = Field(default=["failure", "promotion", "full_queue"], min_length=1)
+    """A run failed or crashed; a model was put into use; jobs wait and none of them runs."""
 
 
 def load_notifications(config_dir: Path) -> NotificationSettings | None:

@@ -30,6 +30,7 @@ class PredictionSettings(Settings):
     triage_mirroring: bool = False
     """Of what is only ranked (`iterseg predict --triage`)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """``auto``: the GPU where there is one."""
     outputs: list[Output] = Field(default=["SEG", "RTSTRUCT"], min_length=1)
     """A label map as NIfTI lies beside them in any case."""
 
@@ -38,6 +39,7 @@ class ReviewSettings(Settings):
     """What a person is to correct next."""
 
     strategy: Strategy = "fold_disagreement"
+    """What orders the worklist; docs/science.md says what each measures."""
     random_share: float = Field(default=0.2, ge=0, le=1)
     """Of places on the worklist that are drawn at random."""
     viewer: str | None = Field(default=None, pattern=r"^https?://\S+$")
@@ -50,6 +52,7 @@ class StructureCode(Settings):
     category: str = "91723000 Anatomical Structure"
     """Of PS3.16 CID 7150: anatomical structure, morphologically abnormal structure, …"""
     type: str = "91723000 Anatomical Structure"
+    """What it is, such as ``10200004 Liver``."""
 
     @field_validator("category", "type")
     @classmethod
@@ -67,11 +70,17 @@ class Destination(Settings):
     """Where people look at predictions: a DICOMweb server, or a C-STORE SCP."""
 
     name: str = Field(pattern=f"^{DATASET_ID.pattern}$")
+    """What messages call it."""
     dicomweb: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    """The root of a DICOMweb server; credentials come from the environment."""
     host: str | None = None
+    """Of a C-STORE SCP, instead."""
     port: int = Field(default=104, ge=1, le=65535)
+    """Of the same."""
     aet: AeTitle | None = None
+    """The AE title that it is called by."""
     calling_aet: AeTitle = "ITERSEG"
+    """The AE title that calls."""
     images: bool = False
     """Whether the images go there too: a server that has them under other UIDs, as after
     de-identification, could not show a prediction."""

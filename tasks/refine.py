@@ -38,7 +38,7 @@ from tasks.ledger.refinements import (
 )
 from tasks.output_settings import Output
 from tasks.retries import RETRIED
-from tasks.settings import DatasetSettings, check_choices
+from tasks.settings import DatasetSettings, check_choices, roi_file
 from tasks.state import segmentations_of
 
 OVERLAP = 0.5
@@ -56,7 +56,7 @@ def recognise_refinements(dataset_id: str) -> dict[str, int]:
     How many segmentations of images that had been predicted are ``edited``, ``unedited`` or ``new``.
     """
     paths = DatasetPaths.of(dataset_id)
-    if not paths.sent.is_dir() or not (paths.config / f"roi_{dataset_id}.yaml").is_file():
+    if not paths.sent.is_dir() or not roi_file(paths.config, dataset_id).is_file():
         return {}
     rois, settings = check_choices(paths.config, dataset_id)
     recogniser = _Recogniser(paths, label_rules(settings, rois), settings)

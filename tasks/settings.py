@@ -15,7 +15,6 @@ from pydantic import (
     BeforeValidator,
     Field,
     PositiveFloat,
-    PositiveInt,
     RootModel,
     field_validator,
     model_validator,
@@ -25,6 +24,7 @@ from tasks.errors import ConfigError
 from tasks.labels import Labels, MaskStrategy
 from tasks.night_settings import NightSettings
 from tasks.output_settings import Destination, PredictionSettings, ReviewSettings, StructureCode
+from tasks.training_settings import PlanOverrides, PromotionSettings, TrainingSettings
 from tasks.yaml_model import DATASET_ID, Settings, load_yaml
 
 RESERVED_STRUCTURES = ("background", "ignore")
@@ -73,51 +73,6 @@ class RoiPatterns(RootModel[dict[str, Patterns]]):
         return {structure: value for value, structure in enumerate(self.root, start=1)}
 
 
-class PlanOverrides(Settings):
-    """What replaces nnU-Net's own plan. Leave it out unless you know why."""
-
-    patch_size: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
-    batch_size: PositiveInt | None = None
-    features_per_stage: list[PositiveInt] | None = Field(default=None, min_length=3)
-    convolutions_per_stage: PositiveInt | None = None
-
-
-class EarlyStop(Settings):
-    """When a fold has learned what it can: its curve on the validation fold is flat."""
-
-    patience_epochs: PositiveInt = 30
-    """For so many epochs …"""
-    min_gain: float = Field(default=0.005, ge=0, lt=1)
-    """… the moving average of the pseudo Dice has gained less than this."""
-
-
-class TrainingSettings(Settings):
-    """How long and how fast a fold learns, and on what."""
-
-    epochs_first: PositiveInt = 1000
-    epochs_fine_tune: PositiveInt = 150
-    iterations_per_epoch: PositiveInt = 250
-    validation_iterations: PositiveInt = 50
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate_first: PositiveFloat = 1e-2
-    learning_rate_fine_tune: PositiveFloat = 1e-3
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    checkpoint_every_s: PositiveFloat = 300.0
-    augmentation_workers: int | None = Field(default=None, ge=0)
-    early_stop: EarlyStop | None = None
-    control_every: PositiveInt | None = 10
-    """Every so many iterations a training from scratch races the warm start; None: never."""
-
-
-class PromotionSettings(Settings):
-    """When a candidate takes the place of the model in use."""
-
-    margin: float = Field(default=0.02, ge=0, lt=1)
-    """How much mean Dice of a structure a candidate may lose."""
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    """Of the one-sided bound that must lie above the margin."""
-
-
 def _modality_list(value: object) -> object:
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",")]
@@ -134,36 +89,56 @@ class DatasetSettings(Settings):
     modalities: Annotated[list[Literal["CT", "MR", "RTSTRUCT", "SEG"]], BeforeValidator(_modality_list)] = (
         Field(default=["CT", "RTSTRUCT"])
     )
+    """One kind of image and the kinds of segmentation that count: ``CT,RTSTRUCT``."""
     converter: Literal["iterseg", "imgtools"] = "iterseg"
+    """``imgtools`` is med-imagetools' own, with its masks; the README says how they differ."""
     mask_strategy: MaskStrategy = "label_image"
+    """Of a voxel in two structures. ``label_image``: an error; ``priority`` (``sparse_mask``): the later one
+    of the ROI file has it; ``regions`` (``region_mask``): both keep it."""
     several_rois: Literal["error", "merge"] = "error"
+    """Of a pattern that matches several ROIs of a case; ``merge``: they are one structure."""
     missing_structures: dict[str, Literal["error", "absent", "unlabelled"]] = Field(default={})
+    """Structure → what it means that a case lacks it: rejected, truly not there, or drawn by nobody."""
     not_annotated: Patterns | None = None
-    """Names of what a person draws around the slices or regions at which they have not looked."""
+    """Patterns of what a person draws around the slices or regions at which they have not looked."""
     segmentation_precedence: Patterns | None = None
+    """Patterns of authors (operator, reviewer, label, description): who goes first of two of one date."""
     same_date: Literal["error", "later_wins"] = "error"
     """Of two segmentations of one image in two deliveries of one date."""
     deidentify_folders: bool = False
+    """Identities are removed from folders too, and not only from what comes over the network."""
     arrival_quiet_s: float = Field(default=10, ge=0)
+    """A folder is taken once nothing in it has changed for so long."""
     folds: int = Field(default=5, ge=2, le=20)
+    """Stays for ever, once the first patient is placed."""
     test_share: float = Field(default=0.2, ge=0, le=0.5)
+    """Of patients, held out for testing from the first sight on; stays for ever."""
     configuration: Literal["3d_fullres"] = "3d_fullres"
+    """nnU-Net's."""
     planner: Literal[
         "ExperimentPlanner", "nnUNetPlannerResEncM", "nnUNetPlannerResEncL", "nnUNetPlannerResEncXL"
     ] = "ExperimentPlanner"
+    """nnU-Net's; it counts when a lineage is planned."""
     plan_overrides: PlanOverrides = PlanOverrides()
+    """What replaces the planner's choices."""
     training: TrainingSettings = TrainingSettings()
+    """How long and how fast a fold learns."""
     prediction: PredictionSettings = PredictionSettings()
+    """How images are predicted, and what comes out."""
     promotion: PromotionSettings = PromotionSettings()
+    """When a new model is put into use."""
     review: ReviewSettings = ReviewSettings()
+    """What a person is to correct next."""
     codes: dict[str, StructureCode] = Field(default={})
     """Structure → SNOMED CT codes, which the DICOM SEG carries."""
     send_to: list[Destination] = Field(default=[])
     """Where predictions go as soon as they are written."""
     surface_tolerance_mm: PositiveFloat = 2.0
+    """Of surface Dice on the test set and of effort."""
     released_code_only: bool = False
     """Refuse to run from a checkout that was changed since its commit."""
     night: NightSettings | None = None
+    """When the nightly run is due; left out: never by itself."""
 
     @field_validator("modalities")
     @classmethod
@@ -234,19 +209,27 @@ class DeidentificationRecipe(Settings):
     """``deidentification.yaml``: the DICOM keywords of what stays of a file; the rest is removed."""
 
     keep: list[str] = Field(min_length=1)
+    """Stay as they are; UIDs are replaced in any case."""
     empty: list[str] = Field(default=[])
+    """Stay without their value, where DICOM demands the element."""
     replace: dict[str, str] = Field(default={})
+    """Keyword → what it becomes."""
 
 
 def load_rois(config_dir: Path, dataset_id: str) -> RoiPatterns:
     """Read ``roi_<dataset_id>.yaml``; it must exist."""
-    path = config_dir / f"roi_{dataset_id}.yaml"
+    path = roi_file(config_dir, dataset_id)
     if not path.is_file():
         raise ConfigError(
-            f"{path} does not exist. Write it: one line for each structure with the pattern of its "
-            "ROI names, such as `GTV: GTV.*`"
+            f"{path} does not exist. `iterseg init {dataset_id}` writes it; or write one line for each "
+            "structure with the pattern of its ROI names, such as `GTV: GTV.*`"
         )
     return load_yaml(path, RoiPatterns)
+
+
+def roi_file(config_dir: Path, dataset_id: str) -> Path:
+    """Where the structures of a dataset stand."""
+    return config_dir / f"roi_{dataset_id}.yaml"
 
 
 def dataset_file(config_dir: Path, dataset_id: str) -> Path:

@@ -24,6 +24,7 @@ class Reader(Settings):
     most wrong voxels; the others are marked as not annotated. ``errors``: every slice, with outlines that
     are off."""
     slices: PositiveInt = 5
+    """How many ``worst_slices`` corrects in a case."""
     error_mm: PositiveFloat = 1.0
     """Standard deviation of how far an outline lies from the true one, of ``errors``."""
 
@@ -32,6 +33,7 @@ class Arm(Settings):
     """A way of working that is held against the others."""
 
     reader: Reader = Reader()
+    """Who corrects."""
     start: Literal["warm", "scratch"] = "warm"
     """Whether each round goes on from the model before, or begins a lineage of its own."""
     settings: dict[str, Any] = Field(default={})
@@ -46,9 +48,11 @@ class Simulation(Settings):
     budget: PositiveInt = 10
     """Cases that the reader corrects after each round."""
     rounds: PositiveInt = 5
+    """Iterations, the first on the first batch alone."""
     seeds: list[int] = Field(default=[1, 2, 3], min_length=1)
     """Each has a test set, folds and a first batch of its own, which all arms share."""
     arms: dict[str, Arm] = Field(min_length=1)
+    """Name → a way of working; the first is what the others are held against."""
 
     @field_validator("seeds")
     @classmethod

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from dicom_factory import Series, write_series
+from dicom_factory import Series, grid_for, write_series
 from numpy.typing import NDArray
 
 from tasks.conversion import to_convert
@@ -96,12 +96,12 @@ def predict(
     return write_prediction(paths, job, model, settings, doubt)
 
 
-def predicted(home: Path, tmp_path: Path, masks: Masks) -> Predicted:
+def predicted(home: Path, tmp_path: Path, masks: Masks, orientation: str = "axial") -> Predicted:
     """Ingest an image, and predict it."""
     (home / "config" / "roi_D.yaml").write_text("".join(f"{name}: {name}\n" for name in masks))
     paths = DatasetPaths.of("D")
     shape = next(iter(masks.values())).shape
-    series = write_series(tmp_path / "scan" / "ct", shape)
+    series = write_series(tmp_path / "scan" / "ct", grid=grid_for(shape, orientation))
     take_delivery.fn("D", tmp_path / "scan", DAY)
     model = a_model(paths, list(masks))
     (paths.home / model.folder).mkdir(parents=True)

@@ -108,3 +108,18 @@ WHAT_TO_DO: dict[Reason, str] = {
     Reason.IMGTOOLS_FAILED: "med-imagetools could not convert it; `converter: iterseg` says why.",
     Reason.UNEXPECTED: "A fault that IterSeg does not know; please report it with the log.",
 }
+
+
+def _from(first: Reason, last: Reason) -> list[Reason]:
+    every = list(Reason)
+    return every[every.index(first) : every.index(last) + 1]
+
+
+WHERE: dict[str, list[Reason]] = {
+    "Files": _from(Reason.NO_DICOM, Reason.WITHDRAWN),
+    "Series": _from(Reason.UNLABELLED, Reason.PATIENT_MISMATCH),
+    "Images": _from(Reason.NO_GEOMETRY, Reason.UNREADABLE_PIXELS),
+    "Segmentations": _from(Reason.UNREADABLE_SEGMENTATION, Reason.IMGTOOLS_FAILED),
+    "Anything": _from(Reason.UNEXPECTED, Reason.UNEXPECTED),
+}
+"""What a code is about → the codes."""

@@ -133,7 +133,7 @@ def incremental_row(
         what=f"{new} CTs of {' × '.join(map(str, shape[::-1]))} added to {before:,}, whole commands",
         target=target,
         bound="the start of Prefect, of the workers and of torch",
-        repeats=1 if before >= 60 else 2,  # a run of the seed's takes many minutes
+        repeats=2,
     )
     added = disk_mb(paths.procdata) - first_mb
     shutil.rmtree(kept)

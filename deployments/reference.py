@@ -1,0 +1,207 @@
+"""Write the pages of docs/ that follow from the code: `make docs`.
+
+`docs/configuration.md` from the pydantic models of `config/`, `docs/reasons.md` from the reason codes, and
+`docs/commands.md` from the command line.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+
+from flows.cli import app
+from tasks.cluster_settings import ClusterSettings
+from tasks.dicom.reasons import WHAT_TO_DO, WHERE
+from tasks.notification_settings import NotificationSettings
+from tasks.settings import DatasetSettings, DeidentificationRecipe, RoiPatterns
+from tasks.simulation_settings import Simulation
+
+DOCS = Path(__file__).parents[1] / "docs"
+FILES: dict[str, type[BaseModel]] = {
+    "dataset_<dataset_id>.yaml": DatasetSettings,
+    "clusters/<name>.yaml": ClusterSettings,
+    "notifications.yaml": NotificationSettings,
+    "deidentification.yaml": DeidentificationRecipe,
+    "simulation_<dataset_id>.yaml": Simulation,
+}
+PLAIN_KINDS = {int: "number", float: "number", bool: "`true`, `false`", NoneType: "`null`", Any: "anything"}
+MADE = "<!-- Made by `make docs` from the code. -->\n"
+
+
+def configuration() -> str:
+    """Every key of every file in `config/`."""
+    parts = [
+        MADE + "# Configuration",
+        "What a user chooses stands in `config/`, one YAML file for each thing. A wrong key or value "
+        "ends a command with the file, the key and what is allowed. `iterseg init DATASET` writes the "
+        "first two for a new dataset.",
+        "## `roi_<dataset_id>.yaml`",
+        _prose(RoiPatterns),
+        "```yaml\nGTV: GTV.*            # a pattern\nLung_L: [lung.?l(eft)?, left lung]\n```",
+    ]
+    for file, model in FILES.items():
+        parts += [f"## `{file}`", *_sections(model)]
+    return "\n\n".join(parts) + "\n"
+
+
+def reasons() -> str:
+    """Every code with what to do."""
+    parts = [
+        MADE + "# Reason codes",
+        "Whatever comes in is done, rejected or ignored; what is not done has one of these codes, in "
+        "the output of `iterseg ingest` and `iterseg prepare`, in `--json`, and in the report. Codes "
+        "are stable: scripts may rely on them.",
+    ]
+    for where, codes in WHERE.items():
+        rows = [f"| `{code.value}` | {WHAT_TO_DO[code]} |" for code in codes]
+        parts += [f"## {where}", "\n".join(["| code | what it is, and what to do |", "|---|---|", *rows])]
+    return "\n\n".join(parts) + "\n"
+
+
+def commands() -> str:
+    """Every command with its options."""
+    parts = [
+        MADE + "# Commands",
+        "`iterseg COMMAND --help` says the same. `iterseg --install-completion` lets the shell complete "
+        "them. With `--json` a command prints one JSON object, described in the README.",
+    ]
+    group: Any = typer.main.get_command(app)
+    for name, command in sorted(group.commands.items()):
+        arguments = [p.name.upper() for p in command.params if not _is_option(p)]
+        parts += [f"## {' '.join([f'iterseg {name}', *arguments])}", inspect.cleandoc(command.help or "")]
+        rows = [
+            f"| `{_options(p)}` | {_cell(p.help or '')}{_default(p)} |"
+            for p in filter(_is_option, command.params)
+        ]
+        if rows:
+            parts.append("\n".join(["| option | |", "|---|---|", *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _is_option(parameter: Any) -> bool:
+    return bool(parameter.opts[0].startswith("-"))
+
+
+def _options(parameter: Any) -> str:
+    flag = parameter.is_flag or parameter.type_descriptor.annotation is bool
+    metavar = "" if flag else f" {parameter.metavar or parameter.name.upper()}"
+    return (", ".join([*parameter.opts, *parameter.secondary_opts]) + metavar).replace("|", "\\|")
+
+
+def _default(parameter: Any) -> str:
+    if parameter.required:
+        return " Required."
+    shown = isinstance(parameter.default, str | int | float) and not isinstance(parameter.default, bool)
+    return f" Default: `{parameter.default}`." if shown else ""
+
+
+def _sections(model: type[BaseModel]) -> Iterator[str]:
+    """The table of a model, and those of the models in it."""
+    yield _prose(model)
+    yield _table(model)
+    for name, inner in _inner(model):
+        yield f"### `{name}`"
+        yield from _sections_of_inner(name, inner)
+
+
+def _sections_of_inner(name: str, model: type[BaseModel]) -> Iterator[str]:
+    yield _prose(model)
+    yield _table(model)
+    for key, inner in _inner(model):
+        yield f"### `{name}.{key}`"
+        yield from _sections_of_inner(f"{name}.{key}", inner)
+
+
+def _inner(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    for name, field in model.model_fields.items():
+        for part in _models_of(field.annotation):
+            yield name, part
+
+
+def _models_of(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_of(part)
+
+
+def _table(model: type[BaseModel]) -> str:
+    said = described(model)
+    rows = []
+    for name, field in model.model_fields.items():
+        kind, default = _kind(field.annotation), field.get_default(call_default_factory=True)
+        plain = "required" if field.is_required() else f"`{_plain(default)}`"
+        shown = "" if isinstance(default, BaseModel) else plain
+        rows.append(f"| `{name}` | {kind} | {shown} | {_cell(said.get(name, ''))} |")
+    return "\n".join(["| key | one of | default | |", "|---|---|---|---|", *rows])
+
+
+def _kind(annotation: Any) -> str:
+    parts = get_args(annotation)
+    ways: dict[Any, Callable[[], str]] = {
+        Annotated: lambda: _kind(parts[0]),
+        Literal: lambda: ", ".join(f"`{part}`" for part in parts),
+        Union: lambda: " or ".join(map(_kind, parts)),
+        UnionType: lambda: " or ".join(map(_kind, parts)),
+        list: lambda: f"list of {_kind(parts[0])}",
+        tuple: lambda: f"{len(parts)} × {_kind(parts[0])}",
+        dict: lambda: f"mapping of {_kind(parts[0])} to {_kind(parts[1])}",
+    }
+    way = ways.get(get_origin(annotation))
+    if way is not None:
+        return way()
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "see below"
+    return PLAIN_KINDS.get(annotation, "text")
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value).replace("'", "")
+
+
+def _prose(model: type[BaseModel]) -> str:
+    return _cell(inspect.getdoc(model) or "")
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("``", "`").replace("|", "\\|")
+
+
+def described(model: type[BaseModel]) -> Mapping[str, str]:
+    """Key → the words below it in the code, those of a base class included."""
+    found: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        if not issubclass(base, BaseModel) or base is BaseModel:
+            continue
+        (tree,) = ast.parse(inspect.getsource(base)).body
+        assert isinstance(tree, ast.ClassDef)
+        for field, words in zip(tree.body, tree.body[1:], strict=False):
+            if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+                continue
+            if isinstance(words, ast.Expr) and isinstance(words.value, ast.Constant):
+                found[field.target.id] = str(words.value.value)
+    return found
+
+
+PAGES = {"configuration.md": configuration, "reasons.md": reasons, "commands.md": commands}
+
+
+def main() -> None:
+    """Write them all."""
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page(), encoding="utf-8")
+        sys.stdout.write(f"docs/{name}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The first choices for a dataset, from what its DICOM holds: `config/roi_*.yaml` and `dataset_*.yaml`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import ValidationError
+
+from tasks.dicom.survey import Drawing
+from tasks.errors import ConfigError
+from tasks.ledger.files import write_text
+from tasks.settings import DatasetSettings, RoiPatterns, check_choices, dataset_file, roi_file
+from tasks.shipped import write_missing
+
+Absence = Literal["error", "absent", "unlabelled"]
+USUAL_FOLDS = 5
+LEAST_PATIENTS_A_FOLD = 2
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a user decided, or what was proposed and not objected to."""
+
+    image_kind: str
+    segmentation_kinds: Sequence[str]
+    structures: Mapping[str, str]
+    """Structure → pattern, in the order of their labels."""
+    folds: int = USUAL_FOLDS
+    merge: bool = False
+    absences: Mapping[str, Absence] = field(default_factory=dict)
+
+    def rois(self) -> str:
+        """The text of the ROI file."""
+        head = (
+            "# Structure: the pattern of its ROI names or segment labels. It must match the whole name;\n"
+            "# case does not matter. The order is that of the labels 1, 2, … and of priority: later on top.\n"
+        )
+        return head + _yaml(dict(self.structures))
+
+    def choices(self) -> str:
+        """The text of the dataset's file; what is not in it has its default."""
+        lines: dict[str, Any] = {"modalities": ",".join([self.image_kind, *self.segmentation_kinds])}
+        lines["folds"] = self.folds
+        if self.merge:
+            lines["several_rois"] = "merge"
+        decided = {name: choice for name, choice in self.absences.items() if choice != "error"}
+        if decided:
+            lines["missing_structures"] = decided
+        head = (
+            "# What is left out has its default; docs/configuration.md has all keys. `folds` and\n"
+            "# `test_share` stay for ever once the first patient is placed.\n"
+        )
+        return head + _yaml(lines)
+
+
+def _yaml(content: dict[str, Any]) -> str:
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def folds_for(patients: int) -> int:
+    """As many folds as usual, or fewer where a fold would hold less than two patients."""
+    return max(2, min(USUAL_FOLDS, patients // LEAST_PATIENTS_A_FOLD))
+
+
+def write(config_dir: Path, dataset_id: str, beginning: Beginning) -> list[Path]:
+    """Write both files and what else the home lacks; a choice that exists is never replaced.
+
+    Raises
+    ------
+    ConfigError
+        Where one of the two exists, or what was chosen cannot be.
+    """
+    refuse_existing(config_dir, dataset_id)
+    try:
+        RoiPatterns.model_validate(dict(beginning.structures))
+        DatasetSettings.model_validate(yaml.safe_load(beginning.choices()))
+    except ValidationError as error:
+        said = "; ".join(str(item["msg"]) for item in error.errors())
+        raise ConfigError(f"{said}. Nothing was written") from None
+    texts = {
+        dataset_file(config_dir, dataset_id): beginning.choices(),
+        roi_file(config_dir, dataset_id): beginning.rois(),  # last: it is what makes a dataset one
+    }
+    config_dir.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        write_text(path, text)
+    check_choices(config_dir, dataset_id)
+    return [*texts, *write_missing(config_dir)]
+
+
+def refuse_existing(config_dir: Path, dataset_id: str) -> None:
+    """Raise :class:`ConfigError` where a dataset of this name has choices already."""
+    for path in (roi_file(config_dir, dataset_id), dataset_file(config_dir, dataset_id)):
+        if path.exists():
+            raise ConfigError(f"{path} exists; edit it, or give the new dataset another name")
+
+
+def usual_kinds(drawings: Sequence[Drawing]) -> list[str]:
+    """Which kinds of segmentation count; both where nothing was seen."""
+    return sorted({drawing.kind for drawing in drawings}) or ["RTSTRUCT", "SEG"]
