@@ -28,7 +28,7 @@ Structures = Annotated[
 ]
 
 
-@of_init.command()
+@of_init.command(rich_help_panel="To begin with")
 def init(
     dataset: Dataset,
     look: Annotated[Path | None, typer.Option(help="A folder of its DICOM; it stays as it is.")] = None,

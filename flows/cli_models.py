@@ -16,7 +16,7 @@ from tasks.settings import check_dataset_id
 of_models = typer.Typer()
 
 
-@of_models.command()
+@of_models.command(rich_help_panel="Models")
 def plan(
     dataset: Dataset,
     new_lineage: Annotated[
@@ -36,7 +36,7 @@ def plan(
     run_flow(dataset, run, as_json, verbose)
 
 
-@of_models.command()
+@of_models.command(rich_help_panel="Models")
 def models(dataset: Dataset, as_json: AsJson = False) -> None:
     """The lineage of models, and how each was judged. Example: iterseg models PM_IASLC"""
     from flows.status import models_of
@@ -44,7 +44,7 @@ def models(dataset: Dataset, as_json: AsJson = False) -> None:
     show(checked(lambda name: models_of(check_dataset_id(name)), dataset, as_json), as_json)
 
 
-@of_models.command()
+@of_models.command(rich_help_panel="Models")
 def rollback(
     dataset: Dataset,
     model: Annotated[str, typer.Argument(help="A model's id, as `iterseg models` lists it.")],
@@ -61,7 +61,7 @@ def rollback(
     run_flow(dataset, run, as_json, verbose)
 
 
-@of_models.command()
+@of_models.command(rich_help_panel="Models")
 def export(
     dataset: Dataset,
     model: Annotated[str, typer.Option(help="A model's id, or latest.")] = "latest",
@@ -80,7 +80,7 @@ def export(
     run_flow(dataset, run, as_json, verbose)
 
 
-@of_models.command("import")
+@of_models.command("import", rich_help_panel="Models")
 def import_(
     dataset: Dataset,
     archive: Annotated[Path, typer.Argument(help="A zip file, as nnUNetv2_export_model_to_zip writes it.")],

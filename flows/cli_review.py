@@ -14,7 +14,7 @@ from tasks.errors import ConfigError
 of_review = typer.Typer()
 
 
-@of_review.command()
+@of_review.command(rich_help_panel="What people see")
 def predict(
     dataset: Dataset,
     source: Annotated[Path | None, typer.Option("--input", help="A folder of DICOM files.")] = None,
@@ -35,7 +35,7 @@ def predict(
     run_flow(dataset, run, as_json, verbose, cluster)
 
 
-@of_review.command()
+@of_review.command(rich_help_panel="What people see")
 def send(
     dataset: Dataset,
     destination: Annotated[str | None, typer.Option("--to", help="One of `send_to`; else all.")] = None,
@@ -52,7 +52,7 @@ def send(
     run_flow(dataset, run, as_json, verbose)
 
 
-@of_review.command()
+@of_review.command(rich_help_panel="What people see")
 def accept(
     dataset: Dataset,
     case: Annotated[list[str], typer.Argument(help="Ids of predicted cases, as in the worklist.")],
@@ -70,7 +70,7 @@ def accept(
     run_flow(dataset, run, as_json, verbose)
 
 
-@of_review.command()
+@of_review.command(rich_help_panel="What people see")
 def worklist(
     dataset: Dataset,
     assign: Annotated[list[str] | None, typer.Option(help="CASE=WHO: who is to correct it.")] = None,

@@ -12,7 +12,7 @@ from flows.options import AsJson, Cluster, Dataset, Verbose
 of_simulation = typer.Typer()
 
 
-@of_simulation.command()
+@of_simulation.command(rich_help_panel="Proof")
 def simulate(
     dataset: Dataset,
     arm: Annotated[list[str] | None, typer.Option(help="An arm of the file; may repeat.")] = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from flows.words_at_the_start import doctor_in_words, init_in_words
+from flows.words_at_the_start import init_in_words
 from tasks.dicom.reasons import WHAT_TO_DO, Reason
 
 SHOWN_CASES = 10
@@ -14,8 +14,6 @@ SHOWN_ON_THE_LIST = 20
 
 def in_words(report: dict[str, Any]) -> str:
     """The report of a command for a terminal."""
-    if report["stage"] == "doctor":
-        return doctor_in_words(report)
     if report["stage"] == "init":
         return init_in_words(report)
     if report["stage"] == "iterate" and not report["stages"]:

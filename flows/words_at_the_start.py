@@ -46,11 +46,7 @@ def of_proposals(rows: Sequence[Mapping[str, Any]], of: int, *, numbered: bool =
     return "\n".join(lines)
 
 
-def doctor_in_words(report: dict[str, Any]) -> str:
-    """A line for each thing that was looked at, and how to mend it."""
-    lines = []
-    for verdict in report["verdicts"]:
-        lines.append(f"{'ok   ' if verdict['good'] else 'WRONG'} {verdict['what']}: {verdict['said']}")
-        if verdict["mend"]:
-            lines.append(f"      → {verdict['mend']}")
-    return "\n".join(lines)
+def verdict_in_words(verdict: Mapping[str, Any]) -> str:
+    """What `iterseg doctor` found, and how to mend it."""
+    line = f"{'ok   ' if verdict['good'] else 'WRONG'} {verdict['what']}: {verdict['said']}"
+    return f"{line}\n      → {verdict['mend']}" if verdict["mend"] else line

@@ -1,110 +1,149 @@
-"""What is missing before a job is queued: each line a verdict, and the mend."""
+"""What is missing before the first run, or before a job is queued: each line a verdict, and the mend."""
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 import shutil
 import subprocess
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
-from pathlib import Path
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
 
-from prefect.settings import PREFECT_API_URL
+from packaging.requirements import Requirement
 
-from tasks.cluster import is_reachable_from_nodes
-from tasks.cluster_settings import STAGES, ClusterSettings
-from tasks.errors import TransientError
+from tasks.cluster_settings import ClusterSettings
+from tasks.doctor_of_jobs import examine_jobs
+from tasks.doctor_of_services import examine_services
+from tasks.errors import ConfigError
 from tasks.ledger.paths import DatasetPaths
 from tasks.placement import cores, gpus
-from tasks.slurm_job import job_options, script_of
-from tasks.slurm_queue import refusal
+from tasks.settings import DatasetSettings, check_choices, datasets_of
+from tasks.verdicts import Verdict
+from tasks.versions import code_version
 
-ANSWER_S = 5.0
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One thing that was looked at."""
-
-    what: str
-    good: bool
-    said: str
-    mend: str = ""
-
-
-def examine(settings: ClusterSettings, name: str, paths: DatasetPaths) -> list[Verdict]:
-    """Look at everything that a run on a cluster needs; nothing is started and nothing is queued."""
-    if settings.kind == "local":
-        return [_machine(settings)]
-    return [
-        *_commands(),
-        *(_jobs(settings, stage, name, paths) for stage in STAGES),
-        _server(settings),
-        _shared(paths),
-    ]
+LEAST_FREE_GB = 20.0
+"""A dataset of a hundred CTs, preprocessed, with the checkpoints of five folds."""
+TORCH_S = 120.0
+"""The import of torch from a network file system takes that long the first time."""
+LOOK_AT_TORCH = (
+    "import json, torch; print(json.dumps([torch.__version__, torch.version.cuda, "
+    "[torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())] "
+    "if torch.cuda.is_available() else []]))"
+)
 
 
-def scripts(settings: ClusterSettings, paths: DatasetPaths) -> dict[str, str]:
-    """The job script of each stage, as sbatch gets it but for the addresses of a run."""
-    return {stage: script_of(job_options(settings, stage, paths)) for stage in STAGES}
+def examine(
+    cluster: ClusterSettings, name: str, paths: DatasetPaths, chosen: str | None
+) -> Iterator[Verdict]:
+    """Look at everything that a run needs; nothing is started, queued or sent.
+
+    Parameters
+    ----------
+    cluster, name
+        Where the work is to run, and how its file is called.
+    paths
+        Of the home; the dataset does not matter.
+    chosen
+        A dataset; without one all of the home.
+    """
+    yield _python()
+    yield _packages()
+    yield _torch()
+    yield _folders(paths)
+    yield _nnunet()
+    settings: dict[str, DatasetSettings] = {}
+    for dataset in [chosen] if chosen else datasets_of(paths.config):
+        verdict, found = _choices(paths, dataset)
+        yield verdict
+        if found is not None:
+            settings[dataset] = found
+    yield from examine_services(cluster, settings)
+    if cluster.kind == "slurm":
+        yield from examine_jobs(cluster, name, paths)
+    else:
+        found_here, asked = f"{cores()} cores, {len(gpus())} GPUs", cluster.stage("train").workers
+        yield Verdict("this machine", True, f"{found_here}; folds at a time: {asked}")
 
 
-def _machine(settings: ClusterSettings) -> Verdict:
-    found = f"{cores()} cores, {len(gpus())} GPUs"
-    asked = settings.stage("train").workers
-    return Verdict("this machine", True, f"{found}; {asked} folds at a time")
+def _python() -> Verdict:
+    said = f"{platform.python_version()} at {sys.executable}, IterSeg {code_version()}"
+    return Verdict("Python", True, said)  # pip refuses an older one
 
 
-def _commands() -> list[Verdict]:
-    missing = [name for name in ("sbatch", "squeue", "scancel", "scontrol") if shutil.which(name) is None]
-    if missing:
-        said = f"there is no {', '.join(missing)}"
-        return [Verdict("Slurm's commands", False, said, "run the flow where jobs can be submitted")]
-    done = subprocess.run(
-        ["sinfo", "--noheader", "--format=%P %D nodes, %G, %l"], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        mend = "is slurmctld up, and SLURM_CONF right?"
-        return [Verdict("Slurm", False, done.stderr.strip().splitlines()[-1], mend)]
-    return [Verdict("Slurm", True, "; ".join(done.stdout.split("\n")[:-1]))]
+def _packages() -> Verdict:
+    """Whether what is installed is what pyproject.toml asks for."""
+    asked, wrong = [Requirement(line) for line in requires("iterseg") or []], []
+    for requirement in asked:
+        try:
+            there = version(requirement.name)
+        except PackageNotFoundError:
+            wrong.append(f"{requirement.name} is missing")
+            continue
+        if not requirement.specifier.contains(there, prereleases=True):
+            wrong.append(f"{requirement.name} is {there}, {requirement.specifier} is asked for")
+    if wrong:
+        return Verdict("packages", False, "; ".join(wrong), "`make install` installs the lock")
+    return Verdict("packages", True, f"all {len(asked)} are as they should be")
 
 
-def _jobs(settings: ClusterSettings, stage: str, name: str, paths: DatasetPaths) -> Verdict:
+def _torch() -> Verdict:
+    """In a program of its own: torch takes seconds and a driver may take the process along."""
+    seen = len(gpus())
     try:
-        said = refusal(scripts(settings, paths)[stage])
-    except TransientError as error:
-        return Verdict(f"jobs of stage {stage}", False, str(error), "is slurmctld up?")
-    if said is None:
-        return Verdict(f"jobs of stage {stage}", True, "Slurm would take them")
-    return Verdict(f"jobs of stage {stage}", False, said, f"mend `{stage}` in config/clusters/{name}.yaml")
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", LOOK_AT_TORCH],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=TORCH_S,
+        )
+    except subprocess.TimeoutExpired:
+        return Verdict("torch", False, f"its import takes more than {TORCH_S:.0f} s", "is the disk well?")
+    except subprocess.CalledProcessError as error:
+        last = (error.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        return Verdict(
+            "torch", False, f"it cannot be imported: {last}", "`make install`, or another build of it"
+        )
+    build, cuda, names = json.loads(done.stdout.splitlines()[-1])
+    if names:
+        return Verdict("torch", True, f"{build}, on {len(names)} × {names[0]}")
+    if seen:
+        why = "is a build for CPUs"
+        if cuda:
+            why = f"is built for CUDA {cuda}, which the driver may be too old for"
+        mend = "`make install TORCH=cuda`, or your driver's build (deployments/README.md, a cluster, step 1)"
+        return Verdict("torch", False, f"{build} uses none of {seen} GPUs: it {why}", mend)
+    return Verdict("torch", True, f"{build}; there is no GPU here, training runs on the CPU")
 
 
-def _server(settings: ClusterSettings) -> Verdict:
-    url = PREFECT_API_URL.value()
-    if not url:
-        mend = "`make server` on a machine that nodes can reach, and `prefect config set PREFECT_API_URL=…`"
-        return Verdict("Prefect's server", False, "PREFECT_API_URL is not set", mend)
-    if not is_reachable_from_nodes(url, settings):
-        mend = "set PREFECT_API_URL to an address that nodes can reach: they are given this one"
-        return Verdict("Prefect's server", False, f"{url} is this machine's own", mend)
+def _folders(paths: DatasetPaths) -> Verdict:
+    data = next(folder for folder in (paths.home / "data", paths.home) if folder.is_dir())
+    free_gb = shutil.disk_usage(data).free / 1e9
+    said = f"{paths.home}, {free_gb:.0f} GB free"
+    if not os.access(data, os.W_OK):
+        return Verdict("ITERSEG_HOME", False, f"{data} cannot be written to", "mend its permissions")
+    if free_gb < LEAST_FREE_GB:
+        mend = f"make room: below {LEAST_FREE_GB:.0f} GB a run may end on a full disk"
+        return Verdict("ITERSEG_HOME", False, said, mend)
+    return Verdict("ITERSEG_HOME", True, said)
+
+
+def _nnunet() -> Verdict:
+    """IterSeg sets nnU-Net's variables for each program that it starts."""
+    ignored = sorted(name for name in os.environ if name.startswith("nnUNet_"))
+    said = f"version {version('nnunetv2')}"
+    if ignored:
+        said += f"; {', '.join(ignored)} are set here, and IterSeg takes its own instead"
+    return Verdict("nnU-Net", True, said)
+
+
+def _choices(paths: DatasetPaths, dataset: str) -> tuple[Verdict, DatasetSettings | None]:
+    what = f"dataset {dataset}"
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=ANSWER_S):  # noqa: S310 - the user's own
-            return Verdict("Prefect's server", True, url)
-    except urllib.error.HTTPError as error:
-        if error.code in (401, 403):
-            return Verdict("Prefect's server", True, f"{url}, which asks for its authentication string")
-        return Verdict("Prefect's server", False, f"{url}: {error}", "look at its log")
-    except OSError as error:
-        return Verdict("Prefect's server", False, f"{url}: {error}", "is it running? `make server`")
-
-
-def _shared(paths: DatasetPaths) -> Verdict:
-    """Whether the data lie where other machines may see them; this cannot be proved from here."""
-    home = str(paths.home.resolve())
-    mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
-    above = [(len(at), kind) for at, kind in mounts if f"{home}/".startswith(f"{at.rstrip('/')}/")]
-    kind = max(above)[1]
-    said = f"{home} is on {kind}"
-    if kind in ("tmpfs", "overlay"):
-        return Verdict("the data", False, said, "put ITERSEG_HOME on a file system that every node mounts")
-    return Verdict("the data", True, said)
+        rois, settings = check_choices(paths.config, dataset)
+    except ConfigError as error:
+        return Verdict(what, False, str(error), "mend the file"), None
+    said = f"{', '.join(rois.structures)} on {settings.image_modality}, {settings.folds} folds"
+    return Verdict(what, True, said), settings

@@ -232,6 +232,11 @@ def roi_file(config_dir: Path, dataset_id: str) -> Path:
     return config_dir / f"roi_{dataset_id}.yaml"
 
 
+def datasets_of(config_dir: Path) -> list[str]:
+    """The ids of the datasets that have a ROI file."""
+    return sorted(path.stem.removeprefix("roi_") for path in config_dir.glob("roi_*.yaml"))
+
+
 def dataset_file(config_dir: Path, dataset_id: str) -> Path:
     """Where the choices of a dataset stand, if there are any."""
     return config_dir / f"dataset_{dataset_id}.yaml"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pydicom
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made when it is imported
 
 from tasks.dicom.web import DicomWeb
 from tasks.errors import TransientError, UserDataError
@@ -49,9 +50,33 @@ def store_dimse(peer: Peer, files: Sequence[Path]) -> None:
     kinds = {_kind_of(file) for file in files}
     if len(kinds) > MOST_CONTEXTS:
         raise UserDataError(f"{len(kinds)} kinds of objects are too many for one association")
+    contexts = [build_context(sop_class, list(syntaxes)) for sop_class, syntaxes in kinds]
+    with _associated(peer, contexts, TIMEOUT_S) as association:
+        for file in files:
+            _store(association, peer, file)
+
+
+def echo(peer: Peer, timeout_s: float) -> None:
+    """Ask a peer whether it is there and knows us (C-ECHO, PS3.7 9.1.5); nothing is sent.
+
+    Raises
+    ------
+    TransientError
+        Where it cannot be reached or does not answer.
+    UserDataError
+        Where it refuses us.
+    """
+    with _associated(peer, [build_context(Verification)], timeout_s) as association:
+        answer = association.send_c_echo()
+    if answer is None or answer.get("Status") != 0:
+        raise TransientError(f"{peer.ae_title} did not answer a C-ECHO")
+
+
+@contextmanager
+def _associated(peer: Peer, contexts: list[Any], timeout_s: float) -> Iterator[Any]:
     ae = AE(ae_title=peer.calling)
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = TIMEOUT_S
-    ae.requested_contexts = [build_context(sop_class, list(syntaxes)) for sop_class, syntaxes in kinds]
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = timeout_s
+    ae.requested_contexts = contexts
     handlers: list[Any] = [(evt.EVT_CONN_OPEN, _without_delay)]
     association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title, evt_handlers=handlers)
     if association.is_rejected:
@@ -59,8 +84,7 @@ def store_dimse(peer: Peer, files: Sequence[Path]) -> None:
     if not association.is_established:
         raise TransientError(f"{peer.ae_title} cannot be reached at {peer.host}:{peer.port}")
     try:
-        for file in files:
-            _store(association, peer, file)
+        yield association
     finally:
         if association.is_established:
             association.release()

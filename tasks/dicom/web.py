@@ -49,6 +49,8 @@ class DicomWeb:
     url
         The root of its services, such as ``https://pacs/dicom-web``. User and password, or a bearer
         token, come from the environment: ``ITERSEG_DICOMWEB_USER`` and ``_PASSWORD``, or ``_TOKEN``.
+    timeout_s
+        Of each answer.
 
     Raises
     ------
@@ -56,7 +58,7 @@ class DicomWeb:
         Where the URL is none, or names a user itself.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError("a DICOMweb address begins with http:// or https://")
@@ -67,10 +69,15 @@ class DicomWeb:
             session.headers["Authorization"] = f"Bearer {os.environ[TOKEN]}"
         elif os.environ.get(USER):
             session.auth = (os.environ[USER], os.environ.get(PASSWORD, ""))
-        session.request = _with_timeout(session.request)  # type: ignore[method-assign]
+        session.request = _with_timeout(session.request, timeout_s)  # type: ignore[method-assign]
         self._client = DICOMwebClient(url, session=session)
         # The task is retried as a whole.
         self._client.set_http_retry_params(retry=False)
+
+    def answers(self) -> None:
+        """Ask for one study, and forget it; raises what :meth:`series` raises."""
+        with _told():
+            self._client.search_for_studies(limit=1)
 
     def series(self, study_instance_uid: str | None = None) -> Iterator[RemoteSeries]:
         """The series of one study or of all, whatever their modality."""
@@ -163,7 +170,7 @@ def _told() -> Iterator[None]:
             f"the DICOMweb server answered {status}; is the address the root of its services?"
         ) from None
     except requests.Timeout:
-        raise TransientError(f"the DICOMweb server did not answer within {TIMEOUT_S} s") from None
+        raise TransientError("the DICOMweb server did not answer in time") from None
     except requests.RequestException as error:
         raise TransientError(f"the DICOMweb server cannot be reached ({type(error).__name__})") from None
     except (ValueError, KeyError, AttributeError) as error:
@@ -173,9 +180,9 @@ def _told() -> Iterator[None]:
         ) from None
 
 
-def _with_timeout(request: Callable[..., Any]) -> Callable[..., Any]:
+def _with_timeout(request: Callable[..., Any], timeout_s: float) -> Callable[..., Any]:
     def send(*arguments: Any, **options: Any) -> Any:
-        options.setdefault("timeout", TIMEOUT_S)
+        options.setdefault("timeout", timeout_s)
         return request(*arguments, **options)
 
     return send

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tasks.cluster_settings import STAGES, ClusterSettings, load_cluster
-from tasks.doctor import examine, scripts
+from tasks.doctor import examine
+from tasks.doctor_of_jobs import scripts
 from tasks.ledger.paths import DatasetPaths
 
 CHECKOUT = Path(__file__).parents[2]
@@ -48,7 +49,7 @@ def test_a_machine_without_slurm_is_told_so(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     settings = load_cluster(CHECKOUT / "config", "slurm")
-    found = {verdict.what: verdict for verdict in examine(settings, "slurm", DatasetPaths(home, "D"))}
+    found = {verdict.what: verdict for verdict in examine(settings, "slurm", DatasetPaths(home, "D"), None)}
     assert not found["Slurm's commands"].good
     assert "sbatch" in found["Slurm's commands"].said
     assert "no sbatch on this machine" in found["jobs of stage train"].said

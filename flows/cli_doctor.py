@@ -1,4 +1,4 @@
-"""The commands about where work runs."""
+"""The command that looks before a run does."""
 
 from __future__ import annotations
 
@@ -8,40 +8,51 @@ import typer
 
 from flows.command import checked, fail, show
 from flows.options import AsJson, Cluster
+from flows.words_at_the_start import verdict_in_words
 from tasks.cluster_settings import ClusterSettings, load_cluster
 from tasks.errors import ConfigError
 from tasks.ledger.paths import DatasetPaths, home
+from tasks.settings import check_dataset_id
 
-of_clusters = typer.Typer()
+of_doctor = typer.Typer()
 
 
-@of_clusters.command()
+@of_doctor.command(rich_help_panel="To begin with")
 def doctor(
     cluster: Cluster = "local",
-    dataset: Annotated[str, typer.Option(help="Whose jobs; any dataset's are alike.")] = "DATASET",
+    dataset: Annotated[str | None, typer.Option(help="This one; else all of the home.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the job scripts and nothing else.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """What a cluster lacks before a job is queued. Example: iterseg doctor --cluster slurm"""
+    """What is missing, each with how to mend it. Example: iterseg doctor --cluster slurm"""
     settings: ClusterSettings = checked(lambda name: load_cluster(home() / "config", name), cluster, as_json)
-    paths = DatasetPaths.of(dataset)
-    from tasks.doctor import examine, scripts
+    name = checked(check_dataset_id, dataset, as_json)
+    paths = DatasetPaths.of(name or "DATASET")
 
     if dry_run and settings.kind != "slurm":
         fail(
             ConfigError(f"--dry-run prints the scripts of Slurm jobs; {cluster} is no Slurm cluster"), as_json
         )
     if dry_run:
+        from tasks.doctor_of_jobs import scripts
+
         typer.echo("\n".join(f"# stage {stage}\n{text}" for stage, text in scripts(settings, paths).items()))
         return
-    verdicts = examine(settings, cluster, paths)
+    from tasks.doctor import examine
+
+    verdicts = []
+    for verdict in examine(settings, cluster, paths, name):
+        verdicts.append(verdict)
+        if not as_json:  # each as soon as it is known: some take seconds
+            typer.echo(verdict_in_words(vars(verdict)))
     report: dict[str, Any] = {
         "stage": "doctor",
         "cluster": cluster,
         "verdicts": [vars(verdict) for verdict in verdicts],
     }
-    show(report, as_json)
+    if as_json:
+        show(report, as_json)
     if not all(verdict.good for verdict in verdicts):
         raise typer.Exit(ConfigError.exit_code)
