@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export DO_NOT_TRACK = 1
 
-.PHONY: help install demo test test-slow test-slurm docs pictures bench bench-quick check format cov server worker viewer deploy lock lock-added clean
+.PHONY: help install demo test test-slow test-slurm docs walks pictures bench bench-quick check format cov server worker viewer deploy lock lock-added clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -50,6 +50,9 @@ test-slurm: install  ## Folds and nights on a real Slurm of two nodes (about 26 
 
 docs: install  ## Write the pages of docs/ that follow from the code
 	$(BIN)/python deployments/reference.py
+
+walks: install  ## What docs/ say, done as they say it by a newcomer: tutorial, cluster, change (about 10 minutes)
+	PYTHONPATH=tests:tests/slurm $(BIN)/python tests/walks/walk.py $(PAGE)
 
 pictures: install  ## Take the pictures of docs/ anew: a night on a real Slurm, the report, OHIF, in a real browser
 	PYTHONPATH=.:tests:tests/slurm:tests/browser $(BIN)/python tests/browser/screenshots.py

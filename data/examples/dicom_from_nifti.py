@@ -1,6 +1,7 @@
 """Make DICOM of the example NIfTI files. Voxels are real, headers are made up.
 
 python data/examples/dicom_from_nifti.py data/examples/hippocampus OUT
+python data/examples/dicom_from_nifti.py data/examples/hippocampus OUT --annotated 10 --rest LATER
 """
 
 from __future__ import annotations
@@ -120,16 +121,21 @@ def _cosines(grid: Grid) -> list[float]:
 def main() -> None:
     """Write every case of a folder: image, and its segmentation as SEG or RTSTRUCT in turn."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("source", type=Path)
+    parser.add_argument("source", type=Path, help="with images/ and labels/")
     parser.add_argument("out", type=Path)
+    parser.add_argument("--annotated", type=int, help="segmentations of so many cases only; default: all")
+    parser.add_argument("--rest", type=Path, help="a folder for the segmentations of the others")
     arguments = parser.parse_args()
     images = sorted((arguments.source / "images").glob("*.nii.gz"))
+    annotated = len(images) if arguments.annotated is None else arguments.annotated
     for number, file in enumerate(images):
         name = file.name.removesuffix(".nii.gz")
         files = write_mr_series(sitk.ReadImage(str(file)), name, arguments.out / name / "MR")
         kind = ("SEG", "RTSTRUCT")[number % 2]
         label = sitk.ReadImage(str(arguments.source / "labels" / file.name))
-        write_segmentation(label, files, arguments.out / name / f"{kind}.dcm", kind=kind)
+        folder = arguments.out if number < annotated else arguments.rest
+        if folder is not None:
+            write_segmentation(label, files, folder / name / f"{kind}.dcm", kind=kind)
     print(f"{len(images)} cases in {arguments.out}; voxels are real, headers are made up")
 
 
