@@ -21,6 +21,7 @@ from tasks.ledger.lock import dataset_lock
 from tasks.ledger.marks import Mark, load_marks, note_marks
 from tasks.ledger.models import ModelRecord, latest_model
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.patients import TEST, load_patients
 from tasks.ledger.predictions import main_object
 from tasks.retries import RETRIED
 from tasks.review.worklist import Candidate, Ranked, rank
@@ -28,6 +29,7 @@ from tasks.settings import DatasetSettings, RoiPatterns, check_choices
 from tasks.state import state_at
 
 NOT_PREDICTED = "not predicted yet"
+IN_TEST_SET = "in the test set: never predicted; draw it by hand"
 COLUMNS = (
     "place",
     "case_id",
@@ -83,7 +85,12 @@ def rows_of(
     # The same model gives the same list, whenever it is asked for.
     seed = int(digest_of([paths.dataset_id, model.checkpoints if model else {}])[:12], 16)
     ranked = rank(candidates, settings.review.strategy, settings.review.random_share, seed)
-    unseen = [Ranked(case_id, 0.0, NOT_PREDICTED, []) for case_id in sorted(waiting.keys() - found.keys())]
+    table = load_patients(paths.patients)
+    places = table.place if table else {}
+    unseen = []
+    for case_id in sorted(waiting.keys() - found.keys()):
+        tested = places.get(waiting[case_id].patient) == TEST
+        unseen.append(Ranked(case_id, 0.0, IN_TEST_SET if tested else NOT_PREDICTED, []))
     marks = load_marks(paths.marks)
     ordered = sorted([*ranked, *unseen], key=lambda r: _place(marks.get(r.case_id, Mark())))
     return [

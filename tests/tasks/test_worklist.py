@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import csv
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dicom_factory import ball
+from dicom_factory import ball, write_series
 from predicted_lab import Predicted, predicted
 from prefect.logging import disable_run_logger
 
 from tasks.conversion import to_convert
 from tasks.errors import ConfigError, TransientError, UserDataError
+from tasks.ingest import take_delivery
+from tasks.ledger.patients import extend_patients
 from tasks.output_settings import Destination
 from tasks.send import send_predictions, send_to_all
 from tasks.settings import load_dataset_settings, load_rois
-from tasks.worklist import COLUMNS, mark_cases, worklist_of, write_worklist
+from tasks.state import state_at
+from tasks.worklist import COLUMNS, IN_TEST_SET, NOT_PREDICTED, mark_cases, worklist_of, write_worklist
 
 SHAPE = (6, 20, 24)
 VIEWER = Destination(name="viewer", dicomweb="http://127.0.0.1:9/dicom-web", images=True)
@@ -94,6 +98,21 @@ def test_the_list_tells_where_and_why(lab: Predicted) -> None:
     (written,) = csv.DictReader(lab.paths.worklist.read_text().splitlines())
     assert tuple(written) == COLUMNS
     assert written["case_id"] == row["case_id"]
+
+
+def test_an_image_of_the_test_set_does_not_wait_for_a_prediction(lab: Predicted, tmp_path: Path) -> None:
+    predicted_one = lab.case()
+    for number in range(8):
+        write_series(tmp_path / "more" / f"{number}", name=f"more {number}", patient=f"more {number}")
+    take_delivery.fn("D", tmp_path / "more", date(2026, 11, 21))
+    cases = state_at(lab.paths, load_dataset_settings(lab.paths.config, "D"))[0].images
+    patients = {case.patient for case in cases} - {predicted_one.patient}
+    table = extend_patients(lab.paths.patients, [], 2, 0.5, unlabelled=patients, every_fold=False)
+    said = {row["case_id"]: row["reason"] for row in worklist_of(lab.paths)}
+    tested = {case.case_id for case in cases if case.patient in table.test}
+    assert len(tested) == 4
+    assert {case_id for case_id, reason in said.items() if reason == IN_TEST_SET} == tested
+    assert list(said.values()).count(NOT_PREDICTED) == 4
 
 
 def test_marks_outlive_the_list(lab: Predicted) -> None:

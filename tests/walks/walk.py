@@ -1,8 +1,8 @@
 """Three ways in, as a newcomer goes them: `make walks`.
 
-Clones what is committed into an empty folder, installs it by the README's command, and runs every block of the
-tutorial, of the page on changing something, and of the page on a Slurm cluster, in their order, as they stand.
-Where it may, it does so as another user with an empty home, and after the install without a network.
+Clones what is committed into an empty folder, installs it by the README's command, and runs every block of
+the tutorial, of the page on a Slurm cluster, and of the page on changing something, as they stand. Where it
+may, it does so as another user with an empty home, and after the install without a network.
 """
 
 from __future__ import annotations
