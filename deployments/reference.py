@@ -45,7 +45,7 @@ def configuration() -> str:
         "first two for a new dataset.",
         "## `roi_<dataset_id>.yaml`",
         _prose(RoiPatterns),
-        "```yaml\nGTV: GTV.*            # a pattern\nLung_L: [lung.?l(eft)?, left lung]\n```",
+        '```yaml\nGTV: GTV.*            # a pattern\nLung_L: ["lung.?l(eft)?", left lung]\n```',
     ]
     for file, model in FILES.items():
         parts += [f"## `{file}`", *_sections(model)]

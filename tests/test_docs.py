@@ -1,0 +1,126 @@
+"""The pages say what is so: links lead somewhere, commands and keys exist, references follow the code."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import reference
+import typer
+import yaml
+from pydantic import BaseModel
+
+from flows.cli import app
+from tasks.cluster_settings import ClusterSettings
+from tasks.notification_settings import NotificationSettings
+from tasks.settings import DatasetSettings, RoiPatterns
+from tasks.simulation_settings import Simulation
+
+ROOT = Path(__file__).parents[1]
+LISTED = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True)
+PAGES = [ROOT / name for name in LISTED.stdout.split() if (ROOT / name).exists()]
+OWN = [page for page in PAGES if page.parts[len(ROOT.parts)] != "CHANGELOG.md"]
+"""But what the changelog tells of was so once."""
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+CODE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+MODELS: tuple[type[BaseModel], ...] = (DatasetSettings, ClusterSettings, NotificationSettings, Simulation)
+ids = [str(page.relative_to(ROOT)) for page in OWN]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [code for kind, code in CODE.findall(page.read_text()) if kind == language]
+
+
+def anchors(page: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(page.read_text()):
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("name", reference.PAGES)
+def test_what_follows_from_the_code_was_made_again(name: str) -> None:
+    assert (ROOT / "docs" / name).read_text() == reference.PAGES[name](), "make docs"
+
+
+@pytest.mark.parametrize("page", OWN, ids=ids)
+def test_yaml_of_a_page_is_taken_by_the_program(page: Path) -> None:
+    for block in blocks(page, "yaml"):
+        content = yaml.safe_load(block)
+        model = next((m for m in MODELS if set(content) <= set(m.model_fields)), RoiPatterns)
+        model.model_validate(content)
+
+
+@pytest.mark.parametrize("page", OWN, ids=ids)
+def test_python_of_a_page_imports_what_there_is(page: Path) -> None:
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(str(node.module))
+                assert all(hasattr(module, name.name) for name in node.names)
+
+
+@pytest.mark.parametrize("page", OWN, ids=ids)
+def test_commands_and_their_options_exist(page: Path) -> None:
+    group: Any = typer.main.get_command(app)
+    for name, words in said_commands(page.read_text()):
+        assert name in group.commands, f"iterseg {name}"
+        known = {o for p in group.commands[name].params for o in (*p.opts, *p.secondary_opts)} | {"--help"}
+        assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", words)) <= known, f"iterseg {name} {words}"
+
+
+def said_commands(text: str) -> Iterator[tuple[str, str]]:
+    """Each `iterseg NAME …` in code, to the end of its line or of its span."""
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    lines = [line for _, code in CODE.findall(text) for line in code.splitlines()]
+    lines += [line for line in text.splitlines() if line.startswith("    ")]
+    for piece in [*spans, *lines]:
+        yield from re.findall(r"(?:^|[\s|(;&])iterseg ([a-z]+)([^|;&#]*)", f" {piece}")
+
+
+@pytest.mark.parametrize("page", OWN, ids=ids)
+def test_targets_and_files_that_are_named_exist(page: Path) -> None:
+    text = page.read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^    )make ([a-z-]+)", text, re.MULTILINE)) <= targets
+    for name in re.findall(r"`((?:flows|tasks|tests|deployments|docs)/[\w/.-]+\.\w+)`", text):
+        assert (ROOT / name).exists(), name
+
+
+def test_every_key_is_explained() -> None:
+    for file, model in reference.FILES.items():
+        for inner in [model, *all_models(model)]:
+            missing = set(inner.model_fields) - set(reference.described(inner))
+            assert not missing, f"{file}: {inner.__name__} says nothing of {missing}"
+
+
+def all_models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for _, inner in reference._inner(model):
+        yield inner
+        yield from all_models(inner)
+
+
+def test_the_environment_of_conda_is_that_of_the_locks() -> None:
+    content = yaml.safe_load((ROOT / "environment.yml").read_text())
+    (pip,) = [part["pip"] for part in content["dependencies"] if isinstance(part, dict)]
+    locks = [line.removeprefix("-r ") for line in pip if line.startswith("-r ")]
+    assert locks == ["requirements-torch-cuda.lock", "requirements.lock"]
+    assert "--require-hashes" in pip
+    assert all((ROOT / lock).is_file() for lock in locks)
