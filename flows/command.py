@@ -37,9 +37,11 @@ def run_flow(
             for worker in ("EventsWorker", "APILogWorker"):
                 logging.getLogger(worker).setLevel(logging.CRITICAL)
         from tasks.embedded_server import ensure_prefect_api
+        from tasks.progress import waiting
 
-        ensure_prefect_api()
-        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+        with waiting("starting Prefect"):
+            ensure_prefect_api()
+            from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
         # Nobody watches the heartbeat of a command: the next run marks one that was killed. Its end would
         # be waited for up to a second, for each flow.

@@ -13,6 +13,7 @@ from tasks.labels import Labels
 from tasks.ledger.iterations import Contender, Iteration
 from tasks.ledger.models import ModelRecord, latest_model
 from tasks.ledger.paths import DatasetPaths
+from tasks.progress import waiting
 from tasks.promote import judge_candidate, race, score_test_set
 from tasks.settings import DatasetSettings
 from tasks.train import candidate_folder, model_id_of, record_model
@@ -36,7 +37,8 @@ def judged(
         control = contender == "control"
         folder = candidate_folder(paths, iteration, control=control)
         called = f"{name}-control" if control else name
-        scores[contender] = _scored(where, dataset_id, iteration, called, folder, settings)
+        with waiting("scoring on the test set"):
+            scores[contender] = _scored(where, dataset_id, iteration, called, folder, settings)
     raced = race(iteration, results, scores) if "control" in results else None
     winner: Contender = "control" if raced is not None and raced["winner"] == "control" else "fold"
     before = [] if current is None else _scores_of(paths, iteration, current, settings, where)

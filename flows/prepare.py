@@ -42,6 +42,7 @@ from tasks.prepare import (
     to_preprocess,
     write_converted,
 )
+from tasks.progress import waiting
 from tasks.refine import recognise_refinements
 from tasks.settings import (
     DatasetSettings,
@@ -88,7 +89,8 @@ def prepare(
                 return {**report, "converted": str(folder)}
             iteration, known = _open(paths, snapshot, assembly, converted, settings, rois)
             if not known:
-                iteration = _plan(paths, iteration, settings, where)
+                with waiting("planning"):
+                    iteration = _plan(paths, iteration, settings, where)
                 _preprocess(paths, iteration, where)
                 close_iteration(paths.dataset_id, opaque(iteration))
     return {**report, "iteration": iteration.name, "reused": known}

@@ -18,12 +18,13 @@ from flows.parameters import ClusterName, DatasetId, Day, GpuHours, Jobs, run_na
 from tasks.attempts import run_all, submitting
 from tasks.cluster import task_runner, threads_per_worker
 from tasks.cluster_settings import ClusterSettings, load_cluster
+from tasks.epochs import epochs_file
 from tasks.errors import ConfigError, IterSegError
 from tasks.ledger.iterations import Contender, Iteration, newest_iteration
 from tasks.ledger.lineages import load_lineages
 from tasks.ledger.models import ModelRecord, latest_model, load_models
 from tasks.ledger.paths import DatasetPaths
-from tasks.progress import progress
+from tasks.progress import epochs_shown
 from tasks.promote import promote_model
 from tasks.report import suspects_of, write_report
 from tasks.settings import DatasetSettings, load_dataset_settings
@@ -174,8 +175,8 @@ def _train_folds(
         for contender, fold in sorted(trainings, key=lambda training: training not in finished)
     }
     most = None if budget.jobs is None else budget.jobs + len(finished)
-    ended = progress(run_all(submit, where.attempts, most), "train", len(submit))
-    found: dict[tuple[Contender, int], Any] = dict(ended)
+    with epochs_shown([epochs_file(paths, iteration, *training) for training in trainings]):
+        found: dict[tuple[Contender, int], Any] = dict(run_all(submit, where.attempts, most))
     failed = {key: error for key, error in found.items() if isinstance(error, Exception)}
     if failed:
         model = latest_model(paths)

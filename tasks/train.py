@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
-from uuid import UUID
+from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.logging import get_run_logger
 
+from tasks.epochs import epochs_file, shown_epochs
 from tasks.errors import UserDataError
 from tasks.ledger.files import digest_of, read_json, write_json
 from tasks.ledger.iterations import Contender, Iteration
@@ -28,12 +26,11 @@ from tasks.ledger.paths import DatasetPaths, DatedName, IterationPaths
 from tasks.nnunet.fold import RESULT, STOPPED, FoldJob, trained_model_folder
 from tasks.nnunet.fold import train_fold as run_fold
 from tasks.placement import gpu_of_this_worker, take_no_more, this_worker
-from tasks.program import JOB_ENDS_AT, Message
+from tasks.program import JOB_ENDS_AT
 from tasks.retries import RETRIED
 from tasks.review.card import write_card
 from tasks.review.scores import mean_scores
 from tasks.settings import DatasetSettings
-from tasks.shown import artifact_key
 from tasks.slurm_queue import end_of_this_job
 from tasks.versions import versions
 
@@ -186,7 +183,9 @@ def train_fold(
     paths = DatasetPaths.of(dataset_id)
     at = IterationPaths(paths.procdata / iteration.name)
     control = contender == "control"
-    show = _shown_progress(dataset_id, f"{contender}-{fold}")
+    epochs = epochs_file(paths, iteration, contender, fold)
+    epochs.unlink(missing_ok=True)
+    show = shown_epochs(dataset_id, f"{contender}-{fold}", epochs)
 
     augmentation = settings.training.augmentation_workers
     stop_at = None if share is None else _stop_at(paths, iteration, contender, fold, share)
@@ -215,35 +214,6 @@ def train_fold(
     # Only a training that stopped can have stopped for it; it stops within an epoch of the limit.
     spent = STOPPED in result and stop_at is not None and stop_at == min(limits)
     return {"fold": fold, "worker": this_worker(), "budget_spent": spent, **kept}
-
-
-def _shown_progress(dataset_id: str, name: str) -> Callable[[Message], None]:
-    """Show each epoch in the UI. A server that is away for a while does not end a training."""
-    key = artifact_key(name, dataset_id)
-    artifacts: list[UUID] = []
-
-    def show(message: Message) -> None:
-        if "epoch" not in message:
-            return
-        done = 100.0 * message["epoch"] / message["of"]
-        try:
-            if artifacts:
-                update_progress_artifact(artifacts[0], progress=done, description=_epoch_line(message))
-            else:
-                made = create_progress_artifact(done, key=key, description=_epoch_line(message))
-                artifacts.append(cast(UUID, made))
-        except Exception as error:  # whatever the client raises, the fold goes on
-            get_run_logger().warning("progress could not be shown: %s", type(error).__name__)
-
-    return show
-
-
-def _epoch_line(message: Message) -> str:
-    left_s = (message["of"] - message["epoch"]) * message["seconds"]
-    return (
-        f"epoch {message['epoch']} of {message['of']}, loss {message['train_loss']:.3f}, "
-        f"pseudo Dice {message['pseudo_dice']:.3f}, about {left_s / 60:.0f} min left"
-    )
 
 
 @task(task_run_name="record-model", **RETRIED)

@@ -147,7 +147,7 @@ def _predicted(paths: DatasetPaths, model: ModelRecord, cases: list[Case]) -> No
             "structures": ["GTV"],
             "volume_ml": {"GTV": 1.0},
             "doubt": {**DOUBT, "fold_dice": {"GTV": 1 - number / len(cases)}},
-            "objects": {},
+            "objects": {kind: {} for kind in settings.prediction.outputs},
         }
         write_json(record_file(folder, case.case_id), record)
 
