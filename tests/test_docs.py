@@ -14,6 +14,7 @@ import pytest
 import reference
 import typer
 import yaml
+from dicom_factory import ball, grid_for, write_rois, write_segments, write_series
 from pydantic import BaseModel
 
 from flows.cli import app
@@ -84,6 +85,25 @@ def test_commands_and_their_options_exist(page: Path) -> None:
         assert name in group.commands, f"iterseg {name}"
         known = {o for p in group.commands[name].params for o in (*p.opts, *p.secondary_opts)} | {"--help"}
         assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", words)) <= known, f"iterseg {name} {words}"
+
+
+def test_the_python_of_the_api_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = (6, 20, 24)
+    tumour = ball(shape, (3, 8, 8), 4)
+    series = write_series(tmp_path / "ct", grid=grid_for(shape))
+    write_rois(tmp_path / "rt.dcm", series, {"GTV": tumour})
+    write_segments(tmp_path / "seg.dcm", series, tumour.astype(int), ["GTV"])
+    monkeypatch.chdir(tmp_path)
+    said: dict[str, Any] = {}
+    needs_a_model, *others = blocks(ROOT / "docs" / "api.md", "python")
+    assert "Predictor" in needs_a_model
+    for block in others:
+        exec(block, said)
+    assert (said["contoured"]["GTV"] == tumour).all()
+    again = {
+        roi.name: said["rasterise"](roi, said["volume"].grid) for roi in said["read_rois"](Path("out.rt.dcm"))
+    }
+    assert (again["GTV"] == tumour).all()
 
 
 def said_commands(text: str) -> Iterator[tuple[str, str]]:

@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from dicom_factory import ball, write_rois, write_series
 from tests_support import PrefectServer, iterseg
+
+from flows.cli import app
 
 SHAPE = (6, 20, 24)
 
@@ -211,3 +214,23 @@ def test_two_commands_tell_the_fate_of_every_file_and_series(
     assert fates[gap.uids["series"]] == ("rejected", "uneven-slices")
     assert sorted(map(str, fates.values())).count("('ignored', 'other-modality')") == 1
     assert prepared["totals"] == {"done": 2, "rejected": 1, "ignored": 1}
+
+
+@pytest.mark.parametrize("name", sorted(typer.main.get_command(app).commands))  # type: ignore[attr-defined]
+def test_every_command_shows_an_example(name: str) -> None:
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    assert f"Example: iterseg {name}" in command.help
+    assert all(parameter.help for parameter in command.params)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["init", "--help"], ["doctor"], ["status", "D"]])
+def test_what_is_piped_is_plain_and_help_fits_a_narrow_terminal(lab: Path, arguments: list[str]) -> None:
+    answer = iterseg(lab, *arguments, COLUMNS="60", TERM="xterm-256color")
+    assert "\x1b" not in answer.stdout + answer.stderr
+    if "--help" in arguments:
+        assert max(map(len, answer.stdout.splitlines())) <= 60
+
+
+def test_the_version_is_told() -> None:
+    answer = iterseg(Path.cwd(), "--version")
+    assert answer.stdout.startswith("iterseg 0.")
