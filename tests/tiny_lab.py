@@ -46,11 +46,11 @@ def new_home(root: Path, *, training: dict[str, Any] | None = None, **settings: 
     return root
 
 
-def deliver(home: Path, day: int, *, labelled: int = 2, unlabelled: int = 1) -> None:
+def deliver(home: Path, day: int, *, labelled: int = 2, unlabelled: int = 1, dataset: str = "D") -> None:
     """Patients in a folder that is filled by hand, some of them without a label."""
-    folder = home / "data" / "rawdata" / "D" / f"2026-11-{day:02}__D"
+    folder = home / "data" / "rawdata" / dataset / f"2026-11-{day:02}__{dataset}"
     for number in range(labelled + unlabelled):
-        name = f"{day}-{number}"
+        name = f"{day}-{number}" if dataset == "D" else f"{dataset}-{day}-{number}"
         rng = np.random.default_rng(day * 10 + number)
         tumour = ball(SHAPE, (8, *rng.uniform(12, 28, 2)), 6)
         voxels = (rng.normal(0, 20, SHAPE) + 100 * tumour).astype(np.int16)
