@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cluster
+import growth
 import iterations
 import numpy as np
 import prediction
@@ -110,7 +111,7 @@ def big_row(work: Path) -> Row:
     )
 
 
-PARTS = ("conversion", "iterations", "prediction", "scale", "cluster", "large")
+PARTS = ("conversion", "iterations", "prediction", "scale", "growth", "cluster", "large")
 
 
 def measured_rows(work: Path, parts: list[str], notes: list[str], *, quick: bool) -> Iterator[Row]:
@@ -129,6 +130,8 @@ def measured_rows(work: Path, parts: list[str], notes: list[str], *, quick: bool
             yield from prediction.rows(work, server.environment, notes, quick=quick)
         if "scale" in parts and not quick:
             notes.extend(scale.notes(work, cases=10_000, iterations=100))
+        if "growth" in parts and not quick:
+            notes.extend(growth.pictures(work / "growth", HERE))
         if "cluster" in parts and not quick:
             yield from cluster.rows(work, server, notes)
     if "large" in parts:
