@@ -7,12 +7,13 @@ from typing import Any
 from prefect import task
 
 from tasks.delivery import files_below, signature_of
+from tasks.ledger.dated import dated_folders
 from tasks.ledger.files import digest_of, read_json, sha256_of_file, write_json
 from tasks.ledger.inbox import Inbox
 from tasks.ledger.journal import Journal
 from tasks.ledger.lineages import load_lineages
 from tasks.ledger.models import load_models
-from tasks.ledger.paths import DatasetPaths, dated_folders
+from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import MANIFEST, noted_snapshots, unsealed_folders
 from tasks.retries import RETRIED
 from tasks.versions import versions

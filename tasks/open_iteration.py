@@ -12,12 +12,13 @@ from prefect import task
 from tasks.conversion import CaseToConvert
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.case_book import BookedCase, book_cases
+from tasks.ledger.dated import DatedName, dated_folders
 from tasks.ledger.files import digest_of, remove_temporaries
 from tasks.ledger.iterations import Iteration, load_iteration
 from tasks.ledger.journal import Journal
 from tasks.ledger.lineages import Lineage, current_lineage, open_lineage
 from tasks.ledger.models import load_models, parent_in
-from tasks.ledger.paths import DatasetPaths, DatedName, IterationPaths, dated_folders
+from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.ledger.patients import TEST, PatientTable, extend_patients
 from tasks.ledger.snapshots import note_snapshots
 from tasks.ledger.store import Store

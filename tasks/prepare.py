@@ -12,11 +12,12 @@ from prefect import task
 
 from tasks.conversion import CaseToConvert
 from tasks.labels import Labels
+from tasks.ledger.dated import DatedName
 from tasks.ledger.files import digest_of, read_json, write_json
 from tasks.ledger.iterations import Iteration
 from tasks.ledger.journal import Journal
 from tasks.ledger.lineages import DESCRIPTION, FINGERPRINT, keep_plans, load_lineages, plans_of
-from tasks.ledger.paths import DatasetPaths, DatedName, IterationPaths
+from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.ledger.store import Store, preprocessed_key
 from tasks.nnunet.dataset import (
     TrainingCase,

@@ -15,8 +15,9 @@ from prefect import task
 
 from tasks.dicom.cases import Case
 from tasks.errors import UserDataError
+from tasks.ledger.dated import DatedName
 from tasks.ledger.files import digest_of, read_json, whole_folder, write_json
-from tasks.ledger.paths import DatasetPaths, DatedName
+from tasks.ledger.paths import DatasetPaths
 from tasks.retries import RETRIED
 from tasks.settings import check_choices, dataset_file
 from tasks.simulation_settings import Arm, Simulation, settings_of

@@ -10,7 +10,8 @@ from typing import Any
 from tasks.dicom.cases import Assembly, Case, DicomFile, assemble, segmentations
 from tasks.dicom.headers import Header
 from tasks.errors import ConfigError, UserDataError
-from tasks.ledger.paths import DatasetPaths, dated_folders
+from tasks.ledger.dated import dated_folders
+from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.refinements import load_refinements
 from tasks.ledger.snapshots import Snapshot, load_snapshots

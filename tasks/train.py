@@ -13,6 +13,7 @@ from prefect import task
 
 from tasks.epochs import epochs_file, shown_epochs
 from tasks.errors import UserDataError
+from tasks.ledger.dated import DatedName
 from tasks.ledger.files import digest_of, read_json, write_json
 from tasks.ledger.iterations import Contender, Iteration
 from tasks.ledger.models import (
@@ -22,7 +23,7 @@ from tasks.ledger.models import (
     load_models,
     save_model,
 )
-from tasks.ledger.paths import DatasetPaths, DatedName, IterationPaths
+from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.nnunet.fold import RESULT, STOPPED, FoldJob, trained_model_folder
 from tasks.nnunet.fold import train_fold as run_fold
 from tasks.placement import gpu_of_this_worker, take_no_more, this_worker

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import UserDataError
+from tasks.ledger.dated import dated_folders
 from tasks.ledger.files import digest_of, read_json, sha256_of_file
 from tasks.ledger.iterations import load_iteration
 from tasks.ledger.journal import Journal
 from tasks.ledger.lineages import load_lineages, plans_of
 from tasks.ledger.models import load_models, load_promotions, noted_models
-from tasks.ledger.paths import DatasetPaths, IterationPaths, dated_folders
+from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.ledger.predictions import object_file
 from tasks.ledger.snapshots import MANIFEST, load_snapshots, noted_snapshots
 from tasks.nnunet.dataset import preparation_digest

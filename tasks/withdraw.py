@@ -14,10 +14,11 @@ from tasks.dicom.cases import case_id_of
 from tasks.dicom.headers import IMAGE_KINDS
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
+from tasks.ledger.dated import dated_folders
 from tasks.ledger.files import read_json, write_json
 from tasks.ledger.iterations import load_iteration
 from tasks.ledger.models import load_models
-from tasks.ledger.paths import DatasetPaths, IterationPaths, dated_folders
+from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.snapshots import (
     MANIFEST,

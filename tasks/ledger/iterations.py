@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from tasks.errors import UserDataError
 from tasks.labels import Labels, MaskStrategy
+from tasks.ledger.dated import dated_folders
 from tasks.ledger.files import read_json
-from tasks.ledger.paths import DatasetPaths, IterationPaths, dated_folders
+from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.ledger.patients import TEST
 
 Contender = Literal["fold", "control"]

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.errors import UserDataError
+from tasks.ledger.dated import DatedName, dated_folders
 from tasks.ledger.files import read_json, sha256_of_file, write_json
 from tasks.ledger.journal import Journal
-from tasks.ledger.paths import DatasetPaths, DatedName, dated_folders
+from tasks.ledger.paths import DatasetPaths
 
 MANIFEST = "manifest.json"
 

@@ -12,10 +12,11 @@ import pytest
 
 from tasks.conversion import CaseToConvert
 from tasks.errors import ConfigError, UserDataError
+from tasks.ledger.dated import DatedName
 from tasks.ledger.files import write_json
 from tasks.ledger.iterations import Iteration
 from tasks.ledger.lineages import current_lineage, keep_plans
-from tasks.ledger.paths import DatasetPaths, DatedName
+from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
 from tasks.open_iteration import book, open_iteration
 from tasks.settings import DatasetSettings, RoiPatterns

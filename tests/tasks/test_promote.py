@@ -11,10 +11,11 @@ import pytest
 import SimpleITK as sitk
 
 from tasks.errors import IterSegError, UserDataError
+from tasks.ledger.dated import DatedName
 from tasks.ledger.files import sha256_of_file, write_json
 from tasks.ledger.iterations import Iteration
 from tasks.ledger.models import ModelRecord, latest_model, load_promotions, promote, save_model
-from tasks.ledger.paths import DatasetPaths, DatedName
+from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
 from tasks.promote import judge_candidate, promote_model, put_back, race, score_test_set
 from tasks.settings import DatasetSettings

@@ -1,0 +1,55 @@
+"""Folders that are called after a day and a dataset: snapshots and iterations."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from functools import total_ordering
+from pathlib import Path
+
+_DATED = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.(\d+))?__(.+)")
+
+
+@total_ordering
+@dataclass(frozen=True)
+class DatedName:
+    """``<YYYY-MM-DD>__<dataset_id>``; the second of a day is ``<YYYY-MM-DD>.2__<dataset_id>``."""
+
+    day: date
+    number: int
+    dataset_id: str
+
+    @classmethod
+    def parse(cls, name: str, dataset_id: str) -> DatedName | None:
+        """Read a folder's name; None where it is not one of this dataset's."""
+        match = _DATED.fullmatch(name)
+        if match is None or match[3] != dataset_id:
+            return None
+        try:
+            return cls(date.fromisoformat(match[1]), int(match[2] or 1), dataset_id)
+        except ValueError:
+            return None
+
+    def __str__(self) -> str:
+        return f"{self.short}__{self.dataset_id}"
+
+    @property
+    def short(self) -> str:
+        """The name without the dataset: ``2026-11-23`` or ``2026-11-23.2``."""
+        return f"{self.day}.{self.number}" if self.number > 1 else f"{self.day}"
+
+    def __lt__(self, other: DatedName) -> bool:
+        return (self.day, self.number) < (other.day, other.number)
+
+    def next(self) -> DatedName:
+        """The next of the same day."""
+        return DatedName(self.day, self.number + 1, self.dataset_id)
+
+
+def dated_folders(parent: Path, dataset_id: str) -> dict[DatedName, Path]:
+    """The dated folders of a dataset below ``parent``, oldest first."""
+    if not parent.is_dir():
+        return {}
+    named = {DatedName.parse(p.name, dataset_id): p for p in parent.iterdir() if p.is_dir()}
+    return {name: named[name] for name in sorted(n for n in named if n is not None)}
