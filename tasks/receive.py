@@ -8,7 +8,6 @@ from dataclasses import asdict
 from hashlib import sha256
 
 from tasks.dicom.cases import case_id_of
-from tasks.dicom.headers import header_of
 from tasks.errors import CaseRejected
 from tasks.intake import DICOM_SUFFIX, Intake, refused_row
 from tasks.ledger.inbox import Inbox
@@ -59,11 +58,6 @@ class InboxTransfers:
         with self._lock:
             self._intakes.pop(transfer, None)
         self.inbox.end(transfer, whole=whole)
-
-    def series_of(self, content: bytes) -> str:
-        """The name in the inbox of the series that an instance belongs to."""
-        header = header_of(content, DICOM_SUFFIX, lambda _: "")
-        return case_id_of(header.series_instance_uid)
 
     def _intake(self, transfer: str) -> Intake:
         with self._lock:

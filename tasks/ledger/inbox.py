@@ -8,7 +8,6 @@ killed receiver leaves its markers too. The files themselves are whole: the send
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -52,10 +51,6 @@ class Inbox:
             else:
                 os.replace(marker, marker.with_name(f"{CUT}{transfer}"))
         return sorted(ended)
-
-    def drop(self, series: str) -> None:
-        """Forget a series that did not arrive whole, to fetch it again."""
-        shutil.rmtree(self.root / series, ignore_errors=True)
 
     def refuse(self, digest: str, row: dict[str, Any]) -> None:
         """Note what was not taken, for the account of the next delivery."""

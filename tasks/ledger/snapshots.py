@@ -160,16 +160,6 @@ def _parsed(path: Path, _version: tuple[int, int, int]) -> tuple[tuple[FileRow, 
     return tuple(FileRow(**row) for row in content["files"]), content["origin"]
 
 
-def known_instances(snapshots: Iterable[Snapshot]) -> dict[str, str]:
-    """SOPInstanceUID → sha256 of everything the snapshots hold."""
-    return {
-        row.header["sop_instance_uid"]: row.sha256
-        for snapshot in snapshots
-        for row in snapshot.taken
-        if row.header is not None
-    }
-
-
 def next_snapshot_name(paths: DatasetPaths, day: date) -> DatedName:
     """The first free name of a day; the dataset's state only grows at its end.
 
