@@ -82,7 +82,7 @@ def fan_out_row(home: Path, nodes: int, server: PrefectServer, environment: Mapp
     spans = [span_of(run) for run in folds]
     assert len(spans) == FOLDS
     lengths = [end - start for start, end in spans]
-    least = max(max(lengths), sum(lengths) / nodes) + min(start for start, _ in spans) - began
+    least = max(*lengths, sum(lengths) / nodes) + min(start for start, _ in spans) - began
     alone = nodes == FOLDS
     bare = "longest fold + worker start" if alone else "the folds' own times / nodes + worker start"
     return Row(
