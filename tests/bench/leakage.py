@@ -45,6 +45,7 @@ def played(lab: DatasetPaths, work: Path) -> list[Row]:
         iteration = load_iteration(record.iteration(lab))
         assert iteration is not None
         folder, folds = work / f"round-{number}", range(iteration.folds)
+        _divide_anew(IterationPaths(lab.procdata / iteration.name), iteration, folder)
         with ThreadPoolExecutor(iteration.folds) as pool:
             train = partial(_fold, lab, iteration, settings, folder)
             results = list(pool.map(train, folds, [before.get(fold) for fold in folds]))
@@ -88,10 +89,9 @@ def _fold(
         warm_start=str(parent) if parent else None,
         warm_start_sha256=sha256_of_file(parent) if parent else None,
     )
-    preprocessed = _divided_anew(at, iteration, folder / "nnUNet_preprocessed")
     environment = {
         **at.environment(),
-        "nnUNet_preprocessed": str(preprocessed),
+        "nnUNet_preprocessed": str(folder / "nnUNet_preprocessed"),
         "nnUNet_results": str(folder / "nnUNet_results"),
         "OMP_NUM_THREADS": "1",
         "nnUNet_def_n_proc": "1",
@@ -100,18 +100,18 @@ def _fold(
     return train_fold(job, environment, _model_folder(folder, iteration), folder / f"fold-{fold}.log")
 
 
-def _divided_anew(at: IterationPaths, iteration: Iteration, target: Path) -> Path:
-    """The iteration's preprocessed cases with nnU-Net's own split of them."""
-    source, dataset = at.preprocessed, target / at.preprocessed.name
-    if not dataset.is_dir():
-        dataset.mkdir(parents=True)
-        for path in source.iterdir():
-            if path.name != "splits_final.json":
-                (dataset / path.name).symlink_to(path.resolve())
-        names = np.array(sorted(case["case_id"] for case in iteration.training_cases()))
-        splits = generate_crossval_split(names, seed=SEED_OF_NNUNET, n_splits=iteration.folds)
-        write_json(dataset / "splits_final.json", splits)
-    return target
+def _divide_anew(at: IterationPaths, iteration: Iteration, folder: Path) -> None:
+    """Link the iteration's preprocessed cases, with nnU-Net's own split of them."""
+    source, dataset = at.preprocessed, folder / "nnUNet_preprocessed" / at.preprocessed.name
+    if dataset.is_dir():
+        return
+    dataset.mkdir(parents=True)
+    for path in source.iterdir():
+        if path.name != "splits_final.json":
+            (dataset / path.name).symlink_to(path.resolve())
+    names = np.array(sorted(case["case_id"] for case in iteration.training_cases()))
+    splits = generate_crossval_split(names, seed=SEED_OF_NNUNET, n_splits=iteration.folds)
+    write_json(dataset / "splits_final.json", splits)
 
 
 def _model_folder(folder: Path, iteration: Iteration) -> Path:
