@@ -5,7 +5,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= auto
-STAMP := $(VENV)/.installed-$(TORCH)
+# Which build was installed is remembered: no other target may bring another one.
+KNOWN := $(patsubst $(VENV)/.installed-%,%,$(firstword $(wildcard $(VENV)/.installed-*)))
+BUILD := $(if $(filter auto,$(TORCH)),$(or $(KNOWN),auto),$(TORCH))
+STAMP := $(VENV)/.installed-$(BUILD)
 PYTEST := $(BIN)/python -m pytest
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export DO_NOT_TRACK = 1
@@ -18,7 +21,7 @@ help:  ## Show the targets
 install: $(STAMP)  ## Make .venv from the lock
 
 $(STAMP): requirements.lock requirements-dev.lock requirements-torch-cpu.lock requirements-torch-cuda.lock pyproject.toml deployments/install.sh
-	PYTHON=$(PYTHON) VENV=$(VENV) TORCH=$(TORCH) bash deployments/install.sh
+	PYTHON=$(PYTHON) VENV=$(VENV) TORCH=$(BUILD) bash deployments/install.sh
 	@rm -f $(VENV)/.installed-* && touch $@
 
 demo: install  ## Two iterations on real scans, and a report (under 10 minutes)

@@ -70,8 +70,6 @@ def _nights(config: Path) -> dict[str, NightSettings]:
 
 def _schedule(client: SyncPrefectClient, deployment: UUID, nights: dict[str, NightSettings]) -> None:
     """One schedule for each dataset, in the place of all that were there."""
-    for schedule in client.read_deployment_schedules(deployment):
-        client.delete_deployment_schedule(deployment, schedule.id)
     wanted = [
         DeploymentScheduleCreate(
             schedule=_cron(dataset_id, night),
@@ -83,6 +81,9 @@ def _schedule(client: SyncPrefectClient, deployment: UUID, nights: dict[str, Nig
         )
         for dataset_id, night in nights.items()
     ]
+    # Only now: what cannot be made must not cost the others' nights.
+    for schedule in client.read_deployment_schedules(deployment):
+        client.delete_deployment_schedule(deployment, schedule.id)
     if wanted:
         client.create_deployment_schedules(deployment, wanted)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 import typer
@@ -38,7 +39,11 @@ def doctor(
     if dry_run:
         from tasks.doctor_of_jobs import scripts
 
-        typer.echo("\n".join(f"# stage {stage}\n{text}" for stage, text in scripts(settings, paths).items()))
+        drawn_up = scripts(settings, paths)
+        if as_json:
+            typer.echo(json.dumps({"stage": "doctor", "cluster": cluster, "scripts": drawn_up}))
+        else:
+            typer.echo("\n".join(f"# stage {stage}\n{text}" for stage, text in drawn_up.items()))
         return
     from tasks.doctor import examine
 

@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,7 +34,7 @@ def init(
     look: Annotated[Path | None, typer.Option(help="A folder of its DICOM; it stays as it is.")] = None,
     modality: Annotated[str | None, typer.Option(metavar="CT|MR", help="Which images to learn on.")] = None,
     structure: Structures = None,
-    folds: Annotated[int | None, typer.Option(min=2, max=20, help="Stay for ever.")] = None,
+    folds: Annotated[int | None, typer.Option(min=2, max=20, help="How many; they stay for ever.")] = None,
     merge: Annotated[bool, typer.Option("--merge", help="Several ROIs of one structure are one.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: take what is proposed.")] = False,
     as_json: AsJson = False,
@@ -69,11 +69,26 @@ def init(
             "written": [str(path) for path in written],
             "structures": [{**vars(row), "of": of} for row in rows],
             "delivery": folder,
+            **_about(found, beginning, rows),
             "merge": beginning.merge,
             "absences": dict(beginning.absences),
         },
         as_json,
     )
+
+
+def _about(found: Survey | None, beginning: Beginning, rows: Sequence[Proposal]) -> dict[str, Any]:
+    """What was decided besides names, and what of the folder is left out."""
+    drawings = found.of(beginning.image_kind) if found else []
+    matched = {name for row in rows for name in row.matches}
+    others = Counter(name for drawing in drawings for name in set(drawing.names) - matched)
+    return {
+        "learns_on": beginning.image_kind,
+        "folds": beginning.folds,
+        "images": found.images[beginning.image_kind] if found else None,
+        "annotated_patients": len({drawing.patient for drawing in drawings}) if found else None,
+        "left_out": dict(others.most_common()),
+    }
 
 
 def _named(options: Sequence[str]) -> dict[str, str]:

@@ -37,7 +37,7 @@ def ingest(
     verbose: Verbose = False,
 ) -> None:
     """Sort a delivery of DICOM into a dated snapshot. Example: iterseg ingest PM_IASLC --from /incoming"""
-    when = checked(_day, day, as_json)
+    when = checked(_day_of_delivery, day, as_json)
     place = checked(_delivery, source, as_json)
     if study and not dicomweb:
         fail(ConfigError("--study names a study of a server; give --dicomweb too"), as_json)
@@ -54,7 +54,8 @@ def ingest(
             deidentify=deidentify,
         )
 
-    run_flow(dataset, run, as_json, verbose, needs_data=source is None and dicomweb is None)
+    brings = source is not None or dicomweb is not None
+    run_flow(dataset, run, as_json, verbose, needs_data=not brings, takes_data=brings)
 
 
 @of_stages.command(rich_help_panel=PANEL)
@@ -80,7 +81,7 @@ def receive(
         receive(listening, typer.echo, _stop_on_signals())
         return {"stage": "receive"}
 
-    run_flow(dataset, run, as_json=False, verbose=verbose, needs_data=False)
+    run_flow(dataset, run, as_json=False, verbose=verbose, needs_data=False, takes_data=True)
 
 
 @of_stages.command(rich_help_panel=PANEL)
@@ -201,6 +202,14 @@ def _day(text: str) -> date:
         return datetime.strptime(text, "%Y-%m-%d").date()
     except ValueError:
         raise ConfigError(f"--date {text}: a date is written YYYY-MM-DD") from None
+
+
+def _day_of_delivery(text: str) -> date:
+    """Later deliveries must have later dates: one of a day to come would keep all others out till then."""
+    day = _day(text)
+    if day > date.today():
+        raise ConfigError(f"--date {text}: a delivery cannot be of a day to come")
+    return day
 
 
 def _folds(text: str) -> list[int]:

@@ -24,10 +24,20 @@ def run_flow(
     cluster: str | None = None,
     *,
     needs_data: bool = True,
+    takes_data: bool = False,
 ) -> None:
-    """Run a flow against a Prefect server and print what came out."""
+    """Run a flow against a Prefect server and print what came out.
+
+    Parameters
+    ----------
+    needs_data
+        Whether the dataset must have some already.
+    takes_data
+        Whether it may get its first now, for which it must have been begun: a name that was mistyped would
+        be another dataset, with another key.
+    """
     try:
-        _check(dataset, cluster, needs_data)
+        _check(dataset, cluster, needs_data, takes_data)
         # Nothing phones home, and logs do not stand between the user and the answer.
         os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
         os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -56,15 +66,17 @@ def run_flow(
     show(report, as_json)
 
 
-def _check(dataset: str, cluster: str | None, needs_data: bool) -> None:
+def _check(dataset: str, cluster: str | None, needs_data: bool, takes_data: bool) -> None:
     """Say what is wrong in the configuration at once, before a server is started for it."""
     from tasks.cluster_settings import load_cluster
     from tasks.ledger.paths import DatasetPaths
     from tasks.settings import check_choices, load_dataset_settings
-    from tasks.state import require_dataset
+    from tasks.state import require_begun, require_dataset
 
     paths = DatasetPaths.of(dataset)
     load_dataset_settings(paths.config, dataset)
+    if takes_data:
+        require_begun(paths)
     if needs_data:
         require_dataset(paths)
     if cluster is not None:
@@ -107,5 +119,9 @@ def fail(error: IterSegError, as_json: bool) -> NoReturn:
     if as_json:
         said = {"error": type(error).__name__, "message": str(error), **error.report}
         typer.echo(json.dumps(said, default=str))
+    elif error.report.get("cases"):
+        from flows.words import of_cases
+
+        typer.echo("\n".join(of_cases(error.report)), err=True)
     typer.echo(f"error: {error}", err=True)
     sys.exit(error.exit_code)

@@ -7,7 +7,10 @@ from typing import Annotated
 import typer
 
 Dataset = Annotated[str, typer.Argument(help="The dataset's id, as in config/roi_<dataset_id>.yaml.")]
-Day = Annotated[str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="The snapshot's date.")]
+Day = Annotated[
+    str | None,
+    typer.Option("--date", metavar="YYYY-MM-DD", help="A day; default: ingest today, else the newest."),
+]
 Cluster = Annotated[str, typer.Option(help="A file in config/clusters/, without .yaml.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's own log.")]

@@ -9,6 +9,7 @@ from typing import Any
 from tasks.dicom.cases import Assembly
 from tasks.ledger.iterations import load_iteration
 from tasks.ledger.lineages import Lineage, current_lineage, load_lineages
+from tasks.ledger.lock import working_on
 from tasks.ledger.models import ModelRecord, latest_model, load_models, load_promotions, parent_in
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots, unsealed_folders
@@ -51,6 +52,7 @@ def status_of(dataset_id: str, *, verify: bool = False) -> dict[str, Any]:
         "dataset": dataset_id,
         "snapshots": [str(snapshot.name) for snapshot in load_snapshots(paths)],
         "not_ingested": waiting,
+        "working": working_on(paths.ledger),
         "model": model.model_id if model else None,
         "parent": model.parent if model else None,
         "test_dice": model.test_dice if model else {},
@@ -95,6 +97,8 @@ def _next(account: dict[str, int], waiting: list[str], start: str) -> str:
     changes = [f"{n} {what}" for what, n in account.items() if n and what != "reused"]
     if waiting:
         changes.insert(0, f"ingests {', '.join(waiting)}")
+    if not changes and "anew" not in start and not account.get("reused"):
+        return "nothing: no image is labelled yet"
     if not changes and "anew" not in start:
         return "nothing new, unless a case was rejected or a candidate is waiting"
     return "; ".join([", ".join(changes), start] if changes else [start])

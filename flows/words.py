@@ -21,7 +21,7 @@ def in_words(report: dict[str, Any]) -> str:
         return f"run: {report['state']}; {stays}\nreport: {report['report']}"
     if report["stage"] == "iterate":
         return "\n\n".join(in_words(stage) for stage in report["stages"])
-    lines = [*_HEADLINES[report["stage"]](report), *_cases(report)]
+    lines = [*_HEADLINES[report["stage"]](report), *of_cases(report)]
     if report.get("report"):
         lines.append(f"report: {report['report']}")
     return "\n".join(lines)
@@ -195,12 +195,15 @@ def _status(report: dict[str, Any]) -> list[str]:
     lines = [f"{report['dataset']}: {len(report['snapshots'])} snapshots"]
     if report["not_ingested"]:
         lines.append(f"  not ingested yet: {', '.join(report['not_ingested'])}")
+    if report["working"]:
+        lines.append(f"  a run is going on: {report['working']}")
     parent = f", from {report['parent']}" if report["parent"] else ""
     lines.append(f"  model in use: {report['model'] or 'none'}{parent}")
     if report["test_dice"]:
         scores = ", ".join(f"{name} {_number(value)}" for name, value in report["test_dice"].items())
         lines.append(f"  its test Dice: {scores}")
-    lines.append("  since it was made: " + ", ".join(f"{n} {what}" for what, n in report["account"].items()))
+    since = "since it was made" if report["model"] else "so far"
+    lines.append(f"  {since}: " + ", ".join(f"{n} {what}" for what, n in report["account"].items()))
     lines.append(f"  the next run: {report['next']}")
     if report["verified"] is not None:
         lines += [f"  CHANGED: {finding}" for finding in report["verified"]["findings"]]
@@ -250,13 +253,16 @@ _HEADLINES = {
 }
 
 
-def _cases(report: dict[str, Any]) -> list[str]:
+def of_cases(report: dict[str, Any]) -> list[str]:
+    """How many cases ended how, and what is wrong with those that were set aside."""
     if report["stage"] == "train" or "totals" not in report:
         return []
     rows = report["cases"]
-    lines = [
-        "  cases: " + (", ".join(f"{n} {state}" for state, n in report["totals"].items() if n) or "none")
-    ]
+    # What is labelled may still turn out to be unusable: that is seen when it is converted.
+    labelled = report["stage"] in ("ingest", "status")
+    words = {"done": "labelled"} if labelled else {}
+    counts = ", ".join(f"{n} {words.get(state, state)}" for state, n in report["totals"].items() if n)
+    lines = [f"  cases: {counts or 'none'}"]
     ignored = Counter(row["reason"] for row in rows if row["state"] == "ignored")
     lines += [f"  ignored, {reason}: {count}" for reason, count in ignored.items()]
     rejected = [row for row in rows if row["state"] == "rejected"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 SHOWN_NAMES = 10
+LEAST_PATIENTS = 4
 
 
 def init_in_words(report: dict[str, Any]) -> str:
@@ -25,11 +27,39 @@ def init_in_words(report: dict[str, Any]) -> str:
                 f"  {name}: {lacking} segmentations lack it and will be rejected, unless "
                 "`missing_structures` says what that means"
             )
+    lines += _left_out(report["left_out"])
+    lines.append(f"learns on {report['learns_on']}, in {report['folds']} folds, which stay for ever")
+    if len(rows) > 1:
+        lines.append("structures that overlap are an error, unless `mask_strategy` is priority or regions")
+    lines += _too_little(report)
     lines += [f"wrote {path}" for path in report["written"]]
-    delivery = report["delivery"] or "/path/to/dicom"
+    delivery = shlex.quote(report["delivery"] or "/path/to/dicom")
     return "\n".join(
         [*lines, f"next: iterseg ingest {dataset} --from {delivery}", f"      iterseg run {dataset}"]
     )
+
+
+def _left_out(names: Mapping[str, int]) -> list[str]:
+    if not names:
+        return []
+    shown = ", ".join(f"{name} ({count})" for name, count in list(names.items())[:SHOWN_NAMES])
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return [f"  not learned: {shown}{more}"]
+
+
+def _too_little(report: Mapping[str, Any]) -> list[str]:
+    """What cannot work yet, of what was looked at."""
+    if report["images"] is None:
+        return []
+    kind, patients = report["learns_on"], report["annotated_patients"]
+    if not report["images"]:
+        return [f"! the folder has no {kind} image"]
+    if patients < LEAST_PATIENTS:
+        return [
+            f"! {patients} patients are annotated; two folds of two patients each need {LEAST_PATIENTS}, and "
+            "the test set its own: annotate more before `iterseg run`"
+        ]
+    return []
 
 
 def of_proposals(rows: Sequence[Mapping[str, Any]], of: int, *, numbered: bool = False) -> str:

@@ -8,12 +8,14 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from packaging.requirements import Requirement
+from prefect.client.schemas.schedules import CronSchedule
+from pydantic import ValidationError
 
-from tasks.cluster_settings import ClusterSettings
+from tasks.cluster_settings import STAGES, ClusterSettings
 from tasks.doctor_of_jobs import examine_jobs
 from tasks.doctor_of_services import examine_services
 from tasks.errors import ConfigError
@@ -25,6 +27,8 @@ from tasks.versions import code_version
 
 LEAST_FREE_GB = 20.0
 """A dataset of a hundred CTs, preprocessed, with the checkpoints of five folds."""
+MANY_EPOCHS = 100
+"""Of nnU-Net's own plans; one takes a CPU from minutes to hours."""
 TORCH_S = 120.0
 """The import of torch from a network file system takes that long the first time."""
 LOOK_AT_TORCH = (
@@ -50,7 +54,6 @@ def examine(
     """
     yield _python()
     yield _packages()
-    yield _torch()
     yield _folders(paths)
     yield _nnunet()
     settings: dict[str, DatasetSettings] = {}
@@ -59,6 +62,7 @@ def examine(
         yield verdict
         if found is not None:
             settings[dataset] = found
+    yield _torch(cluster, list(settings.values()))
     yield from examine_services(cluster, settings)
     if cluster.kind == "slurm":
         yield from examine_jobs(cluster, name, paths)
@@ -88,7 +92,7 @@ def _packages() -> Verdict:
     return Verdict("packages", True, f"all {len(asked)} are as they should be")
 
 
-def _torch() -> Verdict:
+def _torch(cluster: ClusterSettings, datasets: Sequence[DatasetSettings]) -> Verdict:
     """In a program of its own: torch takes seconds and a driver may take the process along."""
     seen = len(gpus())
     try:
@@ -115,7 +119,26 @@ def _torch() -> Verdict:
             why = f"is built for CUDA {cuda}, which the driver may be too old for"
         mend = "`make install TORCH=cuda`, or your driver's build (deployments/README.md, a cluster, step 1)"
         return Verdict("torch", False, f"{build} uses none of {seen} GPUs: it {why}", mend)
-    return Verdict("torch", True, f"{build}; there is no GPU here, training runs on the CPU")
+    return _without_a_gpu(cluster, datasets, build, cuda)
+
+
+def _without_a_gpu(
+    cluster: ClusterSettings, datasets: Sequence[DatasetSettings], build: str, cuda: str | None
+) -> Verdict:
+    """Whether that is well: it is where jobs have GPUs that torch is built for, or none is wanted."""
+    on_a_gpu = [d.training for d in datasets if d.training.device != "cpu"]
+    stages = [stage for stage in STAGES if "gpu" in (cluster.stage(stage).gres or "")]
+    if stages and cuda is None and (on_a_gpu or not datasets):
+        said = f"{build} is a build for CPUs, and jobs of {', '.join(stages)} are given GPUs"
+        return Verdict("torch", False, said, "`make install TORCH=cuda`, also where this machine has no GPU")
+    if stages:
+        return Verdict("torch", True, f"{build}; there is no GPU here, jobs have theirs")
+    said = f"{build}; there is no GPU here, training runs on the CPU"
+    longest = max((training.epochs_first for training in on_a_gpu), default=0)
+    mend = "a network and settings that a CPU can train in minutes are in docs/tutorial.md"
+    if longest >= MANY_EPOCHS:
+        return Verdict("torch", True, f"{said}, and {longest:,} epochs a fold take it weeks", mend)
+    return Verdict("torch", True, said)
 
 
 def _folders(paths: DatasetPaths) -> Verdict:
@@ -144,6 +167,12 @@ def _choices(paths: DatasetPaths, dataset: str) -> tuple[Verdict, DatasetSetting
     try:
         rois, settings = check_choices(paths.config, dataset)
     except ConfigError as error:
-        return Verdict(what, False, str(error), "mend the file"), None
+        return Verdict(what, False, str(error)), None
+    if settings.night is not None:
+        try:
+            CronSchedule(cron=settings.night.cron, timezone=settings.night.timezone)
+        except ValidationError as error:
+            mend = "minute, hour, day, month, weekday: '0 20 * * *' is every evening at eight"
+            return Verdict(what, False, f"night.cron: {error.errors()[0]['msg']}", mend), settings
     said = f"{', '.join(rois.structures)} on {settings.image_modality}, {settings.folds} folds"
     return Verdict(what, True, said), settings

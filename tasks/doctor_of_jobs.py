@@ -16,11 +16,10 @@ from tasks.verdicts import Verdict
 
 def examine_jobs(settings: ClusterSettings, name: str, paths: DatasetPaths) -> list[Verdict]:
     """Look at everything that jobs need besides this machine; nothing is queued."""
-    return [
-        *_commands(),
-        *(_jobs(settings, stage, name, paths) for stage in STAGES),
-        _shared(paths),
-    ]
+    slurm = _slurm()
+    # Where Slurm is not there it says nothing of jobs.
+    jobs = [_jobs(settings, stage, name, paths) for stage in STAGES] if slurm.good else []
+    return [slurm, *jobs, _shared(paths)]
 
 
 def scripts(settings: ClusterSettings, paths: DatasetPaths) -> dict[str, str]:
@@ -28,18 +27,18 @@ def scripts(settings: ClusterSettings, paths: DatasetPaths) -> dict[str, str]:
     return {stage: script_of(job_options(settings, stage, paths)) for stage in STAGES}
 
 
-def _commands() -> list[Verdict]:
+def _slurm() -> Verdict:
     missing = [name for name in ("sbatch", "squeue", "scancel", "scontrol") if shutil.which(name) is None]
     if missing:
         said = f"there is no {', '.join(missing)}"
-        return [Verdict("Slurm's commands", False, said, "run the flow where jobs can be submitted")]
+        return Verdict("Slurm", False, said, "run the flow where jobs can be submitted")
     done = subprocess.run(
         ["sinfo", "--noheader", "--format=%P %D nodes, %G, %l"], capture_output=True, text=True, check=False
     )
     if done.returncode:
         mend = "is slurmctld up, and SLURM_CONF right?"
-        return [Verdict("Slurm", False, done.stderr.strip().splitlines()[-1], mend)]
-    return [Verdict("Slurm", True, "; ".join(done.stdout.split("\n")[:-1]))]
+        return Verdict("Slurm", False, done.stderr.strip().splitlines()[-1], mend)
+    return Verdict("Slurm", True, "; ".join(done.stdout.split("\n")[:-1]))
 
 
 def _jobs(settings: ClusterSettings, stage: str, name: str, paths: DatasetPaths) -> Verdict:

@@ -44,7 +44,7 @@ def _server(cluster: ClusterSettings) -> Verdict:
     if not url and not jobs:
         return Verdict(SERVER, True, "none is set: each command starts one for as long as it runs")
     if not url:
-        mend = "`make server` on a machine that nodes can reach, and `prefect config set PREFECT_API_URL=…`"
+        mend = "one that nodes can reach: docs/cluster.md, step 3"
         return Verdict(SERVER, False, "PREFECT_API_URL is not set", mend)
     if jobs and not is_reachable_from_nodes(url, cluster):
         mend = "set PREFECT_API_URL to an address that nodes can reach: they are given this one"

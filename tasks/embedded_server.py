@@ -21,10 +21,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tasks.errors import ExternalToolError
+from tasks.errors import ExternalToolError, TransientError
 from tasks.lifeline import PARENT, die_with_parent
 
 STARTUP_S = 120.0
+RESTART_S, ANSWER_S = 10.0, 5.0
 STOP_S = 20.0
 _FOR_THIS_PROCESS = ExitStack()
 QUIET = {
@@ -45,16 +46,39 @@ def ensure_prefect_api() -> None:
     ------
     ExternalToolError
         Where the server does not start.
+    TransientError
+        Where one is configured and does not answer.
     """
     server = _Server()
     atexit.register(server.stop)
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    if not PREFECT_API_URL.value():
+    chosen = PREFECT_API_URL.value()
+    if chosen:
+        _wait_for(chosen)
+    else:
         url = server.start()
         # Dask's workers and other programs read the environment, this process its settings.
         os.environ["PREFECT_API_URL"] = url
         _FOR_THIS_PROCESS.enter_context(temporary_settings({PREFECT_API_URL: url}))
+
+
+def _wait_for(url: str) -> None:
+    """A server that is being started again is waited for; one that stays away is told."""
+    deadline = time.monotonic() + RESTART_S
+    while True:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=ANSWER_S):  # noqa: S310 - the user's own
+                return
+        except urllib.error.HTTPError:
+            return  # it answers, if only that it asks for something; the client tells what
+        except (OSError, ValueError) as error:
+            if time.monotonic() > deadline:
+                raise TransientError(
+                    f"Prefect's server at {url} does not answer ({error}). Start it (`make server`), or "
+                    "`prefect config unset PREFECT_API_URL`: a command without one starts its own"
+                ) from None
+            time.sleep(1)
 
 
 class _Server:

@@ -157,6 +157,10 @@ def seal_by_hand(dataset_id: str) -> list[dict[str, Any]]:
     quiet_s = load_dataset_settings(paths.config, dataset_id).arrival_quiet_s
     reports = []
     for name, folder in unsealed_folders(paths).items():
+        if name.day > date.today():
+            raise UserDataError(
+                f"the folder {name} is of a day to come, and would keep all others out till then; rename it"
+            )
         files = arrived(folder, quiet_s)
         if files:
             intake = Intake.of(paths, deidentify_all=False)

@@ -37,7 +37,8 @@ class Beginning:
         """The text of the ROI file."""
         head = (
             "# Structure: the pattern of its ROI names or segment labels. It must match the whole name;\n"
-            "# case does not matter. The order is that of the labels 1, 2, … and of priority: later on top.\n"
+            "# case does not matter. The order is that of the labels 1, 2, …; with `mask_strategy:\n"
+            "# priority` in the dataset's file a later structure lies on top.\n"
         )
         return head + _yaml(dict(self.structures))
 

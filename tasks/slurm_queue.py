@@ -12,7 +12,13 @@ from tasks.cluster_settings import STAGES
 from tasks.errors import ConfigError, TransientError
 from tasks.ledger.paths import DatasetPaths
 
-CONTROLLER_IS_AWAY = ("Unable to contact slurm controller", "Socket timed out", "Connection refused")
+CONTROLLER_IS_AWAY = (
+    "Unable to contact slurm controller",
+    "Socket timed out",
+    "Connection refused",
+    "DNS SRV",
+    "Could not establish",
+)
 FENCE_S = 120.0
 """How long a cancelled job may take to end: Slurm's KillWait is 30 s."""
 

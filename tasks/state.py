@@ -16,7 +16,7 @@ from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.refinements import load_refinements
 from tasks.ledger.snapshots import Snapshot, load_snapshots
 from tasks.ledger.withdrawals import load_withdrawals
-from tasks.settings import DatasetSettings
+from tasks.settings import DatasetSettings, dataset_file, datasets_of, roi_file
 
 
 def state_at(
@@ -90,10 +90,36 @@ def require_dataset(paths: DatasetPaths) -> None:
     if dated_folders(paths.rawdata, paths.dataset_id):
         return
     parent = paths.rawdata.parent
-    known = sorted(p.name for p in parent.iterdir() if p.is_dir()) if parent.is_dir() else []
+    folders = sorted(p for p in parent.iterdir() if p.is_dir()) if parent.is_dir() else []
+    known = [folder.name for folder in folders if dated_folders(folder, folder.name)]
+    begun = roi_file(paths.config, paths.dataset_id).is_file()
+    first = "" if begun else f"`iterseg init {paths.dataset_id} --look FOLDER`, then "
     raise ConfigError(
         f"there is no dataset {paths.dataset_id!r} in {parent}; there are: {', '.join(known) or 'none'}. "
-        f"Run `iterseg ingest {paths.dataset_id} --from FOLDER`"
+        f"Run {first}`iterseg ingest {paths.dataset_id} --from FOLDER`{_misnamed(paths)}"
+    )
+
+
+def _misnamed(paths: DatasetPaths) -> str:
+    """Folders that were filled by hand and are called otherwise than the layout asks for."""
+    there = sorted(p.name for p in paths.rawdata.iterdir() if p.is_dir()) if paths.rawdata.is_dir() else []
+    others = [name for name in there if name not in (paths.inbox.name, "set_aside", "deliveries")]
+    if not others:
+        return ""
+    return (
+        f". A folder filled by hand is called <YYYY-MM-DD>__{paths.dataset_id}; there is {', '.join(others)}"
+    )
+
+
+def require_begun(paths: DatasetPaths) -> None:
+    """Raise :class:`ConfigError` for a dataset without a file in ``config/`` and without data."""
+    files = (roi_file(paths.config, paths.dataset_id), dataset_file(paths.config, paths.dataset_id))
+    if any(file.is_file() for file in files) or dated_folders(paths.rawdata, paths.dataset_id):
+        return
+    raise ConfigError(
+        f"nobody has begun a dataset {paths.dataset_id!r}: {files[0]} does not exist. There are: "
+        f"{', '.join(datasets_of(paths.config)) or 'none'}. `iterseg init {paths.dataset_id} --look FOLDER` "
+        "begins it"
     )
 
 

@@ -17,6 +17,7 @@ from tasks.ledger.lineages import load_lineages, plans_of
 from tasks.ledger.models import load_models, load_promotions, noted_models
 from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.ledger.predictions import object_file
+from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.snapshots import MANIFEST, load_snapshots, noted_snapshots
 from tasks.nnunet.dataset import preparation_digest
 
@@ -31,12 +32,18 @@ def verify_dataset(paths: DatasetPaths) -> dict[str, Any]:
     """
     findings: list[str] = []
     checked = {"files": 0, "checkpoints": 0, "iterations": 0, "records": 0}
-    kinds = (_snapshots(paths), _models(paths), _iterations(paths), _records(paths))
+    kinds = (_key(paths), _snapshots(paths), _models(paths), _iterations(paths), _records(paths))
     for kind, finding in itertools.chain(*kinds):
         checked[kind] += 1
         if finding:
             findings.append(finding)
     return {"checked": checked, "findings": findings}
+
+
+def _key(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:
+    """Without it nobody would be known again; that it is another one the next delivery tells."""
+    if load_snapshots(paths):
+        yield "records", _finding(lambda: Pseudonyms(paths.patient_key, first=False))
 
 
 def _records(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:

@@ -78,7 +78,7 @@ WHAT_TO_DO: dict[Reason, str] = {
     Reason.REFERENCE_AMBIGUOUS: "It refers to several images; keep one reference.",
     Reason.SEVERAL_SEGMENTATIONS: (
         "Two segmentations of one image are of one date; say who goes first (`segmentation_precedence`) "
-        "or let the later delivery win (`same_date: later_wins`)."
+        "or, of two deliveries, let the later win (`same_date: later_wins`)."
     ),
     Reason.PATIENT_MISMATCH: "Image and segmentation have different patients; check the export.",
     Reason.NO_GEOMETRY: "Position, orientation or pixel spacing is missing; export again.",

@@ -67,6 +67,14 @@ def dataset_lock(folder: Path, note: Mapping[str, Any] | None = None) -> Iterato
         lock.unlink(missing_ok=True)
 
 
+def working_on(folder: Path) -> str | None:
+    """Who holds the lock of a dataset, as far as that can be known; None where nobody does."""
+    holder = _holder(folder / "lock.json")
+    if holder is None or _is_gone(holder):
+        return None
+    return f"process {holder.get('pid')} on {holder.get('host')}, since {holder.get('since')}"
+
+
 def held_for_h(folder: Path) -> float:
     """How long a living run, as far as that can be known, has held the lock of a dataset; 0 if none does."""
     holder = _holder(folder / "lock.json")

@@ -172,7 +172,7 @@ def next_snapshot_name(paths: DatasetPaths, day: date) -> DatedName:
     if names and names[-1].day > day:
         raise UserDataError(
             f"{paths.dataset_id} has a snapshot of {names[-1].day}; a delivery cannot be dated "
-            f"{day}, before it. Leave --date out or give a later one"
+            f"{day}, before it. Give that day or a later one with --date"
         )
     name = DatedName(day, 1, paths.dataset_id)
     while name in names:

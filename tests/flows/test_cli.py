@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,14 @@ def lab(home: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["prepare", "X"], 2, ["no dataset 'X'", "there are: D", "iterseg ingest X"]),
+        (["prepare", "X"], 2, ["no dataset 'X'", "there are: D", "iterseg init X", "iterseg ingest X"]),
+        (
+            ["ingest", "X", "--from", "{home}/notes"],
+            2,
+            ["begun a dataset 'X'", "are: D", "iterseg init X"],
+        ),
+        (["receive", "X", "--allow", "PACS"], 2, ["begun a dataset 'X'"]),
+        (["ingest", "D", "--from", "{home}/notes", "--date", "2999-01-01"], 2, ["of a day to come"]),
         (["status", "X"], 2, ["no dataset 'X'"]),
         (["run", "X"], 2, ["no dataset 'X'"]),
         (["prepare", "../D"], 2, ["cannot be a dataset id"]),
@@ -234,3 +242,50 @@ def test_what_is_piped_is_plain_and_help_fits_a_narrow_terminal(lab: Path, argum
 def test_the_version_is_told() -> None:
     answer = iterseg(Path.cwd(), "--version")
     assert answer.stdout.startswith("iterseg 0.")
+
+
+def test_a_server_that_does_not_answer_is_told_in_a_line(lab: Path) -> None:
+    answer = iterseg(lab, "prepare", "D", PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert answer.returncode == 1
+    (line,) = answer.stderr.strip().splitlines()
+    assert "Prefect's server at http://127.0.0.1:9/api does not answer" in line
+    assert "prefect config unset PREFECT_API_URL" in line
+
+
+def test_a_folder_of_a_day_to_come_is_not_taken(lab: Path) -> None:
+    write_series(lab / "data" / "rawdata" / "D" / "2999-01-01__D" / "ct", SHAPE, name="later")
+    answer = iterseg(lab, "ingest", "D")
+    assert answer.returncode == 1
+    assert "2999-01-01__D is of a day to come" in answer.stderr
+
+
+def test_a_folder_that_is_called_otherwise_is_named(lab: Path) -> None:
+    folder = lab / "data" / "rawdata" / "E" / "2026-11-20"
+    folder.mkdir(parents=True)
+    (lab / "config" / "roi_E.yaml").write_text("GTV: GTV\n")
+    answer = iterseg(lab, "status", "E")
+    assert "there are: D." in answer.stderr
+    assert "is called <YYYY-MM-DD>__E; there is 2026-11-20" in answer.stderr
+
+
+def test_who_works_on_a_dataset_is_in_its_status(lab: Path) -> None:
+    assert iterseg(lab, "ingest", "D").returncode == 0
+    lock = lab / "data" / "results" / "D" / "ledger" / "lock.json"
+    lock.write_text(json.dumps({"host": "node17", "pid": 4, "since": "2026-11-24T20:00:00"}))
+    assert "a run is going on: process 4 on node17" in iterseg(lab, "status", "D").stdout
+
+
+def test_what_is_wrong_with_each_case_is_said_where_none_can_be_used(lab: Path) -> None:
+    (lab / "config" / "roi_D.yaml").write_text("Liver: Liver\n")
+    answer = iterseg(lab, "prepare", "D")
+    assert answer.returncode == 1
+    assert "missing-roi: nothing matches 'Liver'; the ROIs are 'GTV'" in answer.stderr
+    assert "Draw it, mend its pattern" in answer.stderr
+    assert answer.stderr.strip().splitlines()[-1].startswith("error: no case of D can be used")
+
+
+def test_the_job_scripts_are_json_too(lab: Path) -> None:
+    slurm = "kind: slurm\nwalltime: '1:00:00'\ncpus: 1\nmemory_gb: 1\nworkers: 1\n"
+    (lab / "config" / "clusters" / "s.yaml").write_text(slurm)
+    report = iterseg(lab, "doctor", "--cluster", "s", "--dry-run", "--json").report
+    assert sorted(report["scripts"]) == ["predict", "prepare", "train"]

@@ -59,6 +59,8 @@ def test_what_half_of_the_cases_have_is_taken_without_asking(fresh: Path, incomi
     assert "GTV (2), gtv (1), GTV_1 (1)" in answer.stdout
     assert "Node: 2 segmentations lack it and will be rejected" in answer.stdout
     assert f"next: iterseg ingest D --from {incoming}" in answer.stdout
+    assert "not learned: ring 1 (1), ring 2 (1)" in answer.stdout
+    assert "learns on CT, in 2 folds, which stay for ever" in answer.stdout
 
 
 def test_what_it_wrote_is_what_ingest_and_prepare_take(fresh: Path, incoming: Path) -> None:
@@ -166,3 +168,14 @@ def test_a_choice_that_exists_is_never_replaced(fresh: Path, existing: str) -> N
 def test_json_is_one_object(fresh: Path, incoming: Path) -> None:
     answer = iterseg(fresh, "init", "D", "--look", str(incoming), "--yes", "--json")
     assert json.loads(answer.stdout)["structures"][0]["found_in"] == 4
+
+
+def test_what_cannot_work_yet_is_said(fresh: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "Made-Up, Jane"
+    ct = write_series(folder / "ct", grid=grid_for(SHAPE))
+    write_rois(folder / "rt.dcm", ct, {"GTV": TUMOUR})
+    said = iterseg(fresh, "init", "D", "--look", str(folder), "--yes").stdout
+    assert "! 1 patients are annotated" in said
+    assert f"--from '{folder}'" in said, "it can be pasted"
+    said = iterseg(fresh, "init", "E", "--look", str(folder), "--modality", "MR", "--structure", "a=b").stdout
+    assert "! the folder has no MR image" in said

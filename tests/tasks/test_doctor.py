@@ -50,7 +50,7 @@ def test_a_machine_without_slurm_is_told_so(
     monkeypatch.setenv("PATH", str(tmp_path))
     settings = load_cluster(CHECKOUT / "config", "slurm")
     found = {verdict.what: verdict for verdict in examine(settings, "slurm", DatasetPaths(home, "D"), None)}
-    assert not found["Slurm's commands"].good
-    assert "sbatch" in found["Slurm's commands"].said
-    assert "no sbatch on this machine" in found["jobs of stage train"].said
+    assert not found["Slurm"].good
+    assert "there is no sbatch" in found["Slurm"].said
+    assert "jobs of stage train" not in found
     assert not found["Prefect's server"].good

@@ -15,9 +15,21 @@ from tasks.doctor import examine
 from tasks.ledger.paths import DatasetPaths
 from tasks.verdicts import Verdict
 
+SLURM = ClusterSettings(
+    kind="slurm",
+    walltime="1:00:00",
+    cpus=1,
+    memory_gb=1,
+    workers=1,
+    stages={"train": {"gres": "gpu:1"}},
+)
 
-def verdicts(home: Path, chosen: str | None = None) -> dict[str, Verdict]:
-    found = list(examine(ClusterSettings(), "local", DatasetPaths(home, "D"), chosen))
+
+LOCAL = ClusterSettings()
+
+
+def verdicts(home: Path, chosen: str | None = None, cluster: ClusterSettings = LOCAL) -> dict[str, Verdict]:
+    found = list(examine(cluster, "local", DatasetPaths(home, "D"), chosen))
     return {verdict.what: verdict for verdict in found}
 
 
@@ -97,3 +109,37 @@ def test_every_dataset_is_looked_at_or_the_one_that_is_asked_for(home: Path) -> 
     assert "is no pattern" in verdicts(home)["dataset E"].said
     assert "dataset E" not in verdicts(home, "D")
     assert "does not exist" in verdicts(home, "F")["dataset F"].said
+
+
+@pytest.mark.parametrize(
+    ("build", "device", "good"),
+    [
+        ('["2.13.0+cpu", null, []]', "auto", False),
+        ('["2.13.0+cpu", null, []]', "cpu", True),
+        ('["2.13.0+cu130", "13.0", []]', "auto", True),
+    ],
+)
+def test_a_build_for_cpus_is_none_for_jobs_with_gpus(
+    home: Path, monkeypatch: pytest.MonkeyPatch, build: str, device: str, good: bool
+) -> None:
+    """On a login node without a GPU nothing else would tell."""
+    (home / "config" / "roi_D.yaml").write_text("GTV: GTV\n")
+    (home / "config" / "dataset_D.yaml").write_text(f"training: {{device: {device}}}\n")
+    monkeypatch.setattr("tasks.doctor.examine_jobs", lambda *_: [])
+    torch_says(monkeypatch, [], build)
+    assert verdicts(home, cluster=SLURM)["torch"].good == good
+
+
+def test_a_thousand_epochs_on_a_cpu_are_not_left_unsaid(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "config" / "roi_D.yaml").write_text("GTV: GTV\n")
+    torch_says(monkeypatch, [], '["2.13.0+cpu", null, []]')
+    assert "1,000 epochs a fold take it weeks" in verdicts(home)["torch"].said
+    assert "docs/tutorial.md" in verdicts(home)["torch"].mend
+
+
+def test_a_night_that_no_clock_knows_is_told(home: Path) -> None:
+    (home / "config" / "roi_D.yaml").write_text("GTV: GTV\n")
+    (home / "config" / "dataset_D.yaml").write_text('night: {cron: "0 25 * * *"}\n')
+    found = verdicts(home)["dataset D"]
+    assert not found.good
+    assert "night.cron" in found.said

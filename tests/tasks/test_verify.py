@@ -29,7 +29,7 @@ def test_every_file_of_a_snapshot_is_hashed_again(
     take_delivery.fn("D", tmp_path / "DOE^JOHN", date(2026, 11, 24))
     paths = DatasetPaths.of("D")
     assert verify_dataset(paths) == {
-        "checked": {"files": 6, "checkpoints": 0, "iterations": 0, "records": 10},
+        "checked": {"files": 6, "checkpoints": 0, "iterations": 0, "records": 11},
         "findings": [],
     }
     make_writable(paths.rawdata / "2026-11-24__D")
@@ -38,3 +38,12 @@ def test_every_file_of_a_snapshot_is_hashed_again(
     assert finding.startswith("2026-11-24__D, file ")
     assert finding.endswith(fate)
     assert "DOE" not in finding
+
+
+def test_a_key_that_a_restore_forgot_is_missed(home: Path, tmp_path: Path) -> None:
+    write_series(tmp_path / "scan", (6, 20, 24))
+    take_delivery.fn("D", tmp_path / "scan", date(2026, 11, 24))
+    paths = DatasetPaths.of("D")
+    paths.patient_key.unlink()
+    (finding,) = verify_dataset(paths)["findings"]
+    assert "patient.key" in finding

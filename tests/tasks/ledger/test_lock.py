@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import UserDataError
-from tasks.ledger.lock import dataset_lock, held_for_h
+from tasks.ledger.lock import dataset_lock, held_for_h, working_on
 
 
 def hold(folder: Path, host: str, pid: int) -> None:
@@ -68,11 +68,13 @@ def test_a_number_that_another_process_has_now_is_not_its_holder(tmp_path: Path)
 
 def test_how_long_somebody_else_holds_it_is_known(tmp_path: Path) -> None:
     assert held_for_h(tmp_path) == 0
+    assert working_on(tmp_path) is None
     with dataset_lock(tmp_path):
         assert held_for_h(tmp_path) == 0
     since = (datetime.now() - timedelta(hours=30)).isoformat(timespec="seconds")
     (tmp_path / "lock.json").write_text(json.dumps({"host": "node17", "pid": 1, "since": since}))
     assert 29 < held_for_h(tmp_path) < 31
+    assert working_on(tmp_path) == f"process 1 on node17, since {since}"
 
 
 def test_a_damaged_lock_is_left_to_a_person(tmp_path: Path) -> None:

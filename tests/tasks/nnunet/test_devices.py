@@ -1,0 +1,48 @@
+"""A GPU that was given is used, or the program says so: it would compute on the CPU beside it for weeks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tasks.errors import ConfigError
+from tasks.nnunet.devices import torch_device
+
+
+@pytest.mark.parametrize(
+    ("chosen", "given", "available", "device"),
+    [
+        ("auto", None, False, "cpu"),
+        ("auto", "", False, "cpu"),
+        ("auto", "-1", False, "cpu"),
+        ("auto", "0", True, "cuda"),
+        ("auto", None, True, "cuda"),
+        ("cpu", "0", True, "cpu"),
+        ("cpu", "0", False, "cpu"),
+        ("cuda", "0", True, "cuda"),
+    ],
+)
+def test_what_computes(
+    monkeypatch: pytest.MonkeyPatch, chosen: str, given: str | None, available: bool, device: str
+) -> None:
+    setting(monkeypatch, given, available)
+    assert torch_device(chosen) == device
+
+
+@pytest.mark.parametrize(
+    ("chosen", "given", "words"),
+    [("auto", "GPU-7", "GPU GPU-7 was given to this program"), ("cuda", None, "torch sees no GPU here")],
+)
+def test_a_gpu_that_torch_cannot_use_is_no_cpu(
+    monkeypatch: pytest.MonkeyPatch, chosen: str, given: str | None, words: str
+) -> None:
+    setting(monkeypatch, given, available=False)
+    with pytest.raises(ConfigError, match=words):
+        torch_device(chosen)
+
+
+def setting(monkeypatch: pytest.MonkeyPatch, given: str | None, available: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
