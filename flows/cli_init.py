@@ -87,7 +87,7 @@ def _about(found: Survey | None, beginning: Beginning, rows: Sequence[Proposal])
         "folds": beginning.folds,
         "images": found.images[beginning.image_kind] if found else None,
         "annotated_patients": len({drawing.patient for drawing in drawings}) if found else None,
-        "left_out": dict(others.most_common()),
+        "left_out": dict(sorted(others.items(), key=lambda item: (-item[1], item[0]))),
     }
 
 

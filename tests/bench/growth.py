@@ -56,11 +56,11 @@ def standing_alone(svg: str) -> str:
 
 def with_cases(work: Path) -> Lines:
     """What is asked of a dataset without touching a voxel."""
-    lines: Lines = {way.replace("_", " "): {} for way in WAYS}
+    lines: Lines = {way: {} for way in WAYS}
     for cases in CASES:
         home = made_up(work / str(cases), cases, iterations=10)
         for way in WAYS:
-            lines[way.replace("_", " ")][cases] = _point(side(way, "of_scale", way, home=home))
+            lines[way][cases] = _point(side(way, "of_scale", way, home=home))
     return lines
 
 

@@ -31,7 +31,7 @@ from tasks.state import state_at
 SLICES = 40
 SNAPSHOTS = 20
 """Deliveries; a lab that ingests every night has more, and smaller ones."""
-WAYS = ("status", "worklist", "report", "nothing_new")
+WAYS = ("status", "worklist", "report")
 
 
 def notes(work: Path, *, cases: int, iterations: int) -> Iterator[str]:
@@ -47,7 +47,7 @@ def notes(work: Path, *, cases: int, iterations: int) -> Iterator[str]:
         runs = [measured(one) for _ in range(3)]
         wall, peak = (float(np.median([getattr(run, f) for run in runs])) for f in ("wall_s", "peak_mb"))
         page = f", a page of {paths.report.stat().st_size / MB:.0f} MB" if way == "report" else ""
-        yield f"{of}, {way.replace('_', ' ')}: {wall:.1f} s after imports, {peak:.0f} MB{page}."
+        yield f"{of}, {way}: {wall:.1f} s after imports, {peak:.0f} MB{page}."
 
 
 def made_up(home: Path, cases: int, iterations: int) -> Path:

@@ -77,7 +77,6 @@ def nothing_new() -> None:
 def of_scale(way: str) -> None:
     """Something that is asked of a large dataset."""
     from flows.status import status_of
-    from tasks.last_run import nothing_new as ask
     from tasks.ledger.paths import DatasetPaths
     from tasks.report import write_report
     from tasks.worklist import worklist_of
@@ -86,7 +85,6 @@ def of_scale(way: str) -> None:
         "status": lambda: status_of("bench"),
         "worklist": lambda: worklist_of(DatasetPaths.of("bench")),
         "report": lambda: write_report.fn("bench"),
-        "nothing_new": lambda: ask.fn("bench"),
     }
     with timed():
         ways[way]()
