@@ -29,6 +29,7 @@ from tasks.ledger.patients import TEST, load_patients
 from tasks.ledger.predictions import label_file, sent_objects
 from tasks.ledger.refinements import load_refinements
 from tasks.retries import RETRIED
+from tasks.review.curves import standing_alone
 from tasks.review.simulated_reader import with_errors, worst_slices
 from tasks.settings import check_choices
 from tasks.simulated_lab import Lab, Row, truth_of
@@ -173,6 +174,6 @@ def write_curves(source: DatasetPaths, simulation: Simulation) -> tuple[Path, li
     folder = source.results / "simulation"
     write_json(folder / "rounds.json", {"version": 1, "simulation": simulation.model_dump(), "arms": runs})
     for name, picture in curves(runs).items():
-        write_text(folder / f"{name}.svg", picture)
+        write_text(folder / f"{name}.svg", standing_alone(picture))
     write_text(folder / "simulation.html", render(source.dataset_id, runs))
     return folder / "simulation.html", summary(runs)

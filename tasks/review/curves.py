@@ -64,6 +64,11 @@ def curve(
     )
 
 
+def standing_alone(svg: str) -> str:
+    """A picture as a file of its own: it names its namespace, and has a colour that any background bears."""
+    return svg.replace("<svg ", "<svg xmlns='http://www.w3.org/2000/svg' style='color:#888' ", 1)
+
+
 @dataclass(frozen=True)
 class _Scale:
     top: float

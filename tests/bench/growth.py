@@ -15,7 +15,7 @@ from measure import Side, measured
 from scale import WAYS, made_up
 
 from tasks.ledger.files import write_json, write_text
-from tasks.review.curves import Point, curve
+from tasks.review.curves import Point, curve, standing_alone
 
 Lines = dict[str, dict[float, Point]]
 REPEATS = 3
@@ -47,11 +47,6 @@ def pictures(work: Path, target: Path) -> Iterator[str]:
         where = f"{platform.platform()}, {date.today()}"
         write_json(target / f"growth-{name}.json", {"what": what, "machine": where, "lines": plain})
         yield f"Growth with {name}: ![{what}](growth-{name}.svg)"
-
-
-def standing_alone(svg: str) -> str:
-    """As a file of its own a picture names its namespace, and has a colour for its words."""
-    return svg.replace("<svg ", "<svg xmlns='http://www.w3.org/2000/svg' style='color:#888' ", 1)
 
 
 def with_cases(work: Path) -> Lines:

@@ -26,7 +26,7 @@ from tasks.ledger.models import ModelRecord, load_models
 from tasks.ledger.paths import DatasetPaths, IterationPaths, at_home
 from tasks.nnunet.fold import train_fold, trained_model_folder
 from tasks.promote import score_test_set
-from tasks.review.curves import curve
+from tasks.review.curves import curve, standing_alone
 from tasks.review.learning import interval_of_mean, mean_dice, mean_validation_dice
 from tasks.review.scores import mean_scores
 from tasks.settings import DatasetSettings, check_choices
@@ -150,7 +150,7 @@ def main() -> None:
     write_json(folder / "leakage.json", ways)
     words = "validation Dice above test Dice, over labelled cases"
     picture = curve(words, [], lines, across=dict.fromkeys(lines, labelled))
-    write_text(folder / "leakage.svg", picture)
+    write_text(folder / "leakage.svg", standing_alone(picture))
     for way, points in lines.items():
         print(way, " ".join(f"{p.value:+.3f} ({p.low:+.3f} to {p.high:+.3f})" for p in points))
 
