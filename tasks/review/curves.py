@@ -30,6 +30,7 @@ def curve(
     lines: Mapping[str, Sequence[Point | None]],
     top: float | None = None,
     across: Mapping[str, Sequence[float]] | None = None,
+    bottom: float = 0.0,
 ) -> str:
     """Draw a picture that scales with the page.
 
@@ -42,15 +43,17 @@ def curve(
     lines
         Name of a line → one point for each model; None where there is none.
     top
-        Of the axis, which begins at 0; left out: a little above the highest value.
+        Of the axis; left out: a little above the highest value.
     across
         Name of a line → where along an axis of numbers, from 0, its points lie.
+    bottom
+        Where the axis begins; what lies below is drawn there.
     """
     highest = max((p.high for points in lines.values() for p in points if p is not None), default=1.0)
-    scale = _Scale(top or 1.1 * max(highest, 1e-6), len(models))
+    scale = _Scale(top or 1.1 * max(highest, 1e-6), len(models), bottom=bottom)
     if across is not None:
         furthest = max((x for positions in across.values() for x in positions), default=0.0)
-        scale = _Scale(scale.top, 0, furthest or 1.0)
+        scale = _Scale(scale.top, 0, furthest or 1.0, bottom)
     marks = [_axes(scale)]
     for number, (name, points) in enumerate(lines.items()):
         places = across[name] if across is not None else range(len(points))
@@ -74,6 +77,7 @@ class _Scale:
     top: float
     count: int
     furthest: float = 0.0
+    bottom: float = 0.0
 
     def x(self, position: float) -> float:
         if self.furthest:
@@ -88,7 +92,14 @@ class _Scale:
         return [(self.x(n), name) for n, name in enumerate(models) if n % every == 0]
 
     def y(self, value: float) -> float:
-        return TOP + (HEIGHT - TOP - 30) * (1 - min(value, self.top) / self.top)
+        return TOP + (HEIGHT - TOP - 30) * (1 - self._share(value))
+
+    def value(self, share: float) -> float:
+        """At a height of the axis, from 0 to 1."""
+        return self.bottom + share * (self.top - self.bottom)
+
+    def _share(self, value: float) -> float:
+        return (min(max(value, self.bottom), self.top) - self.bottom) / (self.top - self.bottom)
 
 
 def _colour(number: int) -> str:
@@ -107,10 +118,10 @@ def _legend(names: Sequence[str]) -> str:
 def _axes(scale: _Scale) -> str:
     lines = []
     for share in QUARTERS:
-        y = scale.y(share * scale.top)
+        y = scale.y(scale.value(share))
         lines.append(
             f"<line x1='{MARGIN}' x2='{WIDTH}' y1='{y:.1f}' y2='{y:.1f}' stroke='#8885'/>"
-            f"<text x='0' y='{y + 4:.1f}' fill='currentColor'>{share * scale.top:.3g}</text>"
+            f"<text x='0' y='{y + 4:.1f}' fill='currentColor'>{scale.value(share):.3g}</text>"
         )
     return "".join(lines)
 

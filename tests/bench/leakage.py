@@ -33,6 +33,7 @@ from tasks.settings import DatasetSettings, check_choices
 from tasks.train import fold_job
 
 SEED_OF_NNUNET = 12345
+FIGURES = {"validation": mean_validation_dice, "test": mean_dice}
 Row = dict[str, Any]
 
 
@@ -143,16 +144,21 @@ def main() -> None:
     labs = list(ways["IterSeg"].values())
     labelled = [float(np.mean([row["labelled"] for row in rows])) for rows in zip(*labs, strict=False)]
     lines = {
-        way: [interval_of_mean(list(found)) for found in zip(*map(gaps, rows.values()), strict=False)]
+        f"{way}, {name}": [interval_of_mean(list(found)) for found in zip(*figures, strict=False)]
         for way, rows in ways.items()
+        for name, figure in FIGURES.items()
+        for figures in [[list(map(figure, lab)) for lab in rows.values()]]
     }
     folder = source.results / "simulation"
     write_json(folder / "leakage.json", ways)
-    words = "validation Dice above test Dice, over labelled cases"
-    picture = curve(words, [], lines, across=dict.fromkeys(lines, labelled))
+    words = "Dice of what validates and of the test set, over labelled cases"
+    lowest = min(point.low for points in lines.values() for point in points)
+    picture = curve(words, [], lines, 1.0, dict.fromkeys(lines, labelled), bottom=int(lowest * 20) / 20)
     write_text(folder / "leakage.svg", standing_alone(picture))
-    for way, points in lines.items():
-        print(way, " ".join(f"{p.value:+.3f} ({p.low:+.3f} to {p.high:+.3f})" for p in points))
+    for way, rows in ways.items():
+        points = [interval_of_mean(list(found)) for found in zip(*map(gaps, rows.values()), strict=False)]
+        said = " ".join(f"{p.value:+.3f} ({p.low:+.3f} to {p.high:+.3f})" for p in points)
+        print(f"{way}, validation above test: {said}")
 
 
 if __name__ == "__main__":

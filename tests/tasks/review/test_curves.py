@@ -1,0 +1,37 @@
+"""Values lie where the axis says, whatever it begins with."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tasks.review.curves import HEIGHT, TOP, Point, curve, standing_alone
+
+LOWEST, HIGHEST = HEIGHT - 30.0, float(TOP)
+
+
+def heights(svg: str) -> list[float]:
+    return [float(y) for y in re.findall(r"<circle cx='[^']*' cy='([^']*)'", svg)]
+
+
+@pytest.mark.parametrize(
+    ("bottom", "top", "values", "shares"),
+    [
+        (0.0, 1.0, [0.0, 0.5, 1.0], [0.0, 0.5, 1.0]),
+        (0.6, 1.0, [0.6, 0.8, 1.0], [0.0, 0.5, 1.0]),
+        (0.6, 1.0, [0.1, 2.0], [0.0, 1.0]),
+    ],
+)
+def test_points_lie_at_their_share_of_the_axis(
+    bottom: float, top: float, values: list[float], shares: list[float]
+) -> None:
+    points = [Point(value, value, value, 1) for value in values]
+    drawn = curve("x", [str(value) for value in values], {"line": points}, top, bottom=bottom)
+    assert heights(drawn) == pytest.approx([LOWEST - share * (LOWEST - HIGHEST) for share in shares])
+    assert f">{bottom:.3g}</text>" in drawn
+
+
+def test_a_picture_of_its_own_is_svg() -> None:
+    drawn = standing_alone(curve("x", ["a"], {"line": [Point(1, 1, 1, 1)]}))
+    assert drawn.startswith("<svg xmlns='http://www.w3.org/2000/svg' ")
