@@ -3,7 +3,7 @@
 Contours belong to a ROI by ReferencedROINumber, never by their place in the sequence. Vertices stay
 sub-voxel. Contours of one ROI on one slice are combined by exclusive or, so that a contour inside
 another is a hole; a voxel is inside if its centre is, the edge included
-(:func:`skimage.draw.polygon`).
+(:mod:`tasks.dicom.fill`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from skimage.draw import polygon
 from skimage.measure import points_in_poly
 
+from tasks.dicom.fill import filled
 from tasks.dicom.geometry import Grid
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
@@ -172,8 +172,7 @@ def rasterise(roi: Roi, grid: Grid, instances: Sequence[str] = ()) -> NDArray[np
                 Reason.CONTOUR_DEGENERATE,
                 f"ROI {roi.name!r} has a contour of {len(index)} points without area, slice {k + 1}",
             )
-        inside = np.zeros(grid.shape[1:], dtype=bool)
-        inside[polygon(index[:, 1], index[:, 0], inside.shape)] = True
+        inside = filled(index[:, 1], index[:, 0], grid.shape[1:])
         if not inside.any() and _thickness(index) > THICK_VOXELS:
             raise CaseRejected(
                 Reason.CONTOUR_DEGENERATE,
