@@ -2,8 +2,8 @@
 
 The same answer as :func:`skimage.draw.polygon`, which asks of each pixel of the bounding box on which side
 of each edge it lies: 33 ms for a circle of 160 pixels with 600 vertices, 2 ms here. An edge is looked at in
-the rows that it crosses, and the pixels between crossings follow (O'Rourke, Computational Geometry in C, 1998, 7.4:
-crossings to either side, so that what lies on an edge is known).
+the rows that it crosses, and the pixels between crossings follow (O'Rourke, Computational Geometry in C,
+1998, 7.4: crossings to either side, so that what lies on an edge is known).
 """
 
 from __future__ import annotations
