@@ -33,6 +33,13 @@ def verdicts(home: Path, chosen: str | None = None, cluster: ClusterSettings = L
     return {verdict.what: verdict for verdict in found}
 
 
+@pytest.fixture(autouse=True)
+def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch takes seconds to import: once is enough."""
+    if request.node.name != "test_a_machine_that_is_well":
+        monkeypatch.setattr(doctor, "LOOK_AT_TORCH", """print('["2.13.0+cpu", null, []]')""")
+
+
 def test_a_machine_that_is_well(home: Path) -> None:
     (home / "config" / "roi_D.yaml").write_text("GTV: GTV\n")
     found = verdicts(home)
