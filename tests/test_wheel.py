@@ -12,7 +12,7 @@ from zipfile import ZipFile
 
 import pytest
 from dicom_factory import ball, grid_for, write_rois, write_series
-from tests_support import MORTAL
+from tests_support import MORTAL, PrefectServer
 
 CHECKOUT = Path(__file__).parents[1]
 SHAPE = (5, 16, 18)
@@ -58,9 +58,9 @@ def python(site: Path, at: Path, *arguments: str, **environment: str) -> subproc
     )
 
 
-def iterseg(site: Path, home: Path, *arguments: str) -> dict[str, Any]:
-    homes = {"ITERSEG_HOME": str(home), "PREFECT_HOME": str(home / "prefect")}
-    done = python(site, home, "-m", "flows.cli", *arguments, "--json", **homes)
+def iterseg(site: Path, home: Path, server: PrefectServer, *arguments: str) -> dict[str, Any]:
+    environment = {"ITERSEG_HOME": str(home), **server.environment}
+    done = python(site, home, "-m", "flows.cli", *arguments, "--json", **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     return report
@@ -78,19 +78,24 @@ def test_everything_that_is_read_at_run_time_is_in_it(wheel: Path) -> None:
         assert code <= inside, "pyproject.toml lists the packages by name; a new room must be added"
 
 
-def test_a_dataset_begins_without_a_checkout(installed: Path, tmp_path: Path) -> None:
+def test_a_dataset_begins_without_a_checkout(
+    installed: Path, tmp_path: Path, prefect_server: PrefectServer
+) -> None:
     home, incoming = tmp_path / "home", tmp_path / "incoming"
     home.mkdir()
     ct = write_series(incoming / "ct", grid=grid_for(SHAPE))
     write_rois(incoming / "rt.dcm", ct, {"GTV": ball(SHAPE, (2, 8, 8), 3)})
     place = python(installed, home, "-c", "import tasks; print(tasks.__file__)")
     assert place.stdout.startswith(str(installed))
-    iterseg(installed, home, "init", "D", "--look", str(incoming), "--yes")
-    iterseg(installed, home, "doctor")
-    assert iterseg(installed, home, "ingest", "D", "--from", str(incoming))["files"]["taken"] == 6
-    report = iterseg(installed, home, "prepare", "D", "--convert-only")
+    iterseg(installed, home, prefect_server, "init", "D", "--look", str(incoming), "--yes")
+    iterseg(installed, home, prefect_server, "doctor")
+    assert (
+        iterseg(installed, home, prefect_server, "ingest", "D", "--from", str(incoming))["files"]["taken"]
+        == 6
+    )
+    report = iterseg(installed, home, prefect_server, "prepare", "D", "--convert-only")
     assert report["totals"] == {"done": 1, "rejected": 0, "ignored": 0}
-    assert sorted(path.name for path in home.iterdir()) == ["config", "data", "prefect"]
+    assert sorted(path.name for path in home.iterdir()) == ["config", "data"]
 
 
 def test_without_a_home_it_is_said_what_to_set(installed: Path, tmp_path: Path) -> None:

@@ -252,9 +252,9 @@ def test_a_server_that_does_not_answer_is_told_in_a_line(lab: Path) -> None:
     assert "prefect config unset PREFECT_API_URL" in line
 
 
-def test_a_folder_of_a_day_to_come_is_not_taken(lab: Path) -> None:
+def test_a_folder_of_a_day_to_come_is_not_taken(lab: Path, prefect_server: PrefectServer) -> None:
     write_series(lab / "data" / "rawdata" / "D" / "2999-01-01__D" / "ct", SHAPE, name="later")
-    answer = iterseg(lab, "ingest", "D")
+    answer = iterseg(lab, "ingest", "D", **prefect_server.environment)
     assert answer.returncode == 1
     assert "2999-01-01__D is of a day to come" in answer.stderr
 
@@ -268,16 +268,18 @@ def test_a_folder_that_is_called_otherwise_is_named(lab: Path) -> None:
     assert "is called <YYYY-MM-DD>__E; there is 2026-11-20" in answer.stderr
 
 
-def test_who_works_on_a_dataset_is_in_its_status(lab: Path) -> None:
-    assert iterseg(lab, "ingest", "D").returncode == 0
+def test_who_works_on_a_dataset_is_in_its_status(lab: Path, prefect_server: PrefectServer) -> None:
+    assert iterseg(lab, "ingest", "D", **prefect_server.environment).returncode == 0
     lock = lab / "data" / "results" / "D" / "ledger" / "lock.json"
     lock.write_text(json.dumps({"host": "node17", "pid": 4, "since": "2026-11-24T20:00:00"}))
     assert "a run is going on: process 4 on node17" in iterseg(lab, "status", "D").stdout
 
 
-def test_what_is_wrong_with_each_case_is_said_where_none_can_be_used(lab: Path) -> None:
+def test_what_is_wrong_with_each_case_is_said_where_none_can_be_used(
+    lab: Path, prefect_server: PrefectServer
+) -> None:
     (lab / "config" / "roi_D.yaml").write_text("Liver: Liver\n")
-    answer = iterseg(lab, "prepare", "D")
+    answer = iterseg(lab, "prepare", "D", **prefect_server.environment)
     assert answer.returncode == 1
     assert "missing-roi: nothing matches 'Liver'; the ROIs are 'GTV'" in answer.stderr
     assert "Draw it, mend its pattern" in answer.stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from dicom_factory import ball, grid_for, write_rois, write_series
-from tests_support import iterseg
+from tests_support import PrefectServer, iterseg
 
 from tasks.settings import check_choices
 
@@ -63,10 +63,13 @@ def test_what_half_of_the_cases_have_is_taken_without_asking(fresh: Path, incomi
     assert "learns on CT, in 2 folds, which stay for ever" in answer.stdout
 
 
-def test_what_it_wrote_is_what_ingest_and_prepare_take(fresh: Path, incoming: Path) -> None:
+def test_what_it_wrote_is_what_ingest_and_prepare_take(
+    fresh: Path, incoming: Path, prefect_server: PrefectServer
+) -> None:
+    server = prefect_server.environment
     iterseg(fresh, "init", "D", "--look", str(incoming), "--structure", "GTV=GTV.*")
-    assert iterseg(fresh, "ingest", "D", "--from", str(incoming)).returncode == 0
-    report = iterseg(fresh, "prepare", "D", "--convert-only", "--json").report
+    assert iterseg(fresh, "ingest", "D", "--from", str(incoming), **server).returncode == 0
+    report = iterseg(fresh, "prepare", "D", "--convert-only", "--json", **server).report
     assert report["totals"] == {"done": 4, "rejected": 0, "ignored": 0}, report
 
 
@@ -104,14 +107,14 @@ def test_a_person_is_asked_on_a_terminal(fresh: Path, incoming: Path) -> None:
 
 
 def on_a_terminal(home: Path, arguments: list[str], answers: list[str]) -> str:
-    """Type an answer whenever the command has said nothing for a while."""
+    """Type an answer whenever the command has said nothing for a while; one that comes early waits."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ["ITERSEG_HOME"] = str(home)
         os.execv(sys.executable, [sys.executable, "-m", "flows.cli", *arguments])
     said = b""
     while True:
-        ready, _, _ = select.select([terminal], [], [], 60 if not said else 3)
+        ready, _, _ = select.select([terminal], [], [], 60 if not said else 0.5)
         try:
             part = os.read(terminal, 4096) if ready else b""
         except OSError:  # its end
