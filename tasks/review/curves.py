@@ -8,7 +8,7 @@ from html import escape
 
 from tasks.review.montage import COLOURS
 
-WIDTH, HEIGHT, MARGIN, TOP = 640, 260, 44, 40
+WIDTH, HEIGHT, MARGIN, TOP, RIGHT = 640, 260, 44, 40, 28
 QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 LETTER = 8.0
 """About how wide one is, in the units of the picture."""
@@ -81,13 +81,14 @@ class _Scale:
 
     def x(self, position: float) -> float:
         if self.furthest:
-            return MARGIN + (WIDTH - MARGIN - 16) * position / self.furthest
+            return MARGIN + (WIDTH - MARGIN - RIGHT) * position / self.furthest
         return MARGIN + (WIDTH - MARGIN) * (position + 0.5) / self.count
 
     def names(self, models: Sequence[str]) -> list[tuple[float, str]]:
         """What stands along the axis, at most eight, and where."""
         if self.furthest:
-            return [(self.x(part * self.furthest), f"{part * self.furthest:,.3g}") for part in QUARTERS]
+            marks = [part * self.furthest for part in QUARTERS]
+            return [(self.x(mark), f"{mark:,.0f}" if mark >= 100 else f"{mark:.3g}") for mark in marks]
         every = -(-len(models) // 8)
         return [(self.x(n), name) for n, name in enumerate(models) if n % every == 0]
 

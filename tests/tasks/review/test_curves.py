@@ -35,3 +35,9 @@ def test_points_lie_at_their_share_of_the_axis(
 def test_a_picture_of_its_own_is_svg() -> None:
     drawn = standing_alone(curve("x", ["a"], {"line": [Point(1, 1, 1, 1)]}))
     assert drawn.startswith("<svg xmlns='http://www.w3.org/2000/svg' ")
+
+
+def test_an_axis_of_many_cases_is_read_without_exponents() -> None:
+    drawn = curve("x", [], {"line": [Point(1, 1, 1, 1)]}, across={"line": [10_000.0]})
+    assert ">10,000</text>" in drawn
+    assert ">2,500</text>" in drawn
