@@ -134,13 +134,13 @@ def main() -> None:
     parser.add_argument("arm", help="of the simulation; one that starts warm and is drawn at random")
     chosen = parser.parse_args()
     source = DatasetPaths(chosen.home.resolve(), chosen.dataset)
-    ways: dict[str, dict[str, list[Row]]] = {"IterSeg": {}, "divided anew": {}}
+    ways: dict[str, dict[str, list[Row]]] = {"IterSeg": {}, "anew": {}}
     for lab_home in sorted(source.simulations.glob(f"{chosen.arm}-*")):
         with at_home(lab_home):
             work = source.simulations / "divided-anew" / lab_home.name
             rows = played(DatasetPaths(lab_home, chosen.dataset), work)
         ways["IterSeg"][lab_home.name] = read_json(lab_home / "rounds.json")
-        ways["divided anew"][lab_home.name] = rows
+        ways["anew"][lab_home.name] = rows
     labs = list(ways["IterSeg"].values())
     labelled = [float(np.mean([row["labelled"] for row in rows])) for rows in zip(*labs, strict=False)]
     lines = {
