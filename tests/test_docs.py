@@ -137,10 +137,32 @@ def all_models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
         yield from all_models(inner)
 
 
-def test_the_environment_of_conda_is_that_of_the_locks() -> None:
-    content = yaml.safe_load((ROOT / "environment.yml").read_text())
-    (pip,) = [part["pip"] for part in content["dependencies"] if isinstance(part, dict)]
-    locks = [line.removeprefix("-r ") for line in pip if line.startswith("-r ")]
-    assert locks == ["requirements-torch-cuda.lock", "requirements.lock"]
-    assert "--require-hashes" in pip
-    assert all((ROOT / lock).is_file() for lock in locks)
+def test_the_environment_of_conda_takes_its_packages_from_the_locks() -> None:
+    text = (ROOT / "environment.yml").read_text()
+    assert yaml.safe_load(text)["dependencies"] == ["python=3.11", "pip"]
+    assert "make install VENV=$CONDA_PREFIX" in text
+    planned = subprocess.run(
+        ["make", "-n", "install", "VENV=/opt/conda/envs/iterseg", "TORCH=cpu"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "VENV=/opt/conda/envs/iterseg TORCH=cpu bash deployments/install.sh" in planned.stdout
+
+
+def test_what_was_installed_is_remembered(tmp_path: Path) -> None:
+    """`make server` on a machine without a GPU must not bring torch back for CPUs."""
+    for name in ("Makefile", "pyproject.toml", *(lock.name for lock in ROOT.glob("*.lock"))):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / "deployments").mkdir()
+    (tmp_path / "deployments" / "install.sh").write_text("")
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".installed-cuda").touch()
+    planned = subprocess.run(
+        ["make", "-n", "server"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "install.sh" not in planned.stdout
+    other = ["make", "-n", "install", "TORCH=cpu"]
+    planned = subprocess.run(other, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "TORCH=cpu bash deployments/install.sh" in planned.stdout
