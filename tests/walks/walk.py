@@ -27,6 +27,8 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[2]
 PAGES = ("tutorial", "changing", "cluster")
 NOBODY = 65534
+AS_NOBODY = ("setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups")
+PORT_OF_THE_PAGE = "4217"
 STAYS = re.compile(r"PIP_|SSL_|REQUESTS_|https?_proxy|HTTPS?_PROXY|no_proxy|NO_PROXY|LANG|LC_")
 """How to reach an index, and nothing else of whoever runs this."""
 LIMIT_S = 1200
@@ -53,7 +55,16 @@ class Newcomer:
         settings = Path.home() / ".config" / "pip" / "pip.conf"
         if settings.is_file():  # this machine's way to an index, which a newcomer has of their own
             self.environment["PIP_CONFIG_FILE"] = str(shutil.copy(settings, root))
-        self.other = os.geteuid() == 0 and shutil.which("setpriv") is not None
+        self.other = os.geteuid() == 0 and self._another_may_run_python()
+        if not self.other:
+            print("walked as whoever started it: another user could not run this Python")
+
+    def _another_may_run_python(self) -> bool:
+        """Whether `nobody` may: a Python in somebody's own home is theirs alone."""
+        if shutil.which("setpriv") is None:
+            return False
+        command = [*AS_NOBODY, "python3", "-c", "import venv"]
+        return subprocess.run(command, env=self.environment, capture_output=True, check=False).returncode == 0
 
     def arrive(self) -> None:
         """Clone what is committed."""
@@ -74,8 +85,7 @@ class Newcomer:
         """Run a script in the clone; what it has started is gone afterwards."""
         command = ["bash", "-euo", "pipefail", "-c", script]
         if self.other and themselves:
-            groups = ["--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"]
-            command = ["setpriv", *groups, "--pdeathsig", "KILL", *command]
+            command = [*AS_NOBODY, "--pdeathsig", "KILL", *command]
         if not network and _may_unshare():
             command = ["unshare", "-n", sys.executable, __file__, "--with-loopback", *command]
         environment = {**self.environment, **(more or {})}
@@ -96,7 +106,8 @@ class Newcomer:
             f"cat <<'SAID'\n\n{block.rstrip()}\nSAID\n{block}"
             for block in blocks(self.clone / f"docs/{page}.md")
         ]
-        self.do("\n".join(said), **how)  # type: ignore[arg-type]
+        # Somebody else's server may have the page's port.
+        self.do("\n".join(said).replace(PORT_OF_THE_PAGE, str(_free_port())), **how)  # type: ignore[arg-type]
 
 
 def _plain_path() -> str:
@@ -106,6 +117,12 @@ def _plain_path() -> str:
     return ":".join(
         dict.fromkeys([str(base), str(python.parent), "/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin"])
     )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _may_unshare() -> bool:
