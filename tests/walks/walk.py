@@ -63,7 +63,7 @@ class Newcomer:
         """Whether `nobody` may: a Python in somebody's own home is theirs alone."""
         if shutil.which("setpriv") is None:
             return False
-        command = [*AS_NOBODY, "python3", "-c", "import venv"]
+        command = [*AS_NOBODY, "python3", "-c", "import ensurepip, venv"]
         return subprocess.run(command, env=self.environment, capture_output=True, check=False).returncode == 0
 
     def arrive(self) -> None:
