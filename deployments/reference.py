@@ -103,21 +103,13 @@ def _default(parameter: Any) -> str:
     return f" Default: `{parameter.default}`." if shown else ""
 
 
-def _sections(model: type[BaseModel]) -> Iterator[str]:
-    """The table of a model, and those of the models in it."""
+def _sections(model: type[BaseModel], below: str = "") -> Iterator[str]:
+    """The table of a model, and those of the models in it, each under its path."""
     yield _prose(model)
     yield _table(model)
     for name, inner in _inner(model):
-        yield f"### `{name}`"
-        yield from _sections_of_inner(name, inner)
-
-
-def _sections_of_inner(name: str, model: type[BaseModel]) -> Iterator[str]:
-    yield _prose(model)
-    yield _table(model)
-    for key, inner in _inner(model):
-        yield f"### `{name}.{key}`"
-        yield from _sections_of_inner(f"{name}.{key}", inner)
+        yield f"### `{below}{name}`"
+        yield from _sections(inner, f"{below}{name}.")
 
 
 def _inner(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from flows.command import checked, existing_folder, fail, hidden, run_flow, show
 from flows.options import AsJson, Cluster, Dataset, Day, Verbose
+from tasks.delivery import refuse_a_day_to_come
 from tasks.errors import ConfigError, UserDataError
 from tasks.nnunet.preprocess import imported_early
 from tasks.settings import check_dataset_id
@@ -205,10 +206,8 @@ def _day(text: str) -> date:
 
 
 def _day_of_delivery(text: str) -> date:
-    """Later deliveries must have later dates: one of a day to come would keep all others out till then."""
     day = _day(text)
-    if day > date.today():
-        raise ConfigError(f"--date {text}: a delivery cannot be of a day to come")
+    refuse_a_day_to_come(day, f"--date {text}")
     return day
 
 

@@ -14,6 +14,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows.parameters import DatasetId, Day, Hidden, local_path, run_name
+from tasks.delivery import refuse_a_day_to_come
 from tasks.errors import TransientError
 from tasks.events import tell_event
 from tasks.ingest import account_of_series, seal_by_hand, take_delivery, take_inbox
@@ -25,7 +26,7 @@ from tasks.refine import recognise_refinements
 from tasks.retrieve import retrieve_series
 from tasks.settings import load_dataset_settings
 from tasks.shown import show_table
-from tasks.state import totals
+from tasks.state import require_begun, totals
 from tasks.turn import turn_of
 
 MOST_FILES_SHOWN = 500
@@ -50,6 +51,9 @@ def ingest(
     """Take what came in, by whatever way, and account for every file."""
     paths, folder = DatasetPaths.of(dataset_id), local_path(source)
     day = date or dt.date.today()
+    # From the UI's form as from the command line, whose own look comes before anything starts.
+    require_begun(paths)
+    refuse_a_day_to_come(day, f"date {day}")
     retrieved: dict[str, Any] | None = None
     with turn_of(paths):
         deliveries = seal_by_hand(dataset_id)

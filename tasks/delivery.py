@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import date
 from pathlib import Path
 
-from tasks.errors import UserDataError
+from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.snapshots import MANIFEST
 
 ARRIVAL_TIMEOUT_S = 600.0
@@ -38,6 +39,20 @@ def files_below(folder: Path) -> list[Path]:
         folders[:] = [name for name in folders if (here / name).resolve() not in visited]
         found += [here / name for name in names if name != MANIFEST]
     return sorted(found)
+
+
+def refuse_a_day_to_come(day: date, what: str) -> None:
+    """Later deliveries have later dates: one of a day to come would keep all others out till then.
+
+    Raises
+    ------
+    ConfigError
+        Naming ``what`` is dated so.
+    """
+    if day > date.today():
+        raise ConfigError(
+            f"{what}: a delivery cannot be of a day to come, it would keep all others out till then"
+        )
 
 
 def signature_of(files: list[Path]) -> Signature:

@@ -10,7 +10,7 @@ from typing import Any
 
 from prefect import task
 
-from tasks.delivery import arrived, files_below, signature_of
+from tasks.delivery import arrived, files_below, refuse_a_day_to_come, signature_of
 from tasks.errors import UserDataError
 from tasks.intake import Intake, place
 from tasks.ledger.files import commit_folder, scratch_folder
@@ -157,10 +157,7 @@ def seal_by_hand(dataset_id: str) -> list[dict[str, Any]]:
     quiet_s = load_dataset_settings(paths.config, dataset_id).arrival_quiet_s
     reports = []
     for name, folder in unsealed_folders(paths).items():
-        if name.day > date.today():
-            raise UserDataError(
-                f"the folder {name} is of a day to come, and would keep all others out till then; rename it"
-            )
+        refuse_a_day_to_come(name.day, f"the folder {name}")
         files = arrived(folder, quiet_s)
         if files:
             intake = Intake.of(paths, deidentify_all=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -255,8 +256,8 @@ def test_a_server_that_does_not_answer_is_told_in_a_line(lab: Path) -> None:
 def test_a_folder_of_a_day_to_come_is_not_taken(lab: Path, prefect_server: PrefectServer) -> None:
     write_series(lab / "data" / "rawdata" / "D" / "2999-01-01__D" / "ct", SHAPE, name="later")
     answer = iterseg(lab, "ingest", "D", **prefect_server.environment)
-    assert answer.returncode == 1
-    assert "2999-01-01__D is of a day to come" in answer.stderr
+    assert answer.returncode == 2
+    assert "the folder 2999-01-01__D: a delivery cannot be of a day to come" in answer.stderr
 
 
 def test_a_folder_that_is_called_otherwise_is_named(lab: Path) -> None:
@@ -291,3 +292,23 @@ def test_the_job_scripts_are_json_too(lab: Path) -> None:
     (lab / "config" / "clusters" / "s.yaml").write_text(slurm)
     report = iterseg(lab, "doctor", "--cluster", "s", "--dry-run", "--json").report
     assert sorted(report["scripts"]) == ["predict", "prepare", "train"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"dataset_id": "X", "source": "{home}/notes"}, "nobody has begun a dataset 'X'"),
+        ({"dataset_id": "D", "source": "{home}/notes", "date": "2999-01-01"}, "of a day to come"),
+    ],
+)
+def test_a_form_of_the_ui_is_held_to_the_same(
+    lab: Path, prefect_server: PrefectServer, parameters: dict[str, str], words: str
+) -> None:
+    """A deployment calls the flow itself."""
+    given = {name: value.format(home=lab) for name, value in parameters.items()}
+    code = f"from flows.ingest import ingest; ingest(**{given!r})"
+    env = {**os.environ, **prefect_server.environment, "ITERSEG_HOME": str(lab)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert not (lab / "data" / "rawdata" / "X").exists()
