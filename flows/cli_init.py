@@ -43,13 +43,14 @@ def init(
     from tasks.dicom.survey import survey
     from tasks.ledger.paths import DatasetPaths
     from tasks.new_dataset import refuse_existing, write
+    from tasks.progress import progress
 
     paths = checked(lambda name: DatasetPaths.of(check_dataset_id(name)), dataset, as_json)
     checked(lambda at: refuse_existing(at, dataset), paths.config, as_json)
     folder = checked(lambda at: existing_folder(at, "--look"), look, as_json)
     named = checked(_named, structure or [], as_json)
     asked = not yes and not as_json and not named and sys.stdin.isatty()
-    found = survey(Path(folder)) if folder else None
+    found = survey(Path(folder), lambda looked, of: progress(looked, "look", of)) if folder else None
     if found is None and not named:
         fail(ConfigError("give --look FOLDER, or --structure NAME=PATTERN for each structure"), as_json)
     if found is not None and not as_json:

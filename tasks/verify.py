@@ -20,6 +20,7 @@ from tasks.ledger.predictions import object_file
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.snapshots import MANIFEST, load_snapshots, noted_snapshots
 from tasks.nnunet.dataset import preparation_digest
+from tasks.progress import progress
 
 
 def verify_dataset(paths: DatasetPaths) -> dict[str, Any]:
@@ -33,7 +34,8 @@ def verify_dataset(paths: DatasetPaths) -> dict[str, Any]:
     findings: list[str] = []
     checked = {"files": 0, "checkpoints": 0, "iterations": 0, "records": 0}
     kinds = (_key(paths), _snapshots(paths), _models(paths), _iterations(paths), _records(paths))
-    for kind, finding in itertools.chain(*kinds):
+    hashed = sum(len(snapshot.taken) for snapshot in load_snapshots(paths))  # the others are few beside them
+    for kind, finding in progress(itertools.chain(*kinds), "verify", hashed):
         checked[kind] += 1
         if finding:
             findings.append(finding)

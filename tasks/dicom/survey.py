@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -16,6 +16,8 @@ from tasks.dicom.seg import SegObject
 from tasks.errors import CaseRejected
 
 READERS = 8
+Looked = Iterable[Header | Reason]
+Watched = Callable[[Looked, int], Looked]
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,19 @@ class Survey:
         return [drawing for drawing in self.drawings if drawing.image_kind == image_kind]
 
 
-def survey(folder: Path) -> Survey:
+def survey(folder: Path, watched: Watched = lambda looked, _: looked) -> Survey:
     """Read every header below a folder, and the names in every RTSTRUCT and SEG; nothing is written.
 
     A file that cannot be read is counted by its reason, and the others go on.
+
+    Parameters
+    ----------
+    watched
+        Shows how far it is: is given what is looked at, one file after another, and how many there are.
     """
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     with ThreadPoolExecutor(READERS) as pool:
-        looked = list(pool.map(_look, paths))
+        looked = list(watched(pool.map(_look, paths), len(paths)))
     found = Survey(files=len(paths), left_out=Counter(o.value for o in looked if isinstance(o, Reason)))
     headers = [(path, o) for path, o in zip(paths, looked, strict=True) if isinstance(o, Header)]
     found.patients = len({header.patient for _, header in headers})
