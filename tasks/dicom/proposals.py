@@ -95,8 +95,7 @@ def _group(keys: Sequence[str], spellings: dict[str, Counter[str]]) -> tuple[str
         words[-1] = re.sub(r"\d+$", "", words[-1])
         words = [word for word in words if word]
     pattern = BETWEEN.join(words) + (f"{BETWEEN}\\d*" if number else "")
-    others = [name for key in spellings if key not in keys for name in spellings[key]]
-    if set(matching(list(own), [pattern])) != set(own) or matching(others, [pattern]):
+    if set(matching(list(own), [pattern])) != set(own):  # spaces before or behind, and the like
         pattern = "|".join(re.escape(name) for name in sorted(own))
     structure = re.sub(r"[\s_.\-]*\d+$", "", usual) if number else usual
     return _as_a_name(structure), pattern
