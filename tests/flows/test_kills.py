@@ -80,7 +80,7 @@ def weights(home: Path) -> dict[str, np.ndarray]:
 def test_thirty_kills_change_nothing(tmp_path: Path, prefect_server: PrefectServer) -> None:
     home, undisturbed = (new_home(tmp_path / name, training=TRAINING) for name in ("killed", "undisturbed"))
     chance = random.Random(20_261_124)
-    days, kills = [20], 0
+    days, kills = [1], 0  # there are as many as it takes, and none may be to come
     deliver(home, days[-1])
     while kills < KILLS:
         if killed(home, prefect_server, chance.uniform(SHORTEST_S, LONGEST_S)):
