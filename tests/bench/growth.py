@@ -96,4 +96,4 @@ def _image(folder: Path, shape: tuple[int, int, int], masks: Mapping[str, np.nda
 
 def _point(one: Side) -> Point:
     walls = [measured(one).wall_s for _ in range(REPEATS)]
-    return Point(float(np.median(walls)), min(walls), max(walls), len(walls))
+    return Point(float(np.median(walls)), min(walls), max(walls), len(walls), "runs")

@@ -193,7 +193,16 @@ def _beside(seed: Row, ours: Side, cases: int, what: str, limit_s: int) -> Row:
     return Row(name, what, f"under {limit_s} s after imports", bound, ours.name, seed.theirs, runs)
 
 
-def training_rows(work: Path, home: Path, server: Mapping[str, str], repeats: int) -> list[Row]:
+def training_rows(
+    work: Path,
+    home: Path,
+    server: Mapping[str, str],
+    repeats: int,
+    *,
+    name: str = "training",
+    what: str = "seconds in the epochs of one fold, 5 epochs of 250 steps of a small network on all cores",
+    device: str = "cpu",
+) -> list[Row]:
     """A fold through the flow, against `nnUNetv2_train` on the same preprocessed cases."""
     # nnU-Net takes all cores for a fold, and so does a cluster of one worker.
     (home / "config" / "clusters").mkdir()
@@ -211,20 +220,20 @@ def training_rows(work: Path, home: Path, server: Mapping[str, str], repeats: in
 
     ours = side("iterseg train --folds 0", "train_ours", home=home, before=untrained)
     ours.environment = {**ours.environment, **server}
-    theirs = side("nnUNetv2_train", "train_theirs", str(theirs_preprocessed), str(results))
+    theirs = side("nnUNetv2_train", "train_theirs", str(theirs_preprocessed), str(results), device)
     row = compare(
-        "training",
+        name,
         ours,
         theirs,
-        what="seconds in the epochs of one fold, 5 epochs of 250 steps of a small network on all cores",
+        what=what,
         target="ratio of 0.95 or more",
         bound="forward and backward passes",
         repeats=repeats,
     )
-    whole = {name: [replace(run, wall_s=run.whole_s) for run in runs] for name, runs in row.runs.items()}
+    whole = {way: [replace(run, wall_s=run.whole_s) for run in runs] for way, runs in row.runs.items()}
     constant = replace(
         row,
-        name="training, whole commands",
+        name=f"{name}, whole commands",
         what="the same with start, final validation and end: the difference is the flow's constant",
         target="stated",
         bound="the start of Prefect and of the workers",

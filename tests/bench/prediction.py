@@ -35,6 +35,12 @@ training:
   augmentation_workers: 0
 prediction: {{mirroring: false, device: cpu}}
 """
+WHOLE = (
+    SETTINGS.replace("patch_size: [16, 32, 32]", "patch_size: [48, 128, 128]")
+    .replace("features_per_stage: [8, 16, 32]", "features_per_stage: [8, 16, 32, 64, 80, 80]")
+    .replace("epochs_first: 4\n  iterations_per_epoch: 40", "epochs_first: 1\n  iterations_per_epoch: 10")
+)
+"""As nnU-Net plans for images of this size, one patch an image, but a quarter as wide."""
 CT: Shape = (36, 64, 64)
 LARGER: Shape = (48, 128, 128)
 LARGE: Shape = (300, 512, 512)
@@ -43,19 +49,33 @@ THUMBNAILS: Shape = (40, 96, 96)
 
 def rows(work: Path, server: Mapping[str, str], notes: list[str], *, quick: bool) -> Iterator[Row]:
     """All rows of this file, each as soon as it is measured."""
-    yield from batch_rows(work / "predict", server, CT, 4 if quick else 40, "ratio of 3 or more")
+    least = "ratio of 3 or more"
+    yield from batch_rows(work / "predict", server, "prediction", CT, 4 if quick else 40, least)
     if not quick:
-        # On two cores forward passes are most of both sides, and no program can be three times as fast.
-        larger = "stated; 3 where a case's start is most of it"
-        yield from batch_rows(work / "larger", server, LARGER, 8, larger)
+        yield from batch_rows(
+            work / "larger", server, "prediction of larger images", LARGER, 40, least, WHOLE
+        )
+        # With patches so small that one image has 245 of them, forward passes are most of both sides, and no
+        # program can be three times as fast.
+        many, stated = "prediction in small patches", "stated; 3 where a case's start is most of it"
+        yield from batch_rows(work / "patches", server, many, LARGER, 8, stated)
     yield from object_rows(work / "large", (60, 256, 256) if quick else LARGE)
     notes.append(report_note(work / "report", 20 if quick else 500))
 
 
-def batch_rows(work: Path, server: Mapping[str, str], shape: Shape, cases: int, target: str) -> Iterator[Row]:
+def batch_rows(
+    work: Path,
+    server: Mapping[str, str],
+    name: str,
+    shape: Shape,
+    cases: int,
+    target: str,
+    settings: str = SETTINGS,
+    device: str = "cpu",
+) -> Iterator[Row]:
     """Whole commands on a folder of CTs: ours writes SEG and RTSTRUCT, the others label maps from NIfTI."""
     home, incoming, images = work / "home", work / "incoming", work / "nifti"
-    new_home(home, SETTINGS)
+    new_home(home, settings)
     iterseg(home, server, "ingest", "bench", "--from", str(small_cases(work / "first", range(8), shape)))
     iterseg(home, server, "run", "bench")
     small_cases(incoming, range(100, 100 + cases), shape)
@@ -71,7 +91,7 @@ def batch_rows(work: Path, server: Mapping[str, str], shape: Shape, cases: int, 
     ours = Side("iterseg predict", [*ITERSEG, "predict", "bench", "--input", str(incoming)], forget)
     ours.environment = {**server, "ITERSEG_HOME": str(home)}
     program = str(Path(sys.executable).with_name("nnUNetv2_predict_from_modelfolder"))
-    options = ["-f", "0", "1", "--disable_tta", "-device", "cpu", "-chk", "checkpoint_final.pth"]
+    options = ["-f", "0", "1", "--disable_tta", "-device", device, "-chk", "checkpoint_final.pth"]
     theirs = Side(
         "nnUNetv2_predict", [program, "-i", str(images), "-o", str(work / "out"), "-m", str(model), *options]
     )
@@ -79,7 +99,7 @@ def batch_rows(work: Path, server: Mapping[str, str], shape: Shape, cases: int, 
     theirs.environment = {f"nnUNet_{name}": str(work) for name in ("raw", "preprocessed", "results")}
     size = " × ".join(map(str, shape[::-1]))
     what = f"{cases} CTs of {size}, two folds, whole commands"
-    name, bound = "prediction" if shape == CT else "prediction of larger images", "forward passes"
+    bound = "forward passes"
     row = compare(
         f"{name}, beside nnU-Net's own",
         ours,
@@ -89,7 +109,9 @@ def batch_rows(work: Path, server: Mapping[str, str], shape: Shape, cases: int, 
         bound=bound,
     )
     yield row
-    seed = side("a process for each case", "predict_one_by_one", str(model), str(images), str(work / "one"))
+    seed = side(
+        "a process for each case", "predict_one_by_one", str(model), str(images), str(work / "one"), device
+    )
     runs = {ours.name: row.runs[ours.name], seed.name: [measured(seed)]}
     yield Row(f"{name}, beside the seed's", what, target, bound, ours.name, seed.name, runs)
 

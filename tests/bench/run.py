@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cluster
+import gpu
 import growth
 import iterations
 import numpy as np
@@ -111,7 +112,7 @@ def big_row(work: Path) -> Row:
     )
 
 
-PARTS = ("conversion", "iterations", "prediction", "scale", "growth", "cluster", "large")
+PARTS = ("conversion", "iterations", "prediction", "scale", "growth", "cluster", "gpu", "large")
 
 
 def measured_rows(work: Path, parts: list[str], notes: list[str], *, quick: bool) -> Iterator[Row]:
@@ -134,6 +135,8 @@ def measured_rows(work: Path, parts: list[str], notes: list[str], *, quick: bool
             notes.extend(growth.pictures(work / "growth", HERE))
         if "cluster" in parts and not quick:
             yield from cluster.rows(work, server, notes)
+        if "gpu" in parts and not quick:
+            yield from gpu.rows(work / "gpu", server.environment, notes)
     if "large" in parts:
         yield big_row(work)
 

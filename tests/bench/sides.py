@@ -152,11 +152,13 @@ run_training_entry()
 which one needs a package that nnU-Net does not ask for."""
 
 
-def train_theirs(preprocessed: str, results: str) -> None:
+def train_theirs(preprocessed: str, results: str, device: str) -> None:
     """The same fold by nnU-Net's own command, on as many threads."""
     folders = {"nnUNet_raw": results, "nnUNet_preprocessed": preprocessed, "nnUNet_results": results}
     threads = {"OMP_NUM_THREADS": str(os.cpu_count()), "nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1"}
-    command = [sys.executable, "-c", FIVE_EPOCHS, "1", "3d_fullres", "0", "-device", "cpu"]
+    if device != "cpu":  # as it chooses by itself
+        threads = {}
+    command = [sys.executable, "-c", FIVE_EPOCHS, "1", "3d_fullres", "0", "-device", device]
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, env={**os.environ, **folders, **threads}
     )
@@ -169,18 +171,27 @@ ONE_CASE = """
 import sys
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-cpu = torch.device("cpu")
-predictor = nnUNetPredictor(use_mirroring=False, device=cpu, perform_everything_on_device=False)
+device = torch.device(sys.argv[4])
+on_gpu = device.type == "cuda"
+predictor = nnUNetPredictor(use_mirroring=False, device=device, perform_everything_on_device=on_gpu)
 predictor.initialize_from_trained_model_folder(sys.argv[1], (0, 1), "checkpoint_final.pth")
 predictor.predict_from_files_sequential([[sys.argv[2]]], [sys.argv[3]], overwrite=True)
 """
 
 
-def predict_one_by_one(model: str, images: str, target: str) -> None:
+def predict_one_by_one(model: str, images: str, target: str, device: str) -> None:
     """As the seed's wrapper is called: a process and a loaded model for each case."""
     Path(target).mkdir(exist_ok=True)
     for image in sorted(Path(images).iterdir()):
-        command = [sys.executable, "-c", ONE_CASE, model, str(image), str(Path(target) / image.name[:-12])]
+        command = [
+            sys.executable,
+            "-c",
+            ONE_CASE,
+            model,
+            str(image),
+            str(Path(target) / image.name[:-12]),
+            device,
+        ]
         subprocess.run(command, check=True)
 
 

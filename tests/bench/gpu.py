@@ -1,0 +1,38 @@
+"""Rows that need a GPU: nnU-Net's own default plan, trained and predicted with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from homes import PLAIN, new_home
+from iterations import Shape, iterseg, small_cases, training_rows
+from measure import Row
+from prediction import batch_rows
+
+from tasks.placement import gpus
+
+CT: Shape = (128, 160, 160)
+CASES, TO_PREDICT = 8, 40
+NOT_MEASURED = (
+    "On a GPU, seconds an epoch of the default plan against nnUNetTrainer: not measured, no GPU was at hand.",
+    "On a GPU, cases a minute against nnUNetv2_predict: not measured, no GPU was at hand.",
+)
+
+
+def rows(
+    work: Path, server: Mapping[str, str], notes: list[str], device: str = "cuda", more: str = ""
+) -> Iterator[Row]:
+    """All rows of this file; ``more`` are settings that make them small enough for another device."""
+    if device == "cuda" and not gpus():
+        notes += NOT_MEASURED
+        return
+    settings = f"{PLAIN}{more}training: {{epochs_first: 5, epochs_fine_tune: 5, device: {device}}}\n"
+    settings += f"prediction: {{mirroring: false, device: {device}}}\n"
+    home, size = work / "home", " × ".join(map(str, CT[::-1]))
+    new_home(home, settings)
+    iterseg(home, server, "ingest", "bench", "--from", str(small_cases(work / "cases", range(CASES), CT)))
+    what = f"seconds in 5 epochs of one fold, nnU-Net's default plan for CTs of {size}"
+    yield from training_rows(work, home, server, 2, name=f"training, {device}", what=what, device=device)
+    name, target = f"prediction, {device}", "ratio of 3 or more"
+    yield from batch_rows(work / "predict", server, name, CT, TO_PREDICT, target, settings, device)
