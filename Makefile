@@ -10,6 +10,7 @@ KNOWN := $(patsubst $(VENV)/.installed-%,%,$(firstword $(wildcard $(VENV)/.insta
 BUILD := $(if $(filter auto,$(TORCH)),$(or $(KNOWN),auto),$(TORCH))
 STAMP := $(VENV)/.installed-$(BUILD)
 PYTEST := $(BIN)/python -m pytest
+JOBS ?= 2
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export DO_NOT_TRACK = 1
 
@@ -27,8 +28,8 @@ $(STAMP): requirements.lock requirements-dev.lock requirements-torch-cpu.lock re
 demo: install  ## Two iterations on real scans, and a report (under 10 minutes)
 	$(BIN)/python data/examples/demo.py
 
-test: install  ## Every test but the slow proofs (about 15 minutes)
-	$(PYTEST)
+test: install  ## Every test but the slow proofs, two at a time (about 10 minutes; JOBS=1: one)
+	$(PYTEST) -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
 test-slow: install  ## The slow proofs: damaged files, kills, whole lineages, simulated labs (about 40 minutes)
 	$(PYTEST) -m slow

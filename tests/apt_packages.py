@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +21,9 @@ def require_packages(what: str, packages: Sequence[str], program: str | None = N
         pytest.skip(f"{what} is not installed, and this user may not install it")
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
     install = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
-    for command in (["apt-get", "update"], install):
-        done = subprocess.run([*sudo, *command], capture_output=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"{what} cannot be installed: {' '.join(command)} failed")
+    with (Path(tempfile.gettempdir()) / "iterseg-tests-apt.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)  # apt waits for nobody, and tests may run side by side
+        for command in (["apt-get", "update"], install):
+            done = subprocess.run([*sudo, *command], capture_output=True, check=False)
+            if done.returncode != 0:
+                pytest.skip(f"{what} cannot be installed: {' '.join(command)} failed")

@@ -6,13 +6,22 @@ import time
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dicom_network import Orthanc, require_orthanc
 from tests_support import PrefectServer
+from xdist.scheduler import LoadScopeScheduling
 
 TESTS = Path(__file__).parent
 SARCOMA = TESTS / "data" / "sarcoma"
+SHARED = {
+    **dict.fromkeys(
+        ("flows/test_exchange.py", "flows/test_loop.py", "flows/test_survival.py"), "sarcoma lab"
+    ),
+    **dict.fromkeys(("browser/test_pages.py", "browser/test_viewer.py"), "browser"),
+}
+"""Files that share a lab which takes a minute to make, or a browser and what it shows."""
 
 
 @pytest.fixture
@@ -47,6 +56,20 @@ def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
 def sarcoma() -> Path:
     """Three real CTs and two real MRs with RTSTRUCT and reference masks."""
     return SARCOMA
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Where tests run side by side, those of a file stay together, and so do files that share a lab."""
+    return ByWhatTheyShare(config, log)
+
+
+class ByWhatTheyShare(LoadScopeScheduling):  # type: ignore[misc]
+    """Divides files, and not tests: each sets up what its tests share."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", maxsplit=1)[0]
+        return SHARED.get(file.removeprefix("tests/"), file)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
