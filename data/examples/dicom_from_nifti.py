@@ -1,7 +1,7 @@
 """Make DICOM of the example NIfTI files. Voxels are real, headers are made up.
 
 python data/examples/dicom_from_nifti.py data/examples/hippocampus OUT
-python data/examples/dicom_from_nifti.py data/examples/hippocampus OUT --annotated 10 --rest LATER
+python data/examples/dicom_from_nifti.py data/examples/hippocampus OUT --annotated 10 --rest LATER --never 6
 """
 
 from __future__ import annotations
@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--annotated", type=int, help="segmentations of so many cases only; default: all")
     parser.add_argument("--rest", type=Path, help="a folder for the segmentations of the others")
+    parser.add_argument("--never", type=int, default=0, help="of the last so many there is none at all")
     arguments = parser.parse_args()
     images = sorted((arguments.source / "images").glob("*.nii.gz"))
     annotated = len(images) if arguments.annotated is None else arguments.annotated
@@ -134,7 +135,7 @@ def main() -> None:
         kind = ("SEG", "RTSTRUCT")[number % 2]
         label = sitk.ReadImage(str(arguments.source / "labels" / file.name))
         folder = arguments.out if number < annotated else arguments.rest
-        if folder is not None:
+        if folder is not None and number < len(images) - arguments.never:
             write_segmentation(label, files, folder / name / f"{kind}.dcm", kind=kind)
     print(f"{len(images)} cases in {arguments.out}; voxels are real, headers are made up")
 
