@@ -46,12 +46,13 @@ def outlines(mask: NDArray[np.bool_]) -> list[Polygon]:
         # One voxel of margin, so that contours close at the border.
         padded = np.pad(parts == part, 1).astype(np.float64)
         rings = [ring[:-1] - 1 + first for ring in find_contours(padded, LEVEL, fully_connected="low")]
-        rings.sort(key=_area, reverse=True)
+        rings.sort(key=area_of, reverse=True)
         polygons.append(_keyholed(rings[0], rings[1:]))
     return polygons
 
 
-def _area(ring: Polygon) -> float:
+def area_of(ring: Polygon) -> float:
+    """The area that a ring (points, 2) encloses, in pixels (the shoelace formula)."""
     row, column = ring[:, 0], ring[:, 1]
     return abs(float(np.dot(row, np.roll(column, 1)) - np.dot(column, np.roll(row, 1)))) / 2
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -39,8 +39,9 @@ TYPED_BY_PEOPLE = frozenset(
 """Text in which a patient may be named. Attributes that a machine fills are not searched: a Mrs. Heart
 would lose every scan whose BodyPartExamined is HEART."""
 LEAST_LETTERS = 4
-"""Shorter parts of a name are words by chance."""
+"""Shorter parts of a name are words by chance, for which no file is refused."""
 IDENTIFYING = ("PatientID", "PatientName", "OtherPatientIDs", "OtherPatientNames", "PatientBirthName")
+OTHER_IDS = "OtherPatientIDsSequence"
 
 
 class Pseudonymiser(Protocol):
@@ -132,11 +133,12 @@ def deidentify(
 
 
 def without_identity(text: str, files: Sequence[Path]) -> str:
-    """A message in which no name or ID of the patient of these files stands."""
+    """A message in which no name or ID of the patient of these files stands, however short it is."""
     names: set[str] = set()
     for file in files:
         try:
-            names |= set(_names(pydicom.dcmread(file, specific_tags=list(IDENTIFYING), force=True)))
+            header = pydicom.dcmread(file, specific_tags=[*IDENTIFYING, OTHER_IDS], force=True)
+            names |= set(_names(header, least=1))
         except Exception:  # noqa: S112 - a file that cannot be read tells nothing, and has said nothing
             continue
     return _pattern(names).sub("[removed]", text) if names else text
@@ -166,7 +168,8 @@ class _Walk:
         return target
 
     def _keep(self, source: Dataset, target: Dataset, tag: int) -> None:
-        vr = source.get_item(tag).VR or dictionary_VR(tag)
+        # By the standard: a PACS that does not know an element writes it as UN, whatever is in it.
+        vr = dictionary_VR(tag)
         if vr == "SQ":
             target.add_new(tag, "SQ", [self.copy(item) for item in source[tag].value or []])
         elif vr == "UI":
@@ -188,15 +191,15 @@ class _Walk:
         return uid if not uid or uid.startswith(STANDARD_UIDS) else self._new_uid(uid)
 
 
-def _names(source: Dataset) -> list[str]:
+def _names(source: Dataset, least: int = LEAST_LETTERS) -> list[str]:
     """What would give the patient away: IDs, and the parts of names."""
-    return sorted({part for keyword in IDENTIFYING for part in _parts(_text(source.get(keyword)))})
+    texts = [_text(source.get(keyword)) for keyword in IDENTIFYING]
+    texts += [_text(item.get("PatientID")) for item in source.get(OTHER_IDS) or []]
+    return sorted({part for text in texts for part in _parts(text) if len(part) >= least})
 
 
-def _parts(text: str) -> Iterator[str]:
-    for part in {text.strip(), *re.split(r"[\^=\\\s,]+", text)}:
-        if len(part) >= LEAST_LETTERS:
-            yield part
+def _parts(text: str) -> set[str]:
+    return {text.strip(), *re.split(r"[\^=\\\s,]+", text)}
 
 
 def _text(value: object) -> str:

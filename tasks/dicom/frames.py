@@ -36,6 +36,7 @@ MULTI_FRAME_CLASSES = frozenset(
 OF_THE_INSTANCE = (
     "SOPClassUID",
     "SOPInstanceUID",
+    "InstanceNumber",
     "FrameOfReferenceUID",
     "Rows",
     "Columns",
@@ -50,13 +51,16 @@ OF_THE_SLICE = (
     "RescaleIntercept",
 )
 GROUPS = {
-    "ImageOrientationPatient": "PlaneOrientationSequence",
-    "ImagePositionPatient": "PlanePositionSequence",
-    "PixelSpacing": "PixelMeasuresSequence",
-    "RescaleSlope": "PixelValueTransformationSequence",
-    "RescaleIntercept": "PixelValueTransformationSequence",
+    "ImageOrientationPatient": ("PlaneOrientationSequence", "ImageOrientationPatient"),
+    "ImagePositionPatient": ("PlanePositionSequence", "ImagePositionPatient"),
+    "PixelSpacing": ("PixelMeasuresSequence", "PixelSpacing"),
+    "RescaleSlope": ("PixelValueTransformationSequence", "RescaleSlope"),
+    "RescaleIntercept": ("PixelValueTransformationSequence", "RescaleIntercept"),
+    "AcquisitionNumber": ("FrameContentSequence", "FrameAcquisitionNumber"),
+    "TemporalPositionIdentifier": ("FrameContentSequence", "TemporalPositionIndex"),
+    "EchoTime": ("MREchoSequence", "EffectiveEchoTime"),
 }
-"""The functional group of each attribute (PS3.3 C.7.6.16.2)."""
+"""Where a frame has what a slice has under this name (PS3.3 C.7.6.16.2, C.8.13.5.4)."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +134,8 @@ def _frame_header(dataset: Dataset, shared: Dataset, group: Dataset) -> Dataset:
     for keyword in OF_THE_INSTANCE:
         if keyword in dataset:
             header[keyword] = dataset[keyword]
-    for keyword, sequence in GROUPS.items():
+    for keyword, (sequence, of_the_frame) in GROUPS.items():
         items = group.get(sequence) or shared.get(sequence) or []
-        if items and keyword in items[0]:
-            header[keyword] = items[0][keyword]
+        if items and of_the_frame in items[0]:
+            setattr(header, keyword, items[0][of_the_frame].value)
     return header

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,9 @@ from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
     EnhancedMRImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     LegacyConvertedEnhancedCTImageStorage,
     LegacyConvertedEnhancedMRImageStorage,
     MediaStorageDirectoryStorage,
@@ -27,6 +30,7 @@ from pydicom.uid import (
 
 from tasks.dicom.bits import padded_bytes
 from tasks.dicom.reasons import Reason
+from tasks.dicom.references import frame_of_structure_set, references_of
 from tasks.dicom.structure import check_structure
 from tasks.errors import CaseRejected
 
@@ -105,7 +109,25 @@ def read_header(path: Path, hash_patient: Callable[[str], str]) -> Header:
     CaseRejected
         With ``NO_DICOM``, ``UNREADABLE``, ``OTHER_KIND`` or ``BAD_UID``.
     """
-    return header_of(path.read_bytes(), path.suffix, hash_patient)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CaseRejected(Reason.UNREADABLE, str(error.strerror)) from None
+    return header_of(content, path.suffix, hash_patient)
+
+
+def read_dataset(path: Path, *, pixels: bool = False) -> Dataset:
+    """The elements of a file that :func:`parse` has taken.
+
+    Forced as there, since old exports leave the preamble out; such a file gets the transfer syntax in which
+    it was found to be written.
+    """
+    dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, force=True)
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        implicit, little_endian = dataset.original_encoding
+        plain = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else plain
+    return dataset
 
 
 def header_of(content: bytes, suffix: str, hash_patient: Callable[[str], str]) -> Header:
@@ -157,9 +179,9 @@ def describe(dataset: Dataset, hash_patient: Callable[[str], str]) -> Header:
             "sop_instance_uid": _uid(dataset, "SOPInstanceUID"),
             "series_instance_uid": _uid(dataset, "SeriesInstanceUID"),
             "study_instance_uid": _uid(dataset, "StudyInstanceUID"),
-            "frame_of_reference_uid": _frame_of_reference(dataset),
+            "frame_of_reference_uid": frame_of_structure_set(dataset),
         }
-        series, instances = _references(dataset, kind)
+        series, instances = references_of(dataset, kind)
         patient = hash_patient(identity_of(dataset))
         authors = [] if kind in IMAGE_KINDS else _authors(dataset)
         localizer = kind in IMAGE_KINDS and _is_localizer(dataset)
@@ -230,16 +252,6 @@ def _uid(dataset: Dataset, keyword: str) -> str:
     return value
 
 
-def _frame_of_reference(dataset: Dataset) -> str:
-    """An RTSTRUCT names its frame in a sequence, and at the top only by accident."""
-    frames = {str(item.get("FrameOfReferenceUID") or "") for item in _rtstruct_frames(dataset)} - {""}
-    return frames.pop() if len(frames) == 1 else str(dataset.get("FrameOfReferenceUID") or "")
-
-
-def _rtstruct_frames(dataset: Dataset) -> list[Dataset]:
-    return list(dataset.get("ReferencedFrameOfReferenceSequence") or [])
-
-
 def identity_of(dataset: Dataset) -> str:
     """What tells patients apart: PatientID; without one, the study stands for the patient."""
     patient_id = str(dataset.get("PatientID") or "").strip()
@@ -249,50 +261,3 @@ def identity_of(dataset: Dataset) -> str:
 def _authors(dataset: Dataset) -> list[str]:
     values = (str(dataset.get(keyword) or "").strip() for keyword in AUTHORSHIP)
     return list(dict.fromkeys(value for value in values if value))
-
-
-def _references(dataset: Dataset, kind: Kind) -> tuple[list[str], list[str]]:
-    if kind == "RTSTRUCT":
-        series, instances = list(_rtstruct_series(dataset)), list(_rtstruct_instances(dataset))
-    elif kind == "SEG":
-        items = dataset.get("ReferencedSeriesSequence") or []
-        series = [str(item.SeriesInstanceUID) for item in items if "SeriesInstanceUID" in item]
-        instances = list(_seg_instances(dataset))
-    else:
-        return [], []
-    return sorted(set(series)), sorted(set(instances))
-
-
-def _rtstruct_series(dataset: Dataset) -> Iterator[str]:
-    for item in _rtstruct_series_items(dataset):
-        if "SeriesInstanceUID" in item:
-            yield str(item.SeriesInstanceUID)
-
-
-def _rtstruct_series_items(dataset: Dataset) -> Iterator[Dataset]:
-    for frame in _rtstruct_frames(dataset):
-        for study in frame.get("RTReferencedStudySequence") or []:
-            yield from study.get("RTReferencedSeriesSequence") or []
-
-
-def _rtstruct_instances(dataset: Dataset) -> Iterator[str]:
-    for series in _rtstruct_series_items(dataset):
-        yield from _sop_uids(series.get("ContourImageSequence"))
-    for roi in dataset.get("ROIContourSequence") or []:
-        for contour in roi.get("ContourSequence") or []:
-            yield from _sop_uids(contour.get("ContourImageSequence"))
-
-
-def _seg_instances(dataset: Dataset) -> Iterator[str]:
-    for series in dataset.get("ReferencedSeriesSequence") or []:
-        yield from _sop_uids(series.get("ReferencedInstanceSequence"))
-    shared = dataset.get("SharedFunctionalGroupsSequence") or []
-    for group in [*shared, *(dataset.get("PerFrameFunctionalGroupsSequence") or [])]:
-        for derivation in group.get("DerivationImageSequence") or []:
-            yield from _sop_uids(derivation.get("SourceImageSequence"))
-
-
-def _sop_uids(items: Any) -> Iterator[str]:
-    for item in items or []:
-        if "ReferencedSOPInstanceUID" in item:
-            yield str(item.ReferencedSOPInstanceUID)

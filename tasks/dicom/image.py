@@ -14,7 +14,7 @@ from pydicom.pixels.utils import iter_pixels
 
 from tasks.dicom.frames import Frame, frames_of, is_multi_frame
 from tasks.dicom.geometry import Grid, grid_of
-from tasks.dicom.headers import read_header
+from tasks.dicom.headers import IMAGE_KINDS, read_header
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected, UserDataError
 
@@ -74,6 +74,26 @@ def read_series(files: Sequence[Path]) -> SeriesVolume:
     return SeriesVolume(image, grid, files_in_order, references.pop(), instances)
 
 
+def slice_numbers(files: Sequence[Path]) -> list[int]:
+    """What viewers call the slices of a series, in the order of the grid.
+
+    InstanceNumber, and in a multi-frame file the number of the frame from 1; where files have none, or one
+    twice, the place of the slice from 1.
+
+    Raises
+    ------
+    CaseRejected
+        Where the files do not make one even grid.
+    """
+    frames = frames_of(files)
+    _, order = grid_of([frame.header for frame in frames])
+    ordered = [frames[position] for position in order]
+    if is_multi_frame(ordered):
+        return [frame.number + 1 for frame in ordered if frame.number is not None]
+    numbers = [int(frame.header.get("InstanceNumber") or 0) for frame in ordered]
+    return numbers if len(set(numbers)) == len(numbers) else list(range(1, len(numbers) + 1))
+
+
 def read_single_series(folder: str | os.PathLike[str]) -> sitk.Image:
     """Read the one image series that a folder holds, whatever else lies beside it.
 
@@ -99,13 +119,24 @@ def read_single_series(folder: str | os.PathLike[str]) -> sitk.Image:
 
 
 def image_files(root: Path) -> Iterable[Path]:
-    """The CT and MR files below a folder (or the file itself), others passed over."""
+    """The CT and MR files below a folder (or the file itself), others passed over.
+
+    Raises
+    ------
+    UserDataError
+        Where one is damaged: it may be a slice, without which the volume would only be shorter.
+    """
     for path in sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]:
         try:
             header = read_header(path, hash_patient=lambda _: "")
-        except CaseRejected:
-            continue
-        if header.kind in ("CT", "MR") and not header.localizer:
+        except CaseRejected as error:
+            if error.reason in (Reason.NO_DICOM, Reason.OTHER_KIND):
+                continue
+            raise UserDataError(
+                f"a file in the folder cannot be used ({error}); it may be a slice. Fetch it again, or take "
+                "it out if it is none"
+            ) from None
+        if header.kind in IMAGE_KINDS and not header.localizer:
             yield path
 
 

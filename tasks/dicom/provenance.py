@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pydicom
 from pydicom.dataset import Dataset
+
+from tasks.dicom.headers import read_dataset
 
 PREDECESSORS = ("PredecessorDocumentsSequence", "PredecessorStructureSetSequence")
 """(0040,A360), which OHIF writes, and (3006,0018)."""
@@ -37,7 +38,7 @@ class Provenance:
 
 def provenance_of(path: Path) -> Provenance:
     """Read the traces; the file is one that :func:`tasks.dicom.headers.parse` has taken."""
-    dataset = pydicom.dcmread(path, stop_before_pixels=True)
+    dataset = read_dataset(path)
     segments = dataset.get("SegmentSequence") or []
     return Provenance(
         str(dataset.SOPInstanceUID),

@@ -30,6 +30,7 @@ class Reason(StrEnum):
     PATIENT_MISMATCH = "patient-mismatch"
     # images
     NO_GEOMETRY = "no-geometry"
+    NO_FRAME_OF_REFERENCE = "no-frame-of-reference"
     MIXED_GEOMETRY = "mixed-geometry"
     SINGLE_SLICE = "single-slice"
     DUPLICATE_POSITION = "duplicate-position"
@@ -82,6 +83,7 @@ WHAT_TO_DO: dict[Reason, str] = {
     ),
     Reason.PATIENT_MISMATCH: "Image and segmentation have different patients; check the export.",
     Reason.NO_GEOMETRY: "Position, orientation or pixel spacing is missing; export again.",
+    Reason.NO_FRAME_OF_REFERENCE: "No SEG or RTSTRUCT could refer to the image; export it again.",
     Reason.MIXED_GEOMETRY: "Slices differ in size, spacing or orientation; split the series.",
     Reason.SINGLE_SLICE: "A volume needs at least two slices.",
     Reason.DUPLICATE_POSITION: "Two slices lie at one place, as with two phases; split the series.",

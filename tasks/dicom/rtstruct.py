@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from skimage.measure import points_in_poly
 
+from tasks.dicom.contours import area_of
 from tasks.dicom.fill import filled
 from tasks.dicom.geometry import Grid
+from tasks.dicom.headers import read_dataset
 from tasks.dicom.reasons import Reason
+from tasks.dicom.references import frame_of_structure_set
 from tasks.errors import CaseRejected
 
 CLOSED_TYPES = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
@@ -63,12 +65,12 @@ def read_rois(path: Path) -> list[Roi]:
         ``UNREADABLE_SEGMENTATION`` where the object contradicts itself or is damaged.
     """
     try:
-        dataset = pydicom.dcmread(path, force=True)
+        dataset = read_dataset(path)
         items = {int(item.ROINumber): item for item in dataset.get("StructureSetROISequence") or []}
         if len(items) != len(dataset.get("StructureSetROISequence") or []):
             raise CaseRejected(Reason.UNREADABLE_SEGMENTATION, "two ROIs have one ROI number")
         contours = _contours_by_number(dataset)
-        frame = _only_frame(dataset)
+        frame = frame_of_structure_set(dataset)
     except CaseRejected:
         raise
     except Exception as error:  # pydicom raises many kinds on damaged input
@@ -79,13 +81,6 @@ def read_rois(path: Path) -> list[Roi]:
     if strangers:
         raise CaseRejected(Reason.UNREADABLE_SEGMENTATION, f"contours of unknown ROIs {strangers}")
     return [_roi(number, item, contours.get(number, []), frame) for number, item in items.items()]
-
-
-def _only_frame(dataset: Dataset) -> str:
-    """The frame of reference of a whole structure set, for ROIs that name none."""
-    frames = [str(item.get("FrameOfReferenceUID") or "") for item in
-              dataset.get("ReferencedFrameOfReferenceSequence") or []]  # fmt: skip
-    return frames[0] if len(set(frames)) == 1 else str(dataset.get("FrameOfReferenceUID") or "")
 
 
 _Contour = tuple[NDArray[np.float64], str, frozenset[str]]
@@ -167,7 +162,7 @@ def rasterise(roi: Roi, grid: Grid, instances: Sequence[str] = ()) -> NDArray[np
         index = grid.to_index(points_mm)
         k = _slice_of(roi, index, grid)
         _on_the_slice_it_names(roi, k, images, instances)
-        if _area(index) < LEAST_AREA_VOXELS:
+        if area_of(index[:, :2]) < LEAST_AREA_VOXELS:
             raise CaseRejected(
                 Reason.CONTOUR_DEGENERATE,
                 f"ROI {roi.name!r} has a contour of {len(index)} points without area, slice {k + 1}",
@@ -184,16 +179,10 @@ def rasterise(roi: Roi, grid: Grid, instances: Sequence[str] = ()) -> NDArray[np
     return mask
 
 
-def _area(index: NDArray[np.float64]) -> float:
-    """The area that a contour encloses, in pixels (the shoelace formula)."""
-    x, y = index[:, 0], index[:, 1]
-    return abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
-
-
 def _thickness(index: NDArray[np.float64]) -> float:
     """How thick a contour's area is, in pixels: a strip's area over its length."""
     steps = np.linalg.norm(np.roll(index[:, :2], -1, axis=0) - index[:, :2], axis=1)
-    return _area(index) / max(float(steps.sum()) / 2, LEAST_AREA_VOXELS)
+    return area_of(index[:, :2]) / max(float(steps.sum()) / 2, LEAST_AREA_VOXELS)
 
 
 @dataclass(frozen=True)

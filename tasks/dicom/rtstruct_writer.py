@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.charset import default_encoding
 from pydicom.dataelem import RawDataElement
@@ -20,7 +19,7 @@ from pydicom.uid import UID, ImplicitVRLittleEndian, RTStructureSetStorage
 from tasks.dicom.contours import outlines
 from tasks.dicom.frames import Frame, frames_of
 from tasks.dicom.geometry import grid_of
-from tasks.dicom.inherited import cut_to_fit
+from tasks.dicom.inherited import CHARACTERS, inherited_header
 
 PATIENT_AND_STUDY = (
     "PatientName",
@@ -77,11 +76,16 @@ def write_rtstruct(
         ROI name → (slices, rows, columns) on the series' grid, slices along its normal.
     identity
         UIDs and names; they must differ from those of any other object.
+
+    Raises
+    ------
+    CaseRejected
+        Where the series' files make no grid, or name no frame of reference.
     """
     found = frames_of(image_files)
     grid, order = grid_of([frame.header for frame in found])
     slices = [found[position] for position in order]
-    source = cut_to_fit(pydicom.dcmread(slices[0].path, stop_before_pixels=True))
+    source = inherited_header(slices[0].path)
     dataset = _frame(path, source, slices, identity)
     dataset.StructureSetROISequence = DicomSequence()
     dataset.ROIContourSequence = DicomSequence()
@@ -116,7 +120,7 @@ def _frame(
     # An explicit DS ends at 64 kB (PS3.5 7.1.2), some 1,300 points: an outline of a body has more.
     meta.TransferSyntaxUID = ImplicitVRLittleEndian
     dataset = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.SpecificCharacterSet = source.get("SpecificCharacterSet") or "ISO_IR 192"
+    dataset.SpecificCharacterSet = CHARACTERS
     dataset.SOPClassUID = RTStructureSetStorage
     dataset.SOPInstanceUID = UID(identity.sop_instance_uid)
     for keyword in PATIENT_AND_STUDY:

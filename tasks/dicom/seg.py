@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
@@ -14,6 +13,7 @@ from pydicom.sequence import Sequence as DicomSequence
 
 from tasks.dicom.bits import close_gaps
 from tasks.dicom.geometry import EVEN_SLICES, Grid
+from tasks.dicom.headers import read_dataset
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
 
@@ -43,7 +43,7 @@ class SegObject:
         from highdicom.seg import Segmentation  # late: a fifth of a second, which contours do not need
 
         try:
-            dataset = pydicom.dcmread(path)
+            dataset = read_dataset(path, pixels=True)
             _index_frames(dataset)
             close_gaps(dataset)
             self._seg = Segmentation.from_dataset(dataset, copy=False)

@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from highdicom.content import AlgorithmIdentificationSequence
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from highdicom.sr.coding import Code
@@ -20,25 +19,13 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from tasks.dicom.frames import frames_of, is_multi_frame
 from tasks.dicom.geometry import grid_of
-from tasks.dicom.inherited import cut_to_fit
+from tasks.dicom.headers import read_dataset
+from tasks.dicom.inherited import inherited_header
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
 
 MANUFACTURER = "IterSeg"
 ANATOMICAL_STRUCTURE = "91723000 Anatomical Structure"
-TYPE_2_ATTRIBUTES = (
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "Modality",
-)
-"""Of patient and study (PS3.3 C.7.1.1, C.7.2.1): may be empty, and exporters leave them out."""
 
 
 @dataclass(frozen=True)
@@ -82,25 +69,18 @@ def write_seg(
     Raises
     ------
     CaseRejected
-        Where the series' files make no grid, or are several multi-frame files.
+        Where the series' files make no grid, name no frame of reference, or are several multi-frame files.
     """
     frames = frames_of(image_files)
     grid, order = grid_of([frame.header for frame in frames])
+    pixels = _pixels(masks)
     if is_multi_frame(frames):
         if len(image_files) > 1:
             raise CaseRejected(Reason.SEVERAL_FILES, f"the image has {len(image_files)} multi-frame files")
-        sources = [_source(image_files[0])]
-        pixels = _pixels(masks)[np.argsort(order)]
+        sources = [inherited_header(image_files[0])]
+        pixels = pixels[np.argsort(order)]
     else:
-        first, *others = (frames[position].path for position in order)
-        # Patient and study are taken from the first.
-        sources = [_source(first), *(pydicom.dcmread(file, stop_before_pixels=True) for file in others)]
-        pixels = _pixels(masks)
-        for source in sources:
-            # highdicom writes it into the SEG; an absent or empty one could not be read back.
-            source.SliceThickness = source.get("SliceThickness") or grid.spacing_mm[2]
-            # Some MR scanners write the gap between slices here, and readers take it for the step.
-            source.SpacingBetweenSlices = grid.spacing_mm[2]
+        sources = _slices([frames[position].path for position in order], grid.spacing_mm[2])
     with warnings.catch_warnings():
         # highdicom's warnings quote the patient's name.
         warnings.simplefilter("ignore")
@@ -129,6 +109,18 @@ def write_seg(
     segmentation.save_as(path)
 
 
+def _slices(files: Sequence[Path], step_mm: float) -> list[Dataset]:
+    """The headers of single slices in their order; patient and study are taken from the first."""
+    first, *others = files
+    sources = [inherited_header(first), *map(read_dataset, others)]
+    for source in sources:
+        # highdicom writes it into the SEG; an absent or empty one could not be read back.
+        source.SliceThickness = source.get("SliceThickness") or step_mm
+        # Some MR scanners write the gap between slices here, and readers take it for the step.
+        source.SpacingBetweenSlices = step_mm
+    return sources
+
+
 def _pixels(masks: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.uint8]:
     """Masks as highdicom takes them.
 
@@ -145,17 +137,6 @@ def _pixels(masks: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.uint8]:
             return numbers
     # Planes that lie one after the other in memory are added in a tenth of the time.
     return np.moveaxis(np.stack([mask.view(np.uint8) for mask in masks.values()]), 0, -1)
-
-
-def _source(file: Path) -> Dataset:
-    """An image's header as highdicom wants it: type 2 attributes there, if empty, text as UTF-8."""
-    source = pydicom.dcmread(file, stop_before_pixels=True)
-    source.decode()
-    source.SpecificCharacterSet = "ISO_IR 192"
-    for keyword in TYPE_2_ATTRIBUTES:
-        if keyword not in source:
-            setattr(source, keyword, "")
-    return cut_to_fit(source)
 
 
 def _describe(number: int, name: str, identity: SegIdentity) -> SegmentDescription:

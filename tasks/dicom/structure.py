@@ -21,6 +21,7 @@ UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 PIXEL_DATA = 0x7FE00010
 TRANSFER_SYNTAX = 0x00020010
+META_GROUP = b"\x02\x00"
 LONG_FORM = frozenset(
     {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 )
@@ -58,7 +59,7 @@ def check_structure(content: bytes) -> int | None:
 
 def _walk_file(content: bytes) -> int | None:
     start = PREAMBLE_BYTES + 4 if content[PREAMBLE_BYTES : PREAMBLE_BYTES + 4] == b"DICM" else 0
-    if start == 0:
+    if start == 0 and content[:2] != META_GROUP:
         explicit = content[4:6] in LONG_FORM | SHORT_FORM
         whole = _Walk(content, explicit=explicit, big_endian=False)
         whole.elements(0, len(content))

@@ -66,6 +66,7 @@ def survey(folder: Path, watched: Watched = lambda looked, _: looked) -> Survey:
     found.patients = len({header.patient for _, header in headers})
     series = {h.series_instance_uid: h.kind for _, h in headers if h.kind in IMAGE_KINDS and not h.localizer}
     instances = {h.sop_instance_uid: h.kind for _, h in headers if h.kind in IMAGE_KINDS}
+    frames = {h.frame_of_reference_uid: h.kind for _, h in headers if h.kind in IMAGE_KINDS}
     found.images = Counter(series.values())
     for path, header in headers:
         if header.kind in IMAGE_KINDS:
@@ -77,6 +78,8 @@ def survey(folder: Path, watched: Watched = lambda looked, _: looked) -> Survey:
             continue
         kinds = [series.get(uid) for uid in header.referenced_series]
         kinds += [instances.get(uid) for uid in header.referenced_instances]
+        if not (header.referenced_series or header.referenced_instances):  # as conversion finds its image
+            kinds = [frames.get(header.frame_of_reference_uid)]
         of_image = next((kind for kind in kinds if kind), None)
         found.drawings.append(Drawing(header.kind, of_image, header.patient, tuple(names)))
     return found
@@ -87,8 +90,6 @@ def _look(path: Path) -> Header | Reason:
         return read_header(path, lambda identity: sha256(identity.encode()).hexdigest())
     except CaseRejected as error:
         return Reason(error.reason)
-    except OSError:
-        return Reason.UNREADABLE
 
 
 def _names(path: Path, kind: str) -> Sequence[str]:

@@ -93,8 +93,9 @@ class DicomWeb:
             seen |= {item.series_instance_uid for item in fresh}
             yield from fresh
             offset += len(page)
-            # A server that knows no offset sends the same page for ever.
-            if len(page) < PAGE or not fresh:
+            # A server may send fewer than it was asked for (PS3.18 8.3.4.4), and one that knows no offset
+            # sends the same page for ever.
+            if not fresh:
                 return
 
     def instances(self, series: RemoteSeries) -> set[str]:
@@ -109,8 +110,6 @@ class DicomWeb:
             if uids <= found:
                 return found
             found |= uids
-            if len(page) < PAGE:
-                return found
 
     def retrieve(self, series: RemoteSeries) -> Iterator[bytes]:
         """The instances of a series, as files."""

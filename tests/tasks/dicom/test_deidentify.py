@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from dicom_factory import (
     write_segments,
     write_series,
 )
-from pydicom.uid import JPEGLSLossless, RLELossless
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
 from tasks.dicom.convert import LabelRules, label_map
-from tasks.dicom.deidentify import Deidentification, deidentify
+from tasks.dicom.deidentify import Deidentification, deidentify, without_identity
 from tasks.dicom.headers import Header, header_of, read_header
 from tasks.dicom.image import read_series
 from tasks.errors import CaseRejected, ConfigError
@@ -209,3 +212,55 @@ def test_the_recipe_keeps_no_name_and_no_date() -> None:
     technical |= {"InversionTime", "TriggerTime", "SegmentAlgorithmName", "ManufacturerModelName"}
     kept = set(RECIPE["keep"]) - technical
     assert not [keyword for keyword in kept if any(word in keyword for word in identifying)]
+
+
+def test_what_a_pacs_wrote_as_unknown_is_what_the_standard_says(
+    tmp_path: Path, series: Series, pseudonyms: Pseudonyms
+) -> None:
+    """A sequence, UIDs and a label as UN, of defined length: what is in them is looked at all the same."""
+    file = write_rois(tmp_path / "rt", series, {"GTV": MASK})
+    ds = pydicom.dcmread(file)
+    inner = ds.ReferencedFrameOfReferenceSequence[0]
+    inner.PatientID = PATIENT
+    original = str(inner.FrameOfReferenceUID)
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    content = io.BytesIO()
+    pydicom.dcmwrite(content, ds, enforce_file_format=True)
+    raw = pydicom.dcmread(io.BytesIO(content.getvalue()))
+    for keyword in ("ReferencedFrameOfReferenceSequence", "SeriesInstanceUID"):
+        tag = Tag(keyword)
+        element = io.BytesIO()
+        part = pydicom.Dataset()
+        part[tag] = raw[tag]
+        pydicom.dcmwrite(element, part, implicit_vr=False, little_endian=True)
+        value = element.getvalue()[12 if keyword.endswith("Sequence") else 8 :]
+        raw._dict[tag] = RawDataElement(tag, "UN", len(value), value, 0, False, True)  # as it is read
+    out = io.BytesIO()
+    pydicom.dcmwrite(out, raw, enforce_file_format=True)
+    assert PATIENT.encode() in out.getvalue()
+    clean = deidentify(out.getvalue(), RULES, pseudonyms)
+    for word in (PATIENT, original, series.uids["frame"], str(ds.SeriesInstanceUID)):
+        assert word.encode() not in clean
+
+
+@pytest.mark.parametrize(
+    ("name", "identity", "message"),
+    [
+        ("Li^Bo", "042", "ROI 'Bo 042' of LI has a contour outside"),
+        ("Ng^A", "7", "ROI 'a' lies off slice 7"),
+    ],
+)
+def test_a_message_names_nobody_however_short_they_are_called(
+    tmp_path: Path, name: str, identity: str, message: str
+) -> None:
+    def change(_: int, ds: Any) -> None:
+        ds.PatientName, ds.PatientID = name, identity
+        other = pydicom.Dataset()
+        other.PatientID = "QX9"
+        ds.OtherPatientIDsSequence = [other]
+
+    files = write_series(tmp_path / "ct", SHAPE, change=change).files
+    said = without_identity(f"{message} QX9", files)
+    for word in (*name.split("^"), identity, "QX9"):
+        assert not re.search(rf"\b{word}\b", said, re.IGNORECASE), said
+    assert "has" in said or "lies off" in said

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_factory import (
@@ -104,6 +105,15 @@ def _two_phases(ds: Any) -> None:
             group.PlanePositionSequence[0].ImagePositionPatient = [0, 0, 2.5 * k]
 
 
+def _two_echoes_between_each_other(ds: Any) -> None:
+    for k, group in enumerate(ds.PerFrameFunctionalGroupsSequence):
+        echo = pydicom.Dataset()
+        place = round(float(group.PlanePositionSequence[0].ImagePositionPatient[2]) / 2.5)
+        echo.EffectiveEchoTime = [10.0, 80.0][place % 2]
+        group.MREchoSequence = [echo]
+        assert k < 6
+
+
 def _tilt(ds: Any) -> None:
     for k, group in enumerate(ds.PerFrameFunctionalGroupsSequence):
         group.PlanePositionSequence[0].ImagePositionPatient = [0, 0.5 * k, 2.5 * k]
@@ -130,6 +140,7 @@ def _cut_pixels(ds: Any) -> None:
     ("change", "reason"),
     [
         (_two_phases, Reason.DUPLICATE_POSITION),
+        (_two_echoes_between_each_other, Reason.DUPLICATE_POSITION),
         (_tilt, Reason.GANTRY_TILT),
         (_drop_a_frame, Reason.NO_GEOMETRY),
         (_drop_positions, Reason.NO_GEOMETRY),

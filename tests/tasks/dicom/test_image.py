@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_factory import ORIENTATIONS, grid_for, write_series
+from dicom_factory import ORIENTATIONS, edit, grid_for, write_multi_frame, write_series
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -19,7 +20,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from tasks.dicom.image import read_series, read_single_series
+from tasks.dicom.image import read_series, read_single_series, slice_numbers
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected, UserDataError
 
@@ -133,3 +134,45 @@ def test_of_several_series_none_is_picked_at_random(tmp_path: Path) -> None:
 def test_a_folder_without_images_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserDataError, match="found none"):
         read_single_series(tmp_path)
+
+
+def test_a_damaged_slice_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    """The last one: without it the volume would be even, and shorter."""
+    series = write_series(tmp_path / "s")
+    series.files[-1].write_bytes(series.files[-1].read_bytes()[:300])
+    with pytest.raises(UserDataError, match="it may be a slice"):
+        read_single_series(tmp_path)
+
+
+def numbered(numbers: list[int]) -> Callable[[int, Any], None]:
+    return lambda k, ds: setattr(ds, "InstanceNumber", numbers[k])
+
+
+@pytest.mark.parametrize(
+    ("numbers", "shown"),
+    [
+        ([1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6]),
+        ([60, 50, 40, 30, 20, 10], [60, 50, 40, 30, 20, 10]),  # from the head down, as many scanners do
+        ([1, 1, 1, 1, 1, 1], [1, 2, 3, 4, 5, 6]),
+    ],
+)
+def test_slices_are_called_as_a_viewer_calls_them(
+    tmp_path: Path, numbers: list[int], shown: list[int]
+) -> None:
+    files = write_series(tmp_path / "s", change=numbered(numbers)).files
+    assert slice_numbers(files[::-1]) == shown
+
+
+def test_frames_are_called_by_their_number(tmp_path: Path) -> None:
+    slices = write_series(tmp_path / "s")
+    file = write_multi_frame(tmp_path / "multi.dcm", slices, "enhanced CT")
+
+    def swap(ds: Any) -> None:
+        groups = list(ds.PerFrameFunctionalGroupsSequence)
+        groups[0], groups[4] = groups[4], groups[0]
+        ds.PerFrameFunctionalGroupsSequence = groups
+
+    before = slice_numbers([file])
+    assert sorted(before) == [1, 2, 3, 4, 5, 6]
+    edit(file, swap)
+    assert slice_numbers([file]) == [{1: 5, 5: 1}.get(number, number) for number in before]

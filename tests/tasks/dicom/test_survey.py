@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,3 +65,18 @@ def test_identities_do_not_come_along(tmp_path: Path) -> None:
     ct = write_series(tmp_path / "ct", patient="Jane Made-Up", grid=grid_for(SHAPE))
     write_rois(tmp_path / "rt.dcm", ct, {"GTV": TUMOUR})
     assert "Made-Up" not in repr(survey(tmp_path))
+
+
+def test_a_drawing_that_names_no_image_is_of_the_one_in_its_frame(tmp_path: Path) -> None:
+    """As when it is converted."""
+    ct = write_series(tmp_path / "ct", name="a", grid=grid_for(SHAPE))
+    rois = write_rois(tmp_path / "rt.dcm", ct, {"GTV": TUMOUR})
+
+    def forget(ds: Any) -> None:
+        del ds.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence
+        for contours in ds.ROIContourSequence:
+            for contour in contours.ContourSequence:
+                del contour.ContourImageSequence
+
+    edit(rois, forget)
+    assert names(survey(tmp_path).of("CT")) == [("RTSTRUCT", ("GTV",))]

@@ -19,6 +19,7 @@ from pydicom.uid import generate_uid
 from tasks.dicom.image import read_series
 from tasks.dicom.rtstruct_writer import StructureSetIdentity, write_rtstruct
 from tasks.dicom.seg_writer import SegIdentity, write_seg
+from tasks.errors import CaseRejected
 
 DCIODVFY = Path(sys.executable).with_name("dciodvfy")
 SARCOMA = Path(__file__).parents[2] / "data" / "sarcoma"
@@ -43,6 +44,24 @@ def with_long_numbers(folder: Path) -> list[Path]:
     return files
 
 
+def in_latin_1(folder: Path) -> list[Path]:
+    """Of a patient whose name has letters of one alphabet, for structures in another."""
+
+    def change(_: int, ds: Any) -> None:
+        ds.SpecificCharacterSet, ds.PatientName = "ISO_IR 100", "Müller^Jörg"
+
+    return write_series(folder, grid=grid_for(SHAPE), change=change).files
+
+
+def without_preamble(folder: Path) -> list[Path]:
+    """As old exports are: without their meta information too."""
+    files = made_up(folder)
+    for file in files:
+        length = pydicom.dcmread(file).file_meta.FileMetaInformationGroupLength
+        file.write_bytes(file.read_bytes()[144 + length :])
+    return files
+
+
 def multi_frame(folder: Path) -> list[Path]:
     return [
         write_multi_frame(folder / "mf.dcm", write_series(folder / "s", grid=grid_for(SHAPE)), "enhanced CT")
@@ -54,8 +73,14 @@ def hippocampus(folder: Path) -> list[Path]:
     return deliver_images(folder, cases)[cases[0][0]]
 
 
-IMAGES = [real("CT"), real("MR"), made_up, with_long_numbers, multi_frame, hippocampus]
-NAMES = ["sarcoma CT", "sarcoma MR", "made up", "long numbers", "multi-frame", "hippocampus"]
+IMAGES = [
+    *(real("CT"), real("MR"), made_up, with_long_numbers, in_latin_1, without_preamble),
+    *(multi_frame, hippocampus),
+]
+NAMES = [
+    *("sarcoma CT", "sarcoma MR", "made up", "long numbers", "Latin-1", "no preamble"),
+    *("multi-frame", "hippocampus"),
+]
 
 
 def errors_of(file: Path) -> list[str]:
@@ -113,3 +138,36 @@ def test_a_seg_carries_codes_tracking_and_its_date(tmp_path: Path) -> None:
     assert gtv.TrackingUID == "1.2.3.4" != liver.TrackingUID
     assert (ds.ContentDate, ds.ContentTime) == ("20261123", "201500")
     assert gtv.SegmentAlgorithmType == "AUTOMATIC"
+
+
+def written(tmp_path: Path, files: list[Path], masks: dict[str, Any]) -> tuple[Path, Path]:
+    seg, rtstruct = tmp_path / "seg.dcm", tmp_path / "rt.dcm"
+    write_seg(seg, files, masks, SegIdentity(generate_uid(), generate_uid(), 900, "d", "IterSeg", "2026"))
+    structure_set = StructureSetIdentity(generate_uid(), generate_uid(), "IterSeg", WRITTEN)
+    write_rtstruct(rtstruct, files, masks, structure_set)
+    return seg, rtstruct
+
+
+def test_a_structure_has_its_own_alphabet(tmp_path: Path) -> None:
+    files, name = in_latin_1(tmp_path / "image"), "腫瘍 Läsion"
+    seg, rtstruct = written(tmp_path, files, {name: shapes(SHAPE)["donut"]})
+    assert pydicom.dcmread(seg).SegmentSequence[0].SegmentLabel == name
+    assert pydicom.dcmread(rtstruct).StructureSetROISequence[0].ROIName == name
+    for file in (seg, rtstruct):
+        ds = pydicom.dcmread(file)
+        assert ds.PatientName == "Müller^Jörg"
+        assert "Müller^Jörg".encode() in file.read_bytes()
+
+
+def test_to_an_image_without_a_frame_of_reference_nothing_can_refer(tmp_path: Path) -> None:
+    """No plan could say where the contours lie; the image itself can be learned from."""
+    files = write_series(
+        tmp_path / "image", grid=grid_for(SHAPE), change=lambda _, ds: delattr(ds, "FrameOfReferenceUID")
+    ).files
+    assert read_series(files).grid.shape == SHAPE
+    for write in (write_seg, write_rtstruct):
+        identity: Any = StructureSetIdentity(generate_uid(), generate_uid(), "IterSeg", WRITTEN)
+        if write is write_seg:
+            identity = SegIdentity(generate_uid(), generate_uid(), 900, "d", "IterSeg", "2026")
+        with pytest.raises(CaseRejected, match="no-frame-of-reference"):
+            write(tmp_path / "x.dcm", files, {"GTV": shapes(SHAPE)["donut"]}, identity)  # type: ignore[operator]

@@ -1,0 +1,73 @@
+"""Every series and instance of a DICOMweb server is listed, however few it tells of at a time."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tasks.dicom.web import DicomWeb, RemoteSeries
+
+SERIES, INSTANCES = 25, 23
+
+
+class Server(ThreadingHTTPServer):
+    """Answers searches with at most ``cap`` rows (PS3.18 8.3.4.4); one may not know `offset`."""
+
+    cap = 10
+    knows_offset = True
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        query = parse_qs(parts.query)
+        offset = int(query.get("offset", ["0"])[0]) if self.server.knows_offset else 0
+        limit = min(self.server.cap, int(query.get("limit", ["1000"])[0]))
+        tag, most = ("00080018", INSTANCES) if "instances" in parts.path else ("0020000E", SERIES)
+        numbers = range(offset, min(offset + limit, most))
+        rows = [{tag: {"vr": "UI", "Value": [f"1.2.{n + 1}"]}} for n in numbers]
+        content = json.dumps(rows).encode()
+        self.send_response(200 if rows else 204)
+        self.send_header("Content-Type", "application/dicom+json")
+        self.send_header("Content-Length", str(len(content) if rows else 0))
+        self.end_headers()
+        if rows:
+            self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("cap", "knows_offset", "series", "instances"),
+    [
+        (10, True, SERIES, INSTANCES),  # fewer at a time than was asked for
+        (25, True, SERIES, INSTANCES),  # just as many as there are
+        (1000, True, SERIES, INSTANCES),
+        (10, False, 10, 10),  # the same page for ever
+    ],
+)
+def test_a_server_is_asked_until_it_has_no_more(
+    server: Server, cap: int, knows_offset: bool, series: int, instances: int
+) -> None:
+    server.cap, server.knows_offset = cap, knows_offset
+    web = DicomWeb(f"http://127.0.0.1:{server.server_port}")
+    assert len(list(web.series())) == series
+    assert len(web.instances(RemoteSeries("1.2", "1.2.3", "CT"))) == instances
