@@ -12,6 +12,7 @@ from prefect import flow
 from pydantic import Field
 
 from flows.parameters import DatasetId, run_name
+from tasks.errors import UserDataError
 from tasks.ingest import take_accepted
 from tasks.ledger.models import load_model
 from tasks.ledger.paths import DatasetPaths
@@ -36,6 +37,12 @@ def accept(
         files = accept_predictions(dataset_id, used, cases)
         taken = take_accepted(dataset_id, files, dt.date.today()) if files else None
         recognise_refinements(dataset_id)
+    if taken is not None and taken["files"]["taken"] < len(files):
+        reasons = ", ".join(taken["reasons"]) or "known already"
+        raise UserDataError(
+            f"{len(files) - taken['files']['taken']} of {len(files)} predictions have not become labels "
+            f"({reasons}): what a person has saved of the same prediction stays"
+        )
     rows = [{"case_id": case_id, "state": "done", "reason": None, "detail": ""} for case_id in cases]
     show_table("accept", dataset_id, rows, f"predictions of model {used.model_id}")
     return {

@@ -17,8 +17,9 @@ from tasks.settings import check_dataset_id
 
 if TYPE_CHECKING:
     from tasks.dicom.proposals import Proposal
+    from tasks.dicom.rois import MissingStructure
     from tasks.dicom.survey import Drawing, Survey
-    from tasks.new_dataset import Absence, Beginning
+    from tasks.new_dataset import Beginning
 
 of_init = typer.Typer()
 
@@ -50,7 +51,9 @@ def init(
     folder = checked(lambda at: existing_folder(at, "--look"), look, as_json)
     named = checked(_named, structure or [], as_json)
     asked = not yes and not as_json and not named and sys.stdin.isatty()
-    found = survey(Path(folder), lambda looked, of: progress(looked, "look", of)) if folder else None
+    found = checked(
+        lambda at: survey(Path(at), lambda looked, of: progress(looked, "look", of)), folder, as_json
+    )
     if found is None and not named:
         fail(ConfigError("give --look FOLDER, or --structure NAME=PATTERN for each structure"), as_json)
     if found is not None and not as_json:
@@ -220,9 +223,9 @@ def _numbers(answer: str, most: int) -> list[int]:
     return numbers
 
 
-def _absences(rows: Sequence[Proposal], drawings: int) -> dict[str, Absence]:
+def _absences(rows: Sequence[Proposal], drawings: int) -> dict[str, MissingStructure]:
     """What it means that a segmentation lacks a structure."""
-    found: dict[str, Absence] = {}
+    found: dict[str, MissingStructure] = {}
     for row in rows:
         if row.found_in < drawings:
             lacking = f"{drawings - row.found_in} of {drawings}"

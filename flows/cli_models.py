@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from flows.command import checked, hidden, run_flow, show
 from flows.options import AsJson, Dataset, Verbose
 from tasks.errors import ConfigError
+from tasks.ledger.lineages import LONGEST_REASON
 from tasks.settings import check_dataset_id
 
 of_models = typer.Typer()
@@ -27,11 +28,12 @@ def plan(
     verbose: Verbose = False,
 ) -> None:
     """Whether the frozen plans still fit the grown data. Example: iterseg plan PM_IASLC"""
+    reason = checked(_short, why, as_json)
 
     def run() -> dict[str, Any]:
         from flows.plan import plan as flow
 
-        return flow(dataset_id=dataset, new_lineage=new_lineage, why=why)
+        return flow(dataset_id=dataset, new_lineage=new_lineage, why=reason)
 
     run_flow(dataset, run, as_json, verbose)
 
@@ -123,3 +125,9 @@ def _names(pairs: list[str]) -> dict[str, str]:
             raise ConfigError(f"--map {pair}: write THEIRS=OURS, each name once")
         names[theirs] = ours
     return names
+
+
+def _short(reason: str) -> str:
+    if len(reason) > LONGEST_REASON:
+        raise ConfigError(f"--why: write a reason of at most {LONGEST_REASON} characters")
+    return reason

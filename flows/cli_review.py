@@ -32,7 +32,8 @@ def predict(
 
         return flow(dataset_id=dataset, input=hidden(place), model=model, triage=triage, cluster=cluster)
 
-    run_flow(dataset, run, as_json, verbose, cluster)
+    # A model that was imported predicts before anything was ingested.
+    run_flow(dataset, run, as_json, verbose, cluster, needs_data=source is None)
 
 
 @of_review.command(rich_help_panel="What people see")

@@ -42,6 +42,8 @@ def ingest(
     place = checked(_delivery, source, as_json)
     if study and not dicomweb:
         fail(ConfigError("--study names a study of a server; give --dicomweb too"), as_json)
+    if deidentify is not None and not source and not dicomweb:
+        fail(ConfigError("--deidentify and --keep-identities are of --from or --dicomweb; give one"), as_json)
 
     def run() -> dict[str, Any]:
         from flows.ingest import ingest as flow

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import typer
 from pydantic import SecretStr
 
-from tasks.errors import ConfigError, IterSegError
+from tasks.errors import ConfigError, IterSegError, TransientError
 
 
 def run_flow(
@@ -60,10 +60,26 @@ def run_flow(
     except IterSegError as error:
         fail(error, as_json)
     except OSError as error:
-        fail(IterSegError(f"{error}. Mend it and run the command again: what is finished is kept"), as_json)
+        fail(_of_the_machine(error), as_json)
     except KeyboardInterrupt:
         fail(IterSegError("interrupted; run the command again to carry on"), as_json)
+    except Exception as error:
+        import httpx  # late: Prefect has it by now
+
+        if not isinstance(error, httpx.HTTPError):
+            raise
+        fail(
+            TransientError(
+                f"Prefect's server does not answer any more ({type(error).__name__}). Run the command again "
+                "when it does: what is finished is kept"
+            ),
+            as_json,
+        )
     show(report, as_json)
+
+
+def _of_the_machine(error: OSError) -> IterSegError:
+    return IterSegError(f"{error}. Mend it and run the command again: what is finished is kept")
 
 
 def _check(dataset: str, cluster: str | None, needs_data: bool, takes_data: bool) -> None:
@@ -90,6 +106,8 @@ def checked(check: Callable[[Any], Any], value: Any, as_json: bool) -> Any:
         return None if value is None else check(value)
     except IterSegError as error:
         fail(error, as_json)
+    except OSError as error:
+        fail(_of_the_machine(error), as_json)
 
 
 def hidden(value: str | None) -> SecretStr | None:

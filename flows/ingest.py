@@ -15,12 +15,12 @@ from pydantic import Field
 
 from flows.parameters import DatasetId, Day, Hidden, local_path, run_name
 from tasks.delivery import refuse_a_day_to_come
-from tasks.errors import TransientError
+from tasks.errors import ConfigError, TransientError
 from tasks.events import tell_event
 from tasks.ingest import account_of_series, seal_by_hand, take_delivery, take_inbox
 from tasks.ledger.inbox import Inbox
 from tasks.ledger.paths import DatasetPaths
-from tasks.ledger.snapshots import MANIFEST, load_snapshots
+from tasks.ledger.snapshots import load_snapshots
 from tasks.night_settings import Budget
 from tasks.refine import recognise_refinements
 from tasks.retrieve import retrieve_series
@@ -54,6 +54,10 @@ def ingest(
     # From the UI's form as from the command line, whose own look comes before anything starts.
     require_begun(paths)
     refuse_a_day_to_come(day, f"date {day}")
+    if deidentify is not None and source is None and dicomweb is None:
+        raise ConfigError(
+            "identities are kept or removed of what is fetched now; give a folder or a DICOMweb server too"
+        )
     retrieved: dict[str, Any] | None = None
     with turn_of(paths):
         deliveries = seal_by_hand(dataset_id)
@@ -79,10 +83,12 @@ def ingest(
         cluster = night.cluster if night else "local"
         tell_event("iterseg.delivery.complete", dataset_id, cluster=cluster, **budget.model_dump())
     if retrieved and retrieved["series"].get("failed"):
-        raise TransientError(
+        error = TransientError(
             f"{retrieved['series']['failed']} series could not be fetched; the others are "
             "ingested. Run it again"
         )
+        error.report = report
+        raise error
     return report
 
 
@@ -95,7 +101,7 @@ def _report(
     return {
         "stage": "ingest",
         "snapshots": [d["snapshot"] for d in deliveries if d["snapshot"]],
-        "manifests": [str(paths.rawdata / d["snapshot"] / MANIFEST) for d in deliveries if d["snapshot"]],
+        "manifests": [d["manifest"] for d in deliveries if d["manifest"]],
         "files": _sum([delivery["files"] for delivery in deliveries]),
         "reasons": _sum([delivery["reasons"] for delivery in deliveries]),
         "rows": [row for delivery in deliveries for row in delivery["rows"]],

@@ -58,7 +58,7 @@ def iterate(
             return _iterate(paths, cluster, date, gpu_hours, jobs)
     except BusyError as error:
         # A lock that nobody gives back must be heard of: skipping is no failure.
-        if deployment.id is None or held_for_h(paths.procdata) > LONGEST_RUN_H:
+        if deployment.id is None or held_for_h(paths.lock_folder) > LONGEST_RUN_H:
             raise
         return _skipped(paths, str(error))
 

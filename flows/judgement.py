@@ -54,8 +54,9 @@ def _scores_of(
     where: ClusterSettings,
 ) -> list[dict[str, Any]]:
     """What the model in use scores on the cases of today's test set."""
-    # An imported model was validated elsewhere; without a test set it is asked what the folds are.
-    validated_elsewhere = model.imported_from is not None and not iteration.test_cases()
+    # An imported model was validated elsewhere; without a test set it is asked what the folds are, unless it
+    # is one of ours that came back and has learned from them.
+    validated_elsewhere = model.imported_from is not None and not model.seen and not iteration.test_cases()
     return _scored(
         where,
         paths.dataset_id,

@@ -47,11 +47,6 @@ def run_name(stage: str) -> Callable[[], str]:
     return name
 
 
-def secret(value: Hidden | None) -> str | None:
-    """What is hidden, for those who need it."""
-    return None if value is None else value.get_secret_value()
-
-
 def local_path(value: Hidden | None) -> Path | None:
     """A folder that a command was given.
 

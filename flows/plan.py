@@ -12,6 +12,7 @@ from prefect import flow
 from pydantic import Field
 
 from flows.parameters import DatasetId, run_name
+from tasks.ledger.lineages import LONGEST_REASON
 from tasks.ledger.paths import DatasetPaths
 from tasks.plan import measure_drift, open_new_lineage
 from tasks.settings import check_choices
@@ -25,7 +26,7 @@ def plan(
     dataset_id: DatasetId,
     new_lineage: Annotated[bool, Field(description="Plan anew and train from scratch, from now on.")] = False,
     why: Annotated[
-        str, Field(max_length=200, description="A reason, for the record.")
+        str, Field(max_length=LONGEST_REASON, description="A reason, for the record.")
     ] = "the user's decision",
 ) -> dict[str, Any]:
     """Compare the frozen plans with what the grown data would give, or begin a new lineage."""

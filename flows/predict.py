@@ -14,16 +14,24 @@ from pydantic import Field
 
 from flows.parameters import ClusterName, DatasetId, Day, Hidden, local_path, run_name
 from tasks.attempts import run_chunks
-from tasks.cluster import chunks, task_runner, threads_per_worker, worker_count
+from tasks.cluster import (
+    PIECES_PER_WORKER,
+    chunks,
+    task_runner,
+    threads_per_worker,
+    worker_count,
+    worth_workers,
+)
 from tasks.cluster_settings import load_cluster
 from tasks.conversion import to_convert
 from tasks.dicom.cases import Case
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
 from tasks.ingest import seal_by_hand
-from tasks.ledger.models import load_model, load_models
+from tasks.ledger.models import ModelRecord, load_model, load_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
+from tasks.ledger.snapshots import load_snapshots
 from tasks.predict import images_in, patients_of_test_set, predict_cases, stale_predictions
 from tasks.refine import recognise_refinements
 from tasks.report import effort_by_model, write_report
@@ -54,52 +62,84 @@ def predict(
     settings = load_dataset_settings(paths.config, paths.dataset_id)
     rois = load_rois(paths.config, paths.dataset_id)
     where = load_cluster(paths.config, cluster)
-    require_dataset(paths)
+    if folder is None:
+        require_dataset(paths)
     used = load_model(paths, model)
-    sent: dict[str, dict[str, int]] = {}
     with turn_of(paths, where, settings):
-        cases, damaged = _images(paths, settings, folder, date)
+        cases, others = _images(paths, settings, folder, date)
         _leave_test_set_out(paths, settings, cases, from_outside=input is not None)
-        wanted = [case for case in cases if case.reason == Reason.UNLABELLED]
-        jobs = [to_convert(case, settings, rois) for case in wanted]
-        threads = threads_per_worker(where, "predict")
+        jobs = [to_convert(case, settings, rois) for case in cases if case.reason == Reason.UNLABELLED]
+        others += [case_row(case) for case in cases if case.reason != Reason.UNLABELLED]
         stale = stale_predictions(paths, used, {job.case_id for job in jobs})
+        threads = threads_per_worker(where, "predict")
+        small = not worth_workers(Path(file) for job in jobs for file in job.files)
+        pieces = chunks(jobs, worker_count(where, "predict"), 1 if small else PIECES_PER_WORKER)
         results = run_chunks(
             predict_cases,
-            chunks(jobs, worker_count(where, "predict")),
+            pieces,
             lambda number, piece: (paths.dataset_id, number, piece, used, settings, threads, triage),
             "predict",
             where.attempts,
         )
-        rows = [row for some in results for row in some]
-        rows += [case_row(case) for case in cases if case.reason != Reason.UNLABELLED]
-        rows += damaged
-        waiting = write_worklist(paths.dataset_id)
-        write_report(paths.dataset_id)
-        done = {row["case_id"] for row in rows if row["state"] == "done"}
+        predicted = [row for some in results for row in some]
+        report = _report(paths, used, triage, stale, [*predicted, *others])
+        _show(paths, settings, report)
+        if predicted and not any(row["state"] == "done" for row in predicted):
+            reasons = ", ".join(sorted({str(row["reason"]) for row in predicted}))
+            raise _with_report(UserDataError(f"no image could be predicted: {reasons}"), report)
         if not triage:
+            done = {row["case_id"] for row in predicted if row["state"] == "done"}
             to_send = [job for job in jobs if job.case_id in done]
-            sent = send_to_all(paths.dataset_id, settings.send_to, to_send, used)
+            try:
+                report["sent"] = send_to_all(paths.dataset_id, settings.send_to, to_send, used)
+            except UserDataError as error:
+                raise _with_report(error, report) from None
+    return report
+
+
+def _with_report(error: UserDataError, report: dict[str, Any]) -> UserDataError:
+    """What was done before a failure is told with it."""
+    error.report = report
+    return error
+
+
+def _report(
+    paths: DatasetPaths,
+    model: ModelRecord,
+    triage: bool,
+    stale: dict[str, int],
+    rows: list[dict[str, Any]],
+) -> dict[str, Any]:
+    return {
+        "stage": "predict",
+        "model": model.model_id,
+        "triage": triage,
+        "stale": stale,
+        "sent": {},
+        "worklist": str(paths.worklist),
+        "predictions": str(paths.predictions(model.model_id)),
+        "report": str(paths.report) if load_snapshots(paths) else None,
+        "cases": rows,
+        "totals": totals(rows),
+    }
+
+
+def _show(paths: DatasetPaths, settings: DatasetSettings, report: dict[str, Any]) -> None:
+    """Write worklist and page, and the tables of the UI."""
+    if load_snapshots(paths):
+        _show_dataset(paths, settings)
+    summary = f"model {report['model']}, cases {report['totals']}"
+    show_table("predict", paths.dataset_id, report["cases"], summary)
+
+
+def _show_dataset(paths: DatasetPaths, settings: DatasetSettings) -> None:
+    """What waits; there is nothing to say of one that has only an imported model yet."""
+    waiting = write_worklist(paths.dataset_id)
+    write_report(paths.dataset_id)
     strategy = settings.review.strategy.replace("_", " ")
     show_table("worklist", paths.dataset_id, waiting, f"{len(waiting)} images wait, by {strategy}")
     cost = [effort_row(row) for row in effort_by_model(paths, load_models(paths))]
     show_table("effort", paths.dataset_id, cost, "what corrections cost, by the model that predicted")
-    show_table("predict", paths.dataset_id, rows, f"model {used.model_id}, cases {totals(rows)}")
-    if wanted and not any(row["state"] == "done" for row in rows):
-        reasons = sorted({str(row["reason"]) for row in rows})
-        raise UserDataError(f"no image could be predicted: {', '.join(reasons)}")
-    return {
-        "stage": "predict",
-        "model": used.model_id,
-        "triage": triage,
-        "stale": stale,
-        "sent": sent,
-        "worklist": str(paths.worklist),
-        "predictions": str(paths.predictions(used.model_id)),
-        "report": str(paths.report),
-        "cases": rows,
-        "totals": totals(rows),
-    }
 
 
 def _leave_test_set_out(
@@ -118,7 +158,7 @@ def _images(
     paths: DatasetPaths, settings: DatasetSettings, folder: Path | None, date: Day
 ) -> tuple[list[Case], list[dict[str, Any]]]:
     if folder is not None:
-        pseudonyms = Pseudonyms(paths.patient_key, first=False)
+        pseudonyms = Pseudonyms(paths.patient_key, first=not load_snapshots(paths))
         return images_in(folder, settings, pseudonyms.patient)
     if seal_by_hand(paths.dataset_id):
         recognise_refinements(paths.dataset_id)

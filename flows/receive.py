@@ -71,15 +71,18 @@ def receive(listening: Listening, say: Callable[[str], None], stop: threading.Ev
 
 
 def _ingest(dataset_id: str, say: Callable[[str], None]) -> bool:
-    held_h = held_for_h(DatasetPaths.of(dataset_id).procdata)
-    if held_h:
-        # A flow that only finds the dataset busy would be a failed run in the UI, every minute of a night.
-        say(f"not ingested yet: another run has held the dataset for {held_h * 60:.0f} min")
-        return False
     try:
+        held_h = held_for_h(DatasetPaths.of(dataset_id).lock_folder)
+        if held_h:
+            # A flow that only finds the dataset busy would be a failed run in the UI, once a minute.
+            say(f"not ingested yet: another run has held the dataset for {held_h * 60:.0f} min")
+            return False
         report: dict[str, Any] = ingest(dataset_id)
     except (IterSegError, OSError) as error:
         say(f"not ingested yet: {error}")
+        return False
+    except Exception as error:  # such as a server that starts anew: what a PACS sends must not be refused
+        say(f"not ingested yet: {type(error).__name__}")
         return False
     counts = ", ".join(f"{count} {state}" for state, count in report["files"].items() if count)
     say(f"ingested {', '.join(report['snapshots']) or 'nothing new'}: {counts}")

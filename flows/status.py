@@ -13,8 +13,9 @@ from tasks.ledger.lock import working_on
 from tasks.ledger.models import ModelRecord, latest_model, load_models, load_promotions, parent_in
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots, unsealed_folders
+from tasks.review.fate import fate_of
 from tasks.settings import check_choices, check_dataset_id
-from tasks.state import case_row, require_dataset, state_at, totals
+from tasks.state import require_dataset, rows_of_series, state_at, totals
 from tasks.verify import verify_dataset
 
 
@@ -43,16 +44,13 @@ def status_of(dataset_id: str, *, verify: bool = False) -> dict[str, Any]:
             if case.state == "pending"
         }
         account = _account(jobs, _learned(paths, model), assembly)
-        for case in assembly.images:
-            if case.state == "pending":
-                case.settle("done", None, case.detail)
-        rows = [case_row(case) for case in [*assembly.images, *assembly.segmentations]]
+        rows = rows_of_series(assembly)
     return {
         "stage": "status",
         "dataset": dataset_id,
         "snapshots": [str(snapshot.name) for snapshot in load_snapshots(paths)],
         "not_ingested": waiting,
-        "working": working_on(paths.ledger),
+        "working": working_on(paths.lock_folder),
         "model": model.model_id if model else None,
         "parent": model.parent if model else None,
         "test_dice": model.test_dice if model else {},
@@ -123,7 +121,9 @@ def models_of(dataset_id: str) -> dict[str, Any]:
             "basis": record.basis,
             "verdicts": record.verdicts,
             "accepted": record.accepted,
+            "promoted": record.promoted,
             "in_use": current is not None and record.model_id == current.model_id,
+            "fate": fate_of(asdict(record), current.model_id if current else None),
             "folder": record.folder,
         }
         for record in load_models(paths)

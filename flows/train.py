@@ -62,11 +62,11 @@ def train(
         prepared = newest_iteration(paths, str(date) if date else None, iteration, lineage)
         known = model_of(paths, prepared)
         if known is not None:
-            current = latest_model(paths)
-            in_use = current.model_id if current else None
-            if known.accepted and not known.promoted and in_use == known.compared_with:
-                # The run before was killed between the model's record and its promotion.
+            before = (known.compared_with, known.model_id)
+            if known.accepted and not known.promoted and _in_use(paths) in before:
+                # The run before was killed between the model's record and the end of its promotion.
                 promote_model(paths.dataset_id, known)
+                write_report(paths.dataset_id)
             return _report(paths, prepared, known, "nothing new")
         chosen = _folds(prepared, folds)
         return _train(paths, prepared, chosen, settings, where, _Budget(gpu_hours, jobs))

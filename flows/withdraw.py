@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
-from flows.parameters import DatasetId, Day, Hidden, run_name, secret
+from flows.parameters import DatasetId, Hidden, run_name
 from tasks.errors import ConfigError
 from tasks.ledger.paths import DatasetPaths
 from tasks.shown import show_table
@@ -24,7 +24,6 @@ from tasks.withdraw import delete_withdrawn, withdraw_from_ledger
 @flow(name="withdraw", flow_run_name=run_name("withdraw"))
 def withdraw(
     dataset_id: DatasetId,
-    date: Day = None,
     patient: Annotated[Hidden | None, Field(description="A PatientID: all of their scans.")] = None,
     case_id: Annotated[str | None, Field(description="A case id: this scan only.")] = None,
     delete: Annotated[bool, Field(description="Delete their data too.")] = False,
@@ -37,8 +36,8 @@ def withdraw(
     with turn_of(paths):
         outcome = withdraw_from_ledger(
             dataset_id,
-            date or dt.date.today(),
-            patient_id=secret(patient),
+            dt.date.today(),
+            patient_id=None if patient is None else patient.get_secret_value(),
             case_id=case_id,
         )
         deleted = delete_withdrawn(dataset_id) if delete else None

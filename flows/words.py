@@ -7,6 +7,7 @@ from typing import Any
 
 from flows.words_at_the_start import init_in_words
 from tasks.dicom.reasons import WHAT_TO_DO, Reason
+from tasks.review.fate import why_not
 
 SHOWN_CASES = 10
 SHOWN_ON_THE_LIST = 20
@@ -43,7 +44,10 @@ def _ingest(report: dict[str, Any]) -> list[str]:
     ]
     lines += [f"  predictions that came back, {kind}: {n}" for kind, n in report["refinements"].items()]
     made = ", ".join(report["snapshots"])
-    return [*lines, f"  snapshot {made}" if made else "  nothing new"]
+    lines.append(f"  snapshot {made}" if made else "  nothing new")
+    # Paths may be made of names: they stand in the account alone.
+    aside = files.get("rejected") and report["manifests"]
+    return [*lines, *(f"  which files these are stands in {file}" for file in report["manifests"] if aside)]
 
 
 def _prepare(report: dict[str, Any]) -> list[str]:
@@ -88,8 +92,8 @@ def _train(report: dict[str, Any]) -> list[str]:
         used = report["in_use"]
         place = f"in use: {report['latest']}" if used == report["model"] else f"in use is {used}"
         return [*lines, f"  {place}"]
-    lines.append(f"  NOT put into use: {report['compared_with']} stays, {_worse(report)}")
-    return lines
+    stays = f"{report['compared_with']} stays; `iterseg rollback` puts this one into use all the same"
+    return [*lines, f"  NOT put into use: {why_not(report)}", f"  {stays}"]
 
 
 def _race(control: dict[str, Any] | None) -> list[str]:
@@ -102,18 +106,6 @@ def _race(control: dict[str, Any] | None) -> list[str]:
     ]
     return [f"  from scratch against warm start on the {control['basis']}: {' / '.join(sides)}",
             f"  the {control['winner']} won"]  # fmt: skip
-
-
-def _worse(report: dict[str, Any]) -> str:
-    """In which structures a candidate is worse than the model in use, or might be."""
-    worse = [verdict for verdict in report["verdicts"] if not verdict["non_inferior"]]
-    if not worse:
-        return f"compared on the {report['basis']}; `iterseg rollback` puts it into use all the same"
-    return f"on the {report['basis']} " + ", ".join(
-        f"{v['structure']} changes by {v['difference']:+.3f} (at least {v['lower_bound']:+.3f}, "
-        f"{v['patients']} patients)"
-        for v in worse
-    )
 
 
 def _rollback(report: dict[str, Any]) -> list[str]:
@@ -140,12 +132,11 @@ def _models(report: dict[str, Any]) -> list[str]:
     lines = [f"{report['dataset']}: {len(report['models'])} models"]
     for model in report["models"]:
         scores = ", ".join(f"{name} {_number(value)}" for name, value in model["test_dice"].items())
-        outcome = "in use" if model["in_use"] else "" if model["accepted"] else "never used: " + _worse(model)
         origin = model["parent"] or ("elsewhere" if model["imported"] else "scratch")
         parts = [f"lineage {model['lineage']}, from {origin}", f"{model['cases']['training']} cases"]
         parts += [f"test Dice {scores}"] if scores else []
         parts += [f"the {model['control']['winner']} won its race"] if model["control"] else []
-        lines.append(f"  {model['model']} {', '.join(parts)}{f' ({outcome})' if outcome else ''}")
+        lines.append(f"  {model['model']} {', '.join(parts)} ({model['fate']})")
     lines += [
         f"  {line['opened']} lineage {line['number']} begun: {line['why']}" for line in report["lineages"]
     ]
@@ -203,7 +194,8 @@ def _status(report: dict[str, Any]) -> list[str]:
         scores = ", ".join(f"{name} {_number(value)}" for name, value in report["test_dice"].items())
         lines.append(f"  its test Dice: {scores}")
     since = "since it was made" if report["model"] else "so far"
-    lines.append(f"  {since}: " + ", ".join(f"{n} {what}" for what, n in report["account"].items()))
+    if report["account"]:
+        lines.append(f"  {since}: " + ", ".join(f"{n} {what}" for what, n in report["account"].items()))
     lines.append(f"  the next run: {report['next']}")
     if report["verified"] is not None:
         lines += [f"  CHANGED: {finding}" for finding in report["verified"]["findings"]]

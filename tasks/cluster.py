@@ -24,8 +24,8 @@ LOOPBACK = ("127.", "localhost", "::1")
 """An address that means another machine on every node."""
 MIN_CHUNK_CASES = 4
 """A task costs about 0.1 s; four cases of half a second each keep that near 5 %."""
-
-
+PIECES_PER_WORKER = 4
+"""So that one who has the larger cases does not keep the others waiting long."""
 WORTH_WORKERS_BYTES = 100_000_000
 """Of DICOM or NIfTI. One process converts or preprocesses it in about 4 s; the start of two workers takes
 6 s on two cores, and a job its time in the queue."""
@@ -75,13 +75,13 @@ class _LateDask(TaskRunner[PrefectFuture[Any]]):
             super().__exit__(*error)
 
 
-def worker_count(settings: ClusterSettings, stage: Stage, tasks: int | None = None) -> int:
-    """How many tasks of a stage run at a time; ``auto`` on Slurm is as many as there are."""
+def worker_count(settings: ClusterSettings, stage: Stage) -> int:
+    """How many workers work is divided among; ``auto`` on Slurm, one for each task, divides it least."""
     workers = settings.stage(stage).workers
     if workers != "auto":
         return workers
     if settings.kind == "slurm":
-        return tasks or 1
+        return 1
     return len(gpus()) or cores()
 
 
@@ -91,11 +91,13 @@ def threads_per_worker(settings: ClusterSettings, stage: Stage) -> int:
     return allocated or max(1, cores() // worker_count(settings, stage))
 
 
-def chunks(items: Sequence[Item], workers: int) -> list[list[Item]]:
+def chunks(
+    items: Sequence[Item], workers: int, pieces_per_worker: int = PIECES_PER_WORKER
+) -> list[list[Item]]:
     """Divide items among workers, in pieces that make scheduling cheap."""
     if not items:
         return []
-    size = max(MIN_CHUNK_CASES, -(-len(items) // (4 * workers)))
+    size = max(MIN_CHUNK_CASES, -(-len(items) // (pieces_per_worker * workers)))
     if len(items) <= MIN_CHUNK_CASES * workers:
         size = -(-len(items) // workers)
     return [list(items[start : start + size]) for start in range(0, len(items), size)]

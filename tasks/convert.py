@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import SimpleITK as sitk
 from prefect import task
-from prefect.logging import get_run_logger
 
 from tasks.conversion import OWN_CONVERTER, CaseToConvert, label_rules
 from tasks.dicom.convert import label_map
@@ -26,6 +24,7 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store, image_key
 from tasks.retries import RETRIED
 from tasks.settings import DatasetSettings, RoiPatterns
+from tasks.shown import log_broken
 
 
 @task(task_run_name="convert-{chunk}", **RETRIED)
@@ -54,16 +53,8 @@ def convert_cases(
         except OSError:
             raise  # the disk, not the case
         except Exception as error:  # a case that breaks the converter must not stop the others
-            # Its message may quote a patient's name, and the log goes to Prefect's database.
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            get_run_logger().error(
-                "case %s broke the converter: %s in %s:%s",
-                case.case_id,
-                type(error).__name__,
-                place.name,
-                place.lineno,
-            )
-            outcome.update(state="rejected", reason=Reason.UNEXPECTED.value, detail=type(error).__name__)
+            kind = log_broken(case.case_id, "the converter", error)
+            outcome.update(state="rejected", reason=Reason.UNEXPECTED.value, detail=kind)
         outcomes.append(outcome)
     return outcomes
 
@@ -76,7 +67,7 @@ def convert_case(case: CaseToConvert, store: Store, settings: DatasetSettings, r
     CaseRejected
         With the code of what is wrong with image or segmentation.
     """
-    with _told_without_names(case):
+    with told_without_names(case):
         _convert_case(case, store, settings, rois)
 
 
@@ -106,12 +97,12 @@ def _convert_case(case: CaseToConvert, store: Store, settings: DatasetSettings, 
 def convert_image(case: CaseToConvert, store: Store) -> None:
     """Convert the image of one case, or nothing where the store has it; raises as above."""
     if not store.image(case.case_id, case.image_key).is_file():
-        with _told_without_names(case):
+        with told_without_names(case):
             _store_image(_read(case), case, store)
 
 
 @contextmanager
-def _told_without_names(case: CaseToConvert) -> Iterator[None]:
+def told_without_names(case: CaseToConvert) -> Iterator[None]:
     """What goes wrong, told without what may be a patient's: names of ROIs, paths of files.
 
     A file of the case that is gone or cannot be read is the case's own trouble; a disk that is full is

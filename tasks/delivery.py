@@ -55,6 +55,13 @@ def refuse_a_day_to_come(day: date, what: str) -> None:
         )
 
 
+def content_of(path: Path) -> bytes:
+    """What a file of a delivery holds; OSError also for a pipe, which would be waited for, for ever."""
+    if path.exists() and not path.is_file():
+        raise OSError(0, "it is no regular file")
+    return path.read_bytes()
+
+
 def signature_of(files: list[Path]) -> Signature:
     """What changes when one of the files does."""
     signature: Signature = {}

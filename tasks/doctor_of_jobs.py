@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 from tasks.cluster_settings import STAGES, ClusterSettings
 from tasks.errors import TransientError
 from tasks.ledger.paths import DatasetPaths
 from tasks.slurm_job import job_options, script_of
-from tasks.slurm_queue import refusal
+from tasks.slurm_queue import refusal, slurm
 from tasks.verdicts import Verdict
 
 
@@ -28,17 +27,16 @@ def scripts(settings: ClusterSettings, paths: DatasetPaths) -> dict[str, str]:
 
 
 def _slurm() -> Verdict:
-    missing = [name for name in ("sbatch", "squeue", "scancel", "scontrol") if shutil.which(name) is None]
+    needed = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
+    missing = [name for name in needed if shutil.which(name) is None]
     if missing:
         said = f"there is no {', '.join(missing)}"
         return Verdict("Slurm", False, said, "run the flow where jobs can be submitted")
-    done = subprocess.run(
-        ["sinfo", "--noheader", "--format=%P %D nodes, %G, %l"], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        mend = "is slurmctld up, and SLURM_CONF right?"
-        return Verdict("Slurm", False, done.stderr.strip().splitlines()[-1], mend)
-    return Verdict("Slurm", True, "; ".join(done.stdout.split("\n")[:-1]))
+    try:
+        said = slurm("sinfo", "--noheader", "--format=%P %D nodes, %G, %l")
+    except TransientError as error:
+        return Verdict("Slurm", False, str(error), "is slurmctld up, and SLURM_CONF right?")
+    return Verdict("Slurm", True, "; ".join(said.splitlines()))
 
 
 def _jobs(settings: ClusterSettings, stage: str, name: str, paths: DatasetPaths) -> Verdict:

@@ -118,9 +118,14 @@ class _Server:
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)
         words = "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])
-        kept = Path(tempfile.gettempdir()) / "iterseg-prefect-server.log"
-        shutil.copyfile(self.log, kept)  # this run's own folder goes with it
-        raise ExternalToolError("the Prefect server", process.poll() or 0, kept, words)
+        # This run's own folder goes with it; on a shared machine each user keeps their own.
+        kept = Path(tempfile.mkdtemp(prefix="iterseg-prefect-server-")) / "server.log"
+        shutil.copyfile(self.log, kept)
+        if process.poll() is None:
+            raise TransientError(
+                f"the Prefect server did not answer within {STARTUP_S:.0f} s; its log is {kept}\n{words}"
+            )
+        raise ExternalToolError("the Prefect server", process.returncode, kept, words)
 
 
 def _free_port() -> int:

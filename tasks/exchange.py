@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from tasks.errors import ConfigError, UserDataError
 from tasks.labels import Labels
-from tasks.ledger.files import read_json, scratch_folder, sha256_of_file, write_text
+from tasks.ledger.files import commit_folder, read_json, scratch_folder, sha256_of_file, write_text
 from tasks.ledger.lineages import (
     DESCRIPTION,
     FINGERPRINT,
@@ -35,11 +35,11 @@ from tasks.ledger.models import (
     promote,
     save_model,
 )
-from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.paths import CHECKPOINT, DatasetPaths
 from tasks.nnunet.dataset import dataset_json
 from tasks.nnunet.export import export_model
 from tasks.nnunet.fold import trained_model_folder
-from tasks.nnunet.foreign import CHECKPOINT, ForeignModel, look_into, order_of_heads, own_plans, take_over
+from tasks.nnunet.foreign import ForeignModel, look_into, order_of_heads, own_plans, take_over
 from tasks.retries import RETRIED
 from tasks.review.card import card_as_markdown, card_of, write_card
 from tasks.settings import DatasetSettings, RoiPatterns, load_rois, roi_file
@@ -165,7 +165,7 @@ def _taken(
             log=paths.logs / f"{model_id}.log",
         )
         at.root.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(scratch, at.root)
+        commit_folder(scratch, at.root)
     lineage = open_lineage(
         paths,
         f"the import of {model_id}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from tasks.conversion import CaseToConvert
-from tasks.dicom.image import read_series
+from tasks.dicom.image import read_series, slice_numbers
 from tasks.dicom.rtstruct_writer import StructureSetIdentity, write_rtstruct
 from tasks.dicom.seg_writer import SegIdentity, write_seg
 from tasks.ledger.files import digest_of, read_json, sha256_of_file, whole_file, write_json
@@ -48,7 +48,7 @@ def write_prediction(
 
     The record is written last: a prediction without it is made again, under the same UIDs.
     """
-    folder, recipe = paths.predictions(model.model_id), recipe_of(model, settings)
+    folder = paths.predictions(model.model_id)
     image = Store(paths.store).image(case.case_id, case.image_key)
     slices = [int(number) for number, _ in doubt.get("slices", [])]
     picture = montage(image, label_file(folder, case.case_id), model.labels, slices=slices)
@@ -62,40 +62,53 @@ def write_prediction(
         "case_id": case.case_id,
         "image_key": case.image_key,
         "model": model.model_id,
-        "recipe": recipe,
+        "recipe": recipe_of(model, settings),
         "structures": model.structures,
         "volume_ml": {name: float(mask.sum() * volume_ml) for name, mask in masks.items()},
-        "doubt": dict(doubt),
+        "doubt": _shown(doubt, case),
         "objects": {},
     }
+    for kind in settings.prediction.outputs:
+        record["objects"][kind] = _write_object(paths, kind, record, volume.files, masks, model, settings)
+    write_json(record_file(folder, case.case_id), record)
+    return record
+
+
+def _write_object(
+    paths: DatasetPaths,
+    kind: Output,
+    record: Mapping[str, Any],
+    image_files: Sequence[Path],
+    masks: Masks,
+    model: ModelRecord,
+    settings: DatasetSettings,
+) -> str:
+    """Write a SEG or an RTSTRUCT, and put it on record as handed out; its SOPInstanceUID."""
     # The same image and model give the same UIDs: writing again changes nothing for the PACS.
     # Keyed: de-identification knows them for ours when they come back, and leaves them as they are.
     pseudonyms = Pseudonyms(paths.patient_key, first=False)
-    for kind in settings.prediction.outputs:
-        series_uid, sop_uid = (
-            pseudonyms.uid(f"{case.image_key} {recipe} {kind} {part}") for part in ("series", "instance")
-        )
-        tracking = {name: pseudonyms.uid(f"{sop_uid} {name}") for name in masks}
-        target = object_file(folder, case.case_id, kind)
-        with whole_file(target) as temporary:
-            if kind == "RTSTRUCT":
-                identity = _structure_set(series_uid, sop_uid, model)
-                write_rtstruct(temporary, volume.files, masks, identity)
-            else:
-                seg = _segmentation(series_uid, sop_uid, tracking, paths.dataset_id, model, settings)
-                write_seg(temporary, volume.files, masks, seg)
-        sent = {
-            **{key: record[key] for key in ("case_id", "image_key", "model", "recipe", "structures")},
-            "kind": kind,
-            "sop_instance_uid": sop_uid,
-            "series_instance_uid": series_uid,
-            "tracking_uids": list(tracking.values()) if kind == "SEG" else [],
-            "sha256": sha256_of_file(target),
-        }
-        write_json(paths.sent / f"{sop_uid}.json", sent)
-        record["objects"][kind] = sop_uid
-    write_json(record_file(folder, case.case_id), record)
-    return record
+    series_uid, sop_uid = (
+        pseudonyms.uid(f"{record['image_key']} {record['recipe']} {kind} {part}")
+        for part in ("series", "instance")
+    )
+    tracking = {name: pseudonyms.uid(f"{sop_uid} {name}") for name in masks}
+    target = object_file(paths.predictions(model.model_id), record["case_id"], kind)
+    with whole_file(target) as temporary:
+        if kind == "RTSTRUCT":
+            write_rtstruct(temporary, image_files, masks, _structure_set(series_uid, sop_uid, model))
+        else:
+            seg = _segmentation(series_uid, sop_uid, tracking, paths.dataset_id, model, settings)
+            write_seg(temporary, image_files, masks, seg)
+    sent = {
+        **{key: record[key] for key in ("case_id", "image_key", "model", "recipe", "structures")},
+        "kind": kind,
+        "sop_instance_uid": sop_uid,
+        "series_instance_uid": series_uid,
+        "tracking_uids": list(tracking.values()) if kind == "SEG" else [],
+        "sha256": sha256_of_file(target),
+    }
+    write_json(paths.sent / f"{sop_uid}.json", sent)
+    return sop_uid
 
 
 def _structure_set(series_uid: str, sop_uid: str, model: ModelRecord) -> StructureSetIdentity:
@@ -140,7 +153,15 @@ def read_prediction(
 def write_triage(folder: Path, case: CaseToConvert, model: ModelRecord, doubt: Mapping[str, Any]) -> None:
     """Keep what a triage found of a case; there is nothing to see or to send of it."""
     of = {"image_key": case.image_key, "checkpoints": digest_of(model.checkpoints)}
-    write_json(triage_file(folder, case.case_id), {"case_id": case.case_id, **of, "doubt": dict(doubt)})
+    found = {"case_id": case.case_id, **of, "doubt": _shown(doubt, case)}
+    write_json(triage_file(folder, case.case_id), found)
+
+
+def _shown(doubt: Mapping[str, Any], case: CaseToConvert) -> dict[str, Any]:
+    """With the slices on which the folds disagree as a viewer numbers them."""
+    disputed = [int(number) for number, _ in doubt.get("slices", [])]
+    numbers = slice_numbers([Path(file) for file in case.files]) if disputed else []
+    return {**doubt, "shown_as": [numbers[number] for number in disputed]}
 
 
 def read_triage(folder: Path, case: CaseToConvert, model: ModelRecord) -> dict[str, Any] | None:

@@ -13,10 +13,12 @@ from prefect import task
 from tasks.delivery import arrived, files_below, refuse_a_day_to_come, signature_of
 from tasks.errors import UserDataError
 from tasks.intake import Intake, place
+from tasks.ledger.dated import misnamed_folders
 from tasks.ledger.files import commit_folder, scratch_folder
 from tasks.ledger.inbox import Inbox
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import (
+    MANIFEST,
     FileRow,
     Origin,
     Snapshot,
@@ -32,7 +34,7 @@ from tasks.ledger.snapshots import (
 )
 from tasks.retries import RETRIED
 from tasks.settings import load_dataset_settings
-from tasks.state import case_row, state_at
+from tasks.state import rows_of_series, state_at
 
 
 @task(task_run_name="take-delivery", **RETRIED)
@@ -49,8 +51,9 @@ def take_delivery(dataset_id: str, source: Path, day: date, deidentify: bool | N
 
     Returns
     -------
-    ``snapshot`` (a name, or None), ``files`` (counts by fate), ``reasons`` (counts by code) and
-    ``rows`` (the fate of each file, without its path).
+    ``snapshot`` (a name, or None), ``manifest`` (where the account stands, paths included; None: all was
+    known), ``files`` (counts by fate), ``reasons`` (counts by code) and ``rows`` (the fate of each file,
+    without its path).
     """
     paths = DatasetPaths.of(dataset_id)
     settings = load_dataset_settings(paths.config, dataset_id)
@@ -103,13 +106,12 @@ def _take(
                 "a source file changed while it was read; wait until the transfer is complete"
             )
         if not any(row.state == "taken" for row in rows):
-            record_delivery(paths, rows, day)
-            return _report(None, rows)
+            return _report(None, rows, record_delivery(paths, rows, day))
         seal(folder, rows, origin)
         commit_folder(folder, paths.rawdata / str(name))
     make_read_only(paths.rawdata / str(name))
     note_snapshots(paths)
-    return _report(str(name), rows)
+    return _report(str(name), rows, paths.rawdata / str(name) / MANIFEST)
 
 
 def _remove_what_a_killed_run_left(paths: DatasetPaths) -> None:
@@ -117,9 +119,10 @@ def _remove_what_a_killed_run_left(paths: DatasetPaths) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _report(name: str | None, rows: Sequence[FileRow]) -> dict[str, Any]:
+def _report(name: str | None, rows: Sequence[FileRow], account: Path | None) -> dict[str, Any]:
     return {
         "snapshot": name,
+        "manifest": None if account is None else str(account),
         "files": count_states(rows),
         "reasons": count_reasons(rows),
         "rows": [file_row(name, number, row) for number, row in enumerate(rows, start=1)],
@@ -154,24 +157,37 @@ def seal_by_hand(dataset_id: str) -> list[dict[str, Any]]:
     since a sealed snapshot never changes.
     """
     paths = DatasetPaths.of(dataset_id)
-    quiet_s = load_dataset_settings(paths.config, dataset_id).arrival_quiet_s
+    settings = load_dataset_settings(paths.config, dataset_id)
     reports = []
+    if misnamed := misnamed_folders(paths.rawdata, dataset_id):
+        raise UserDataError(
+            f"{misnamed} folder{'s' * (misnamed > 1)} in {paths.rawdata} would be passed over: one filled by "
+            f"hand is called <YYYY-MM-DD>__{dataset_id}, the second of a day <YYYY-MM-DD>.2__{dataset_id}"
+        )
     for name, folder in unsealed_folders(paths).items():
         refuse_a_day_to_come(name.day, f"the folder {name}")
-        files = arrived(folder, quiet_s)
+        if settings.deidentify_folders:
+            raise UserDataError(
+                f"the folder {name} was filled by hand, where files stay as they are, and "
+                f"`deidentify_folders` wants no identities. Move it out of {paths.rawdata} and run "
+                f"`iterseg ingest {dataset_id} --from` on it"
+            )
+        files = arrived(folder, settings.arrival_quiet_s)
         if files:
             intake = Intake.of(paths, deidentify_all=False)
             rows = intake.settle(intake.stage_all(files, folder, None))
             seal(folder, rows, "by hand")
             make_read_only(folder)
             note_snapshots(paths)
-            reports.append(_report(str(name), rows))
+            reports.append(_report(str(name), rows, folder / MANIFEST))
     for snapshot in load_snapshots(paths):
         later = _added_later(snapshot)
         if later:
             newest = load_snapshots(paths)[-1].name.day
-            report = _take(paths, later, snapshot.folder, newest, "copied", deidentify=False)
-            reports += [report] if report["snapshot"] else []
+            wanted = settings.deidentify_folders
+            report = _take(paths, later, snapshot.folder, newest, "copied", deidentify=wanted)
+            # Copies of what is known may lie there for ever, and are no news.
+            reports += [report] if report["snapshot"] or report["manifest"] else []
     return reports
 
 
@@ -183,7 +199,10 @@ def _added_later(snapshot: Snapshot) -> list[Path]:
 
     def new(file: Path) -> bool:
         row = known.get(file.relative_to(snapshot.folder).as_posix())
-        return row is None or (row.state == "rejected" and file.stat().st_size != row.size_bytes)
+        if row is None or row.state != "rejected":
+            return row is None
+        size_bytes, _ = signature_of([file]).get(str(file), (row.size_bytes, 0))  # a link may lead nowhere
+        return size_bytes != row.size_bytes
 
     return [file for file in files_below(snapshot.folder) if new(file)]
 
@@ -194,8 +213,4 @@ def account_of_series(dataset_id: str) -> list[dict[str, Any]]:
     paths = DatasetPaths.of(dataset_id)
     settings = load_dataset_settings(paths.config, dataset_id)
     assembly, _ = state_at(paths, settings)
-    for case in assembly.images:
-        if case.state == "pending":
-            case.settle("done", None, case.detail)
-    # Without paths: in a folder that was filled by hand they may be made from patients' names.
-    return [case_row(case) for case in [*assembly.images, *assembly.segmentations]]
+    return rows_of_series(assembly)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
+from tasks.delivery import content_of
 from tasks.dicom.cases import case_id_of
 from tasks.dicom.deidentify import Deidentification, deidentify
 from tasks.dicom.headers import Header, describe, header_of, parse
@@ -105,12 +106,10 @@ class Intake:
         """The row of one file, before it is compared with the others of its delivery."""
         relative = path.relative_to(root).as_posix()
         try:
-            if path.exists() and not path.is_file():  # a pipe would be waited for, for ever
-                raise OSError(0, "it is no regular file")
-            if _is_large_and_no_dicom(path):
+            if path.is_file() and _is_large_and_no_dicom(path):
                 size, digest = path.stat().st_size, sha256_of_file(path)
                 return FileRow(relative, "ignored", Reason.NO_DICOM.value, "", digest, size, None)
-            content = path.read_bytes()
+            content = content_of(path)
         except OSError as error:
             return FileRow(relative, "rejected", Reason.UNREADABLE.value, str(error.strerror), "", 0, None)
         return self._row_of(path, relative, content, folder)
@@ -171,12 +170,15 @@ def _rules(paths: DatasetPaths) -> Deidentification | None:
 def _settle(
     rows: Sequence[FileRow], known: Mapping[str, str], sent: Callable[[str], str | None]
 ) -> Iterator[FileRow]:
+    def ours(row: FileRow, uid: str) -> bool:
+        """A viewer may save its changes under our own UID: that is an edited prediction, and not ours."""
+        return sent(uid) in {row.sha256, row.source_sha256}
+
     contents: dict[str, set[str]] = {uid: {digest} for uid, digest in known.items()}
     for row in rows:
         if row.state == "taken" and row.header is not None:
             uid = row.header["sop_instance_uid"]
-            # A viewer may save its changes under our own UID: that is an edited prediction.
-            if row.sha256 != sent(uid):
+            if not ours(row, uid):
                 contents.setdefault(uid, set()).add(row.sha256)
     seen: Counter[str] = Counter(known.keys())
     for row in rows:
@@ -184,9 +186,10 @@ def _settle(
             yield row
             continue
         uid = row.header["sop_instance_uid"]
-        if row.sha256 == sent(uid) or (row.source_sha256 and row.source_sha256 == sent(uid)):
+        if ours(row, uid):  # whichever comes first: it hides nothing
             yield replace(row, state="ignored", reason=Reason.OWN_PREDICTION.value)
-        elif known.get(uid) == row.sha256 or (len(contents[uid]) == 1 and seen[uid]):
+            continue
+        if known.get(uid) == row.sha256 or (len(contents[uid]) == 1 and seen[uid]):
             yield replace(row, state="duplicate")
         elif len(contents[uid]) > 1:
             detail = f"SOP instance {uid} exists with other content"

@@ -8,7 +8,7 @@ label, for voxels of which nothing is known.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -84,36 +84,3 @@ def count_voxels(label_map: NDArray[np.integer]) -> dict[int, int]:
     for plane in label_map:
         total += np.bincount(plane.ravel(), minlength=len(total))
     return {int(value): int(total[value]) for value in np.flatnonzero(total)}
-
-
-def class_order(labels: Labels, found: Sequence[int]) -> list[int]:
-    """nnU-Net's ``regions_class_order``: what plain nnU-Net writes for each region, in its order.
-
-    Plain nnU-Net writes one region over another and so can tell nested regions only. Each region
-    gets the integer of itself and all regions that enclose it; with regions ordered from the outside
-    in (:func:`outside_in`), nested ones are then decoded right by plain nnU-Net too.
-
-    Parameters
-    ----------
-    found
-        The integers that occur in the label maps.
-    """
-    around = _enclosing(labels, found)
-    return [sum(1 << bit for bit in around[name]) for name in outside_in(labels, found)]
-
-
-def outside_in(labels: Labels, found: Sequence[int]) -> list[str]:
-    """The structures so that each stands after those that enclose it."""
-    around = _enclosing(labels, found)
-    return sorted(labels.structures, key=lambda name: (len(around[name]), labels.structures.index(name)))
-
-
-def _enclosing(labels: Labels, found: Sequence[int]) -> Mapping[str, list[int]]:
-    """Structure → the bits that are set in every integer that has its own."""
-    bits = range(len(labels.structures))
-    values = [value for value in found if 0 < value < labels.ignore]
-    enclosing = {}
-    for own, name in enumerate(labels.structures):
-        with_own = [value for value in values if value >> own & 1]
-        enclosing[name] = [bit for bit in bits if all(v >> bit & 1 for v in with_own)] if with_own else [own]
-    return enclosing

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from tasks.dicom.rois import MissingStructure
 from tasks.dicom.survey import Drawing
 from tasks.errors import ConfigError
 from tasks.ledger.files import write_text
 from tasks.settings import DatasetSettings, RoiPatterns, check_choices, dataset_file, roi_file
 from tasks.shipped import write_missing
 
-Absence = Literal["error", "absent", "unlabelled"]
 USUAL_FOLDS = 5
 LEAST_PATIENTS_A_FOLD = 2
 
@@ -31,7 +31,7 @@ class Beginning:
     """Structure → pattern, in the order of their labels."""
     folds: int = USUAL_FOLDS
     merge: bool = False
-    absences: Mapping[str, Absence] = field(default_factory=dict)
+    absences: Mapping[str, MissingStructure] = field(default_factory=dict)
 
     def rois(self) -> str:
         """The text of the ROI file."""

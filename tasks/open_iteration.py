@@ -40,8 +40,18 @@ WITHOUT_EFFECT_ON_WHAT_IS_LEARNED: Any = {
     "same_date": True,
     "released_code_only": True,
     "night": True,
+    # What becomes of predictions.
+    "review": True,
+    "send_to": True,
+    "codes": True,
     "training": {"device", "checkpoint_every_s", "augmentation_workers", "control_every"},
 }
+WITHOUT_EFFECT_FORMERLY: Any = {
+    key: value
+    for key, value in WITHOUT_EFFECT_ON_WHAT_IS_LEARNED.items()
+    if key not in ("review", "send_to", "codes")
+}
+"""By which iterations before 0.2 are known: they are not trained again for it."""
 FIRST = "the first iteration"
 
 
@@ -99,23 +109,15 @@ def open_iteration(
         _every_fold_knows_background(Store(paths.store), cases)
     if lineage is None or lineage.plans is None:
         lineage = _opened(paths, lineage, settings, rois)
-    digest = digest_of(
-        {
-            "lineage": lineage.number,
-            "cases": cases,
-            "structures": rois.structures,
-            "settings": settings.model_dump(mode="json", exclude=WITHOUT_EFFECT_ON_WHAT_IS_LEARNED),
-        }
+    content = {"lineage": lineage.number, "cases": cases, "structures": rois.structures}
+    digest, former = (
+        digest_of({**content, "settings": settings.model_dump(mode="json", exclude=exclude)})
+        for exclude in (WITHOUT_EFFECT_ON_WHAT_IS_LEARNED, WITHOUT_EFFECT_FORMERLY)
     )
     parent = parent_in(paths, lineage.number)
     parent_id = parent.model_id if parent else None
-    models = {record.model_id for record in load_models(paths)}
-    for name, folder in dated_folders(paths.procdata, dataset_id).items():
-        existing = load_iteration(IterationPaths(folder))
-        # After a rollback one that was prepared and not trained would start from the wrong model.
-        usable = existing is not None and (name.short in models or existing.parent == parent_id)
-        if existing is not None and usable and existing.digest == digest:
-            return existing, True
+    if existing := _opened_before(paths, {digest, former}, parent_id):
+        return existing, True
     iteration = Iteration(
         name=str(_free_name(paths, snapshot)),
         digest=digest,
@@ -134,6 +136,18 @@ def open_iteration(
         code=f"nnunetv2-{version('nnunetv2')}",
     )
     return iteration, False
+
+
+def _opened_before(paths: DatasetPaths, digests: Collection[str], parent_id: str | None) -> Iteration | None:
+    """The iteration of exactly these inputs, if there is one."""
+    models = {record.model_id for record in load_models(paths)}
+    for name, folder in dated_folders(paths.procdata, paths.dataset_id).items():
+        existing = load_iteration(IterationPaths(folder))
+        # After a rollback one that was prepared and not trained would start from the wrong model.
+        usable = existing is not None and (name.short in models or existing.parent == parent_id)
+        if existing is not None and usable and existing.digest in digests:
+            return existing
+    return None
 
 
 def _opened(

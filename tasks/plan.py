@@ -13,7 +13,7 @@ from tasks.errors import UserDataError
 from tasks.ledger.files import read_json, write_json
 from tasks.ledger.iterations import Iteration, newest_iteration
 from tasks.ledger.lineages import Lineage, current_lineage, open_lineage, plans_of
-from tasks.ledger.paths import DatasetPaths, IterationPaths
+from tasks.ledger.paths import DatasetPaths
 from tasks.nnunet.drift import compare_plans
 from tasks.nnunet.plan import PLANNED_ASIDE, PLANS_OF_PLANNER, plan_dataset
 from tasks.retries import RETRIED
@@ -26,8 +26,8 @@ def measure_drift(dataset_id: str, settings: DatasetSettings) -> dict[str, Any]:
 
     Returns
     -------
-    ``lineage``, ``iteration``, ``cases`` (how many the frozen plans were made of, and how many there
-    are), ``rows`` (:func:`tasks.nnunet.drift.compare_plans`) and ``worth_it``.
+    ``lineage``, ``iteration``, ``cases`` (how many there are today), ``rows``
+    (:func:`tasks.nnunet.drift.compare_plans`) and ``worth_it``.
     """
     paths = DatasetPaths.of(dataset_id)
     lineage = current_lineage(paths)
@@ -51,7 +51,7 @@ def measure_drift(dataset_id: str, settings: DatasetSettings) -> dict[str, Any]:
 
 def _planned_today(paths: DatasetPaths, iteration: Iteration, settings: DatasetSettings) -> dict[str, Any]:
     """Plans of exactly these cases, made in a folder that is thrown away."""
-    at = IterationPaths(paths.procdata / iteration.name)
+    at = paths.iteration_named(iteration.name)
     with tempfile.TemporaryDirectory(prefix=PLANNED_ASIDE, dir=paths.procdata) as folder:
         (Path(folder) / at.nnunet_dataset).mkdir()
         environment = {**at.environment(), "nnUNet_preprocessed": folder}

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from prefect import task
 
 from tasks.conversion import CaseToConvert
-from tasks.convert import convert_image
-from tasks.delivery import files_below
+from tasks.convert import convert_image, told_without_names
+from tasks.delivery import content_of, files_below
 from tasks.dicom.cases import Case, DicomFile, assemble
-from tasks.dicom.headers import read_header
+from tasks.dicom.headers import Header, header_of
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected, UserDataError
 from tasks.hand_over import read_prediction, read_triage, write_prediction, write_triage
-from tasks.ledger.files import sha256_of_file
 from tasks.ledger.models import ModelRecord
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import extend_patients
@@ -25,8 +25,11 @@ from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.nnunet.predict import predict_batch
 from tasks.placement import gpu_of_this_worker
+from tasks.program import Message
 from tasks.retries import RETRIED
 from tasks.settings import DatasetSettings
+from tasks.shown import log_broken
+from tasks.state import totals
 
 
 @task(task_run_name="keep-test-set", **RETRIED)
@@ -60,7 +63,7 @@ def images_in(
     damaged: list[dict[str, Any]] = []
     for path in files_below(folder):
         try:
-            header = read_header(path, hash_patient)
+            header, digest = _read(path, hash_patient)
         except CaseRejected as error:
             if error.reason not in (Reason.NO_DICOM, Reason.OTHER_KIND):
                 row = {"case_id": f"file{len(damaged) + 1}", "kind": "file"}
@@ -68,13 +71,25 @@ def images_in(
             continue
         if header.localizer:
             continue
-        file = DicomFile(path, sha256_of_file(path), header, 0)
+        file = DicomFile(path, digest, header, 0)
         # Copies of a file are one slice, not two at one place.
         found.setdefault((header.sop_instance_uid, file.sha256), file)
     cases = assemble(list(found.values()), settings.image_modality, []).images
     if not cases:
-        raise UserDataError("the input folder holds no CT or MR series")
+        unreadable = f" that can be read: {len(damaged)} files are damaged" if damaged else ""
+        nothing = UserDataError(f"the input folder holds no CT or MR series{unreadable}")
+        nothing.report = {"stage": "predict", "cases": damaged, "totals": totals(damaged)}
+        raise nothing
     return cases, damaged
+
+
+def _read(path: Path, hash_patient: Callable[[str], str]) -> tuple[Header, str]:
+    """The header of a file and the digest of its content, read once; CaseRejected with its code."""
+    try:
+        content = content_of(path)
+    except OSError as error:
+        raise CaseRejected(Reason.UNREADABLE, str(error.strerror)) from None
+    return header_of(content, path.suffix, hash_patient), sha256(content).hexdigest()
 
 
 @task(task_run_name="predict-{chunk}", **RETRIED)
@@ -98,15 +113,15 @@ def predict_cases(
     Returns
     -------
     For each case ``case_id``, ``state``, ``reason``, ``detail``, ``image`` and ``label`` (the SEG). A
-    case that this model has predicted before is not predicted again.
+    case that this model has predicted before is not predicted again; each is handed out while the next
+    one is predicted, so that a killed job loses the cases it was at.
     """
     paths = DatasetPaths.of(dataset_id)
     store, folder = Store(paths.store), paths.predictions(model.model_id)
-    outputs = settings.prediction.outputs
     outcomes: dict[str, dict[str, Any]] = {}
-    waiting: list[CaseToConvert] = []
+    waiting: dict[str, CaseToConvert] = {}
     for case in cases:
-        written = None if triage else main_object(folder, case.case_id, outputs)
+        written = None if triage else main_object(folder, case.case_id, settings.prediction.outputs)
         outcomes[case.case_id] = _outcome(case, store, written)
         if read_prediction(folder, case, model, settings) is not None:
             continue
@@ -114,17 +129,27 @@ def predict_cases(
             continue
         try:
             convert_image(case, store)
-            waiting.append(case)
+            waiting[case.case_id] = case
         except CaseRejected as error:
             outcomes[case.case_id].update(_rejected(error.reason, error.detail))
-    failures, doubts = predict_batch(
+
+    def hand_out(message: Message) -> None:
+        if "written" not in message:
+            return
+        case, doubt = waiting[message["written"]], message["doubt"]
+        if triage:
+            write_triage(folder, case, model, doubt)
+        else:
+            outcomes[case.case_id].update(_handed_out(paths, case, model, settings, doubt))
+
+    failures, _ = predict_batch(
         [
             {
                 "case_id": case.case_id,
                 "image": str(store.image(case.case_id, case.image_key)),
                 **({} if triage else {"output": str(label_file(folder, case.case_id))}),
             }
-            for case in waiting
+            for case in waiting.values()
         ],
         model_folder=paths.home / model.folder,
         folds=sorted(int(fold) for fold in model.checkpoints),
@@ -133,23 +158,33 @@ def predict_cases(
         log=paths.logs / f"predict-{model.model_id}-{chunk}.log",
         threads=threads,
         placement=gpu_of_this_worker(),
+        on_message=hand_out,
     )
-    for case in waiting:
-        if case.case_id in failures:
-            detail = failures[case.case_id]
-            outcomes[case.case_id].update(_rejected(Reason.UNEXPECTED.value, detail))
-            continue
-        if triage:
-            write_triage(folder, case, model, doubts[case.case_id])
-            continue
-        try:
-            write_prediction(paths, case, model, settings, doubts[case.case_id])
-        except OSError:
-            raise  # the disk, not the case
-        except Exception as error:  # an image whose header makes no SEG must not stop the others
-            detail = f"no {outputs[0]} can be made of its headers ({type(error).__name__})"
-            outcomes[case.case_id].update(_rejected(Reason.UNEXPECTED.value, detail))
+    for case_id, detail in failures.items():
+        outcomes[case_id].update(_rejected(Reason.UNEXPECTED.value, detail))
     return list(outcomes.values())
+
+
+def _handed_out(
+    paths: DatasetPaths,
+    case: CaseToConvert,
+    model: ModelRecord,
+    settings: DatasetSettings,
+    doubt: dict[str, Any],
+) -> dict[str, Any]:
+    """Write the objects of a case; what becomes of its outcome by that."""
+    try:
+        with told_without_names(case):
+            write_prediction(paths, case, model, settings, doubt)
+    except CaseRejected as error:
+        return _rejected(error.reason, error.detail)
+    except OSError:
+        raise  # the disk, not the case
+    except Exception as error:  # an image whose header makes no SEG must not stop the others
+        wanted = settings.prediction.outputs[0]
+        kind = log_broken(case.case_id, f"the making of its {wanted}", error)
+        return _rejected(Reason.UNEXPECTED.value, f"no {wanted} can be made of its headers ({kind})")
+    return {}
 
 
 def stale_predictions(paths: DatasetPaths, model: ModelRecord, cases: Collection[str]) -> dict[str, int]:

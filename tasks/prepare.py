@@ -17,7 +17,7 @@ from tasks.ledger.files import digest_of, read_json, write_json
 from tasks.ledger.iterations import Iteration
 from tasks.ledger.journal import Journal
 from tasks.ledger.lineages import DESCRIPTION, FINGERPRINT, keep_plans, load_lineages, plans_of
-from tasks.ledger.paths import DatasetPaths, IterationPaths
+from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store, preprocessed_key
 from tasks.nnunet.dataset import (
     TrainingCase,
@@ -95,7 +95,7 @@ def _training_case(paths: DatasetPaths, case: dict[str, Any]) -> TrainingCase:
 def preprocess(dataset_id: str, chunk: int, iteration: Iteration, cases: Sequence[dict[str, Any]]) -> int:
     """Preprocess a chunk of training cases into the store; those it has are left alone."""
     paths = DatasetPaths.of(dataset_id)
-    at = IterationPaths(paths.procdata / iteration.name)
+    at = paths.iteration_named(iteration.name)
     jobs = [
         {
             "image": str(_training_case(paths, case).image),
@@ -129,7 +129,7 @@ def _stored(paths: DatasetPaths, iteration: Iteration, case: dict[str, Any]) -> 
 def close_iteration(dataset_id: str, iteration: Iteration) -> None:
     """Link everything where nnU-Net looks for it, and write the record last."""
     paths = DatasetPaths.of(dataset_id)
-    at = IterationPaths(paths.procdata / iteration.name)
+    at = paths.iteration_named(iteration.name)
     cases = iteration.training_cases()
     plans = read_json(at.preprocessed / f"{iteration.plans_name}.json")
     splits = [

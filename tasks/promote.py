@@ -24,17 +24,17 @@ from tasks.ledger.models import (
     promote,
     save_model,
 )
-from tasks.ledger.paths import DatasetPaths, IterationPaths
+from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
 from tasks.nnunet.fold import RESULT
 from tasks.nnunet.predict import predict_batch
 from tasks.retries import RETRIED
 from tasks.review.promotion import ScoredCase, judge
-from tasks.review.scores import mean_scores, scores_of_files
+from tasks.review.scores import mean_of_defined, mean_scores, scores_of_files
 from tasks.settings import DatasetSettings
 
-KEYS = ("case_id", "image_key", "label_key", "tolerance_mm")
-"""What a score on the test set is of: another image, label or tolerance makes another score."""
+KEYS = ("case_id", "image_key", "label_key", "tolerance_mm", "mirroring")
+"""What a score on the test set is of: another image, label, tolerance or way to predict is another score."""
 
 
 @task(task_run_name="test-set-{name}", **RETRIED)
@@ -68,11 +68,12 @@ def score_test_set(
     ``surface_dice`` and ``hd95_mm`` (structure → value, None where it is not defined).
     """
     paths = DatasetPaths.of(dataset_id)
-    at = IterationPaths(paths.procdata / iteration.name)
+    at = paths.iteration_named(iteration.name)
     store = Store(paths.store)
     tolerance = settings.surface_tolerance_mm
+    how = {"tolerance_mm": tolerance, "mirroring": settings.prediction.mirroring}
     wanted = [
-        {"tolerance_mm": tolerance, **{key: case[key] for key in KEYS if key in case}}
+        {**how, **{key: case[key] for key in KEYS if key in case}}
         for case in (iteration.test_cases() if cases is None else cases)
     ]
     scored = {tuple(row.get(key) for key in KEYS): dict(row) for row in known}
@@ -217,14 +218,9 @@ def race(
         rows = [row["dice"] for row in test_cases[contender]]
         rows = rows or [row for result in folds[contender] for row in result["cases"].values()]
         dice[name] = mean_scores(rows, iteration.structures)
-    means = {name: _mean_of_defined(scores) for name, scores in dice.items()}
+    means = {name: mean_of_defined(scores.values()) or 0.0 for name, scores in dice.items()}
     winner = "control" if means["control"] > means["warm start"] else "warm start"
     return {"winner": winner, "basis": basis, "dice": dice}
-
-
-def _mean_of_defined(scores: Mapping[str, float | None]) -> float:
-    defined = [score for score in scores.values() if score is not None]
-    return sum(defined) / len(defined) if defined else 0.0
 
 
 @task(task_run_name="promote", **RETRIED)

@@ -23,6 +23,7 @@ from tasks.dicom.cases import Case, DicomFile
 from tasks.dicom.convert import LabelRules, structure_masks
 from tasks.dicom.image import SeriesVolume, read_series
 from tasks.dicom.provenance import Provenance, provenance_of
+from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected, UserDataError
 from tasks.ledger.models import ModelRecord, load_models
 from tasks.ledger.paths import DatasetPaths
@@ -39,7 +40,8 @@ from tasks.ledger.refinements import (
 from tasks.output_settings import Output
 from tasks.retries import RETRIED
 from tasks.settings import DatasetSettings, check_choices, roi_file
-from tasks.state import segmentations_of
+from tasks.shown import log_broken
+from tasks.state import segmentations_of, state_at
 
 OVERLAP = 0.5
 """The mean Dice from which on a segmentation with our structures is taken for a correction of ours."""
@@ -91,9 +93,11 @@ class _Recogniser:
         for uid, file in new.items():
             try:
                 masks = dict(structure_masks(volume, file.path, file.header.kind, self._rules))
+                found[uid] = self._refinement(case, file, sent, volume, masks)
             except (CaseRejected, OSError):
                 continue  # it is no label either, and prepare says why
-            found[uid] = self._refinement(case, file, sent, volume, masks)
+            except Exception as error:  # one object must not stop every ingest from now on
+                log_broken(case.case_id, "the look for what came back", error)
         return found
 
     def _refinement(
@@ -173,7 +177,7 @@ def accept(dataset_id: str, model: ModelRecord, cases: Sequence[str]) -> list[Pa
     Raises
     ------
     UserDataError
-        Where a case was not predicted by this model; then none is accepted.
+        Where a case was not predicted by this model, or is no image of the dataset; then none is accepted.
     """
     paths = DatasetPaths.of(dataset_id)
     _, settings = check_choices(paths.config, dataset_id)
@@ -182,6 +186,13 @@ def accept(dataset_id: str, model: ModelRecord, cases: Sequence[str]) -> list[Pa
     strangers = sorted(set(cases) - predicted.keys())
     if strangers:
         raise UserDataError(f"model {model.model_id} has not predicted {', '.join(strangers)}")
+    images = state_at(paths, settings)[0].images
+    there = {case.case_id for case in images if case.reason != Reason.WITHDRAWN}
+    if missing := sorted(set(cases) - there):
+        raise UserDataError(
+            f"{', '.join(missing)}: no image of {dataset_id}, or withdrawn from it. What was predicted with "
+            "--input becomes a label once its image is ingested"
+        )
     files: list[Path] = []
     uids: list[str] = []
     for case_id in cases:

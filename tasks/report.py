@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from prefect import task
@@ -26,6 +27,7 @@ from tasks.review.curves import Point
 from tasks.review.intervals import interval
 from tasks.review.montage import montage
 from tasks.review.report import PredictedCase, ReportContent, StructureEffort, SuspectCase, render
+from tasks.review.scores import mean_of_defined
 from tasks.review.suspects import Suspect, suspect_labels
 from tasks.settings import load_dataset_settings, load_rois
 from tasks.state import state_at
@@ -74,8 +76,13 @@ def _test_points(
     paths: DatasetPaths, models: Sequence[ModelRecord], structures: Sequence[str]
 ) -> dict[str, list[Point | None]]:
     """Structure → mean Dice of each model on the test set, with its interval."""
-    patients = {case_id: history[-1]["patient"] for case_id, history in load_cases(paths.cases).items()}
+    patients = _patients(paths)
     return {name: [_test_point(record, name, patients) for record in models] for name in structures}
+
+
+def _patients(paths: DatasetPaths) -> dict[str, str]:
+    """Case id → patient (keyed hash), of all that were ever booked."""
+    return {case_id: history[-1]["patient"] for case_id, history in load_cases(paths.cases).items()}
 
 
 def _test_point(record: ModelRecord, structure: str, patients: Mapping[str, str]) -> Point | None:
@@ -92,39 +99,37 @@ def _test_point(record: ModelRecord, structure: str, patients: Mapping[str, str]
 
 def effort_by_model(paths: DatasetPaths, models: Sequence[ModelRecord]) -> list[StructureEffort]:
     """What corrections of each model's predictions cost, oldest model first, of each structure."""
-    found: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    patients = _patients(paths)
+    found: dict[tuple[str, str], list[tuple[str, Mapping[str, Any]]]] = defaultdict(list)
     for refinement in load_refinements(paths.refinements).values():
         if refinement.kind == "new" or not refinement.is_a_persons:
             continue
         for structure, figures in refinement.effort.items():
-            found[refinement.model or "", structure].append(figures)
+            patient = patients.get(refinement.case_id, refinement.case_id)
+            found[refinement.model or "", structure].append((patient, figures))
     order = [record.model_id for record in models]
     keys = sorted(found, key=lambda key: (order.index(key[0]) if key[0] in order else -1, key[1]))
     return [_effort(model, structure, found[model, structure]) for model, structure in keys]
 
 
-def _effort(model: str, structure: str, rows: Sequence[Mapping[str, Any]]) -> StructureEffort:
+def _effort(model: str, structure: str, found: Sequence[tuple[str, Mapping[str, Any]]]) -> StructureEffort:
+    """From each patient and what the correction of a scan of theirs cost: two scans are not independent."""
+    rows = [row for _, row in found]
     lengths = [row["added_path_length_mm"] for row in rows]
-    low, high = interval([[length] for length in lengths])
+    by_patient: dict[str, list[float]] = defaultdict(list)
+    for patient, row in found:
+        by_patient[patient].append(row["added_path_length_mm"])
+    low, high = interval(list(by_patient.values()))
     return StructureEffort(
         model,
         structure,
         len(rows),
         sum(row["unedited"] for row in rows),
-        Point(_mean(lengths), low, high, len(rows)),
-        _mean([row["edited_slices"] for row in rows]),
-        _mean([row["edited_volume_ml"] for row in rows]),
-        *(_mean_or_none([row[key] for row in rows]) for key in ("dice", "surface_dice", "hd95_mm")),
+        Point(fmean(lengths), low, high, len(rows)),
+        fmean(row["edited_slices"] for row in rows),
+        fmean(row["edited_volume_ml"] for row in rows),
+        *(mean_of_defined(row[key] for row in rows) for key in ("dice", "surface_dice", "hd95_mm")),
     )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _mean_or_none(values: Sequence[float | None]) -> float | None:
-    defined = [value for value in values if value is not None]
-    return _mean(defined) if defined else None
 
 
 def suspects_of(paths: DatasetPaths, model: ModelRecord) -> list[Suspect]:

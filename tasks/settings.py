@@ -1,7 +1,8 @@
 """What a user chooses: one pydantic model for each kind of file in ``config/``.
 
-``roi_<dataset_id>.yaml`` and ``dataset_<dataset_id>.yaml`` are read here, ``clusters/<name>.yaml`` in
-:mod:`tasks.cluster_settings`, and nowhere else. A wrong key or value raises :class:`ConfigError` with the
+``roi_<dataset_id>.yaml``, ``dataset_<dataset_id>.yaml`` and ``deidentification.yaml`` are read here,
+``clusters/<name>.yaml`` in :mod:`tasks.cluster_settings`, and ``simulation_<dataset_id>.yaml`` in
+:mod:`tasks.simulation_settings`. A wrong key or value raises :class:`ConfigError` with the
 file, the key and what is allowed.
 """
 
@@ -67,11 +68,6 @@ class RoiPatterns(RootModel[dict[str, Patterns]]):
         """The structures in the order of the file; label = position + 1."""
         return list(self.root)
 
-    @property
-    def labels(self) -> dict[str, int]:
-        """Structure → label value, background (0) left out."""
-        return {structure: value for value, structure in enumerate(self.root, start=1)}
-
 
 def _modality_list(value: object) -> object:
     if isinstance(value, str):
@@ -106,7 +102,8 @@ class DatasetSettings(Settings):
     same_date: Literal["error", "later_wins"] = "error"
     """Of two segmentations of one image in two deliveries of one date."""
     deidentify_folders: bool = False
-    """Identities are removed from folders too, and not only from what comes over the network."""
+    """Identities are removed from folders too, and not only from what comes over the network; those that are
+    filled by hand, where files stay as they are, are refused then."""
     arrival_quiet_s: float = Field(default=10, ge=0)
     """A folder is taken once nothing in it has changed for so long."""
     folds: int = Field(default=5, ge=2, le=20)

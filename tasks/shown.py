@@ -1,13 +1,16 @@
-"""What the UI shows besides runs: tables and progress, by key."""
+"""What the UI shows besides runs: tables by key, and what broke without anybody's name."""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_logger, get_run_logger
 
 PATHS_ARE_FOR_SCRIPTS = ("image", "label")
 
@@ -26,6 +29,20 @@ def show_table(stage: str, dataset_id: str, rows: Sequence[dict[str, Any]], summ
     create_table_artifact(
         table=table or [{"": "nothing"}], key=artifact_key(stage, dataset_id), description=summary
     )
+
+
+def log_broken(case_id: str, what: str, error: Exception) -> str:
+    """Log that a case broke a step, and where; the kind of error.
+
+    Its message may quote a patient's name, and the log goes to Prefect's database.
+    """
+    try:
+        logger: Any = get_run_logger()
+    except MissingContextError:  # called by itself, as a function
+        logger = get_logger(__name__)
+    kind, place = type(error).__name__, traceback.extract_tb(error.__traceback__)[-1]
+    logger.error("case %s broke %s: %s in %s:%s", case_id, what, kind, place.name, place.lineno)
+    return kind
 
 
 def show_jobs(dataset_id: str, jobs: Sequence[Mapping[str, str]], logs_url: str | None) -> None:

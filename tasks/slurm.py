@@ -215,10 +215,7 @@ class WatchedCluster(SLURMCluster):
         if row["state"] not in ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING"):
             return row
         said = account_of(job_id)
-        state, reason = said.get("JobState", "GONE"), said.get("Reason", "unknown")
-        return self._row(
-            job_id, {"state": state, "reason": reason, "node": said.get("NodeList", row["node"])}
-        )
+        return self._row(job_id, _in_brief({"NodeList": row["node"], **said}))
 
     def queue_is_full(self) -> list[dict[str, str]]:
         """The jobs that wait, once and only where none has run for long; else none."""
@@ -289,10 +286,10 @@ class WatchedCluster(SLURMCluster):
         raise ExternalToolError(what, code, log, "\n".join(words))
 
 
-def _in_brief(said: Mapping[str, str], node: str = "") -> dict[str, str]:
+def _in_brief(said: Mapping[str, str]) -> dict[str, str]:
     """Of what scontrol says of a job: its state, why, and where."""
     return {
         "state": said.get("JobState", "GONE"),
         "reason": said.get("Reason", "unknown"),
-        "node": said.get("NodeList", node),
+        "node": said.get("NodeList", ""),
     }

@@ -70,7 +70,7 @@ def fence(paths: DatasetPaths) -> list[str]:
     names = ",".join(job_name(paths, stage) for stage in STAGES)
     left = list(queued(names))
     if left:
-        _slurm("scancel", *left)
+        slurm("scancel", *left)
     deadline = time.monotonic() + FENCE_S
     while queued(names):
         if time.monotonic() > deadline:
@@ -81,7 +81,7 @@ def fence(paths: DatasetPaths) -> list[str]:
 
 def queued(names: str) -> dict[str, dict[str, str]]:
     """The jobs of some names that wait, run or end: id → state, reason and node, as squeue(1) has them."""
-    said = _slurm("squeue", "--me", "--noheader", "--name", names, "--format=%i|%T|%r|%N")
+    said = slurm("squeue", "--me", "--noheader", "--name", names, "--format=%i|%T|%r|%N")
     rows = [line.strip().split("|", 3) for line in said.splitlines() if line.strip()]
     return {row[0]: {"state": row[1], "reason": row[2], "node": row[3]} for row in rows}
 
@@ -92,13 +92,22 @@ def end_of_this_job() -> float | None:
     if job is None:
         return None
     try:
-        said = _slurm("squeue", "--noheader", "--jobs", job, "--format=%e").strip()
+        said = slurm("squeue", "--noheader", "--jobs", job, "--format=%e").strip()
         return datetime.fromisoformat(said).timestamp()
     except (TransientError, ValueError):  # the controller is away, or it is "N/A"
         return None
 
 
-def _slurm(*command: str) -> str:
+def slurm(*command: str) -> str:
+    """What one of Slurm's commands prints.
+
+    Raises
+    ------
+    ConfigError
+        Where it is not on this machine.
+    TransientError
+        Where it fails, or does not answer.
+    """
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     except FileNotFoundError:
@@ -113,7 +122,7 @@ def _slurm(*command: str) -> str:
 def account_of(job_id: str) -> dict[str, str]:
     """What Slurm still knows of a job that ended; nothing where it has forgotten."""
     try:
-        said = _slurm("scontrol", "show", "job", "--oneliner", job_id)
+        said = slurm("scontrol", "show", "job", "--oneliner", job_id)
     except TransientError:
         return {}
     return dict(part.split("=", 1) for part in said.split() if "=" in part)

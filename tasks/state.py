@@ -123,6 +123,17 @@ def require_begun(paths: DatasetPaths) -> None:
     )
 
 
+def rows_of_series(assembly: Assembly) -> list[dict[str, Any]]:
+    """Every series of a dataset; what is labelled counts as done, until it is converted.
+
+    Without paths: in a folder that was filled by hand they may be made from patients' names.
+    """
+    for case in assembly.images:
+        if case.state == "pending":
+            case.settle("done", None, case.detail)
+    return [case_row(case) for case in [*assembly.images, *assembly.segmentations]]
+
+
 def case_row(case: Case, image: Path | None = None, label: Path | None = None) -> dict[str, Any]:
     """A case as users see it in tables and with ``--json``."""
     return {

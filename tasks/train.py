@@ -23,7 +23,7 @@ from tasks.ledger.models import (
     load_models,
     save_model,
 )
-from tasks.ledger.paths import DatasetPaths, IterationPaths
+from tasks.ledger.paths import DatasetPaths
 from tasks.nnunet.fold import RESULT, STOPPED, FoldJob, trained_model_folder
 from tasks.nnunet.fold import train_fold as run_fold
 from tasks.placement import gpu_of_this_worker, take_no_more, this_worker
@@ -72,7 +72,7 @@ def control_is_due(paths: DatasetPaths, iteration: Iteration, every: int | None)
 
 def candidate_folder(paths: DatasetPaths, iteration: Iteration, *, control: bool = False) -> Path:
     """nnU-Net's folder of the model that an iteration becomes, or of the control that races it."""
-    at = IterationPaths(paths.procdata / iteration.name)
+    at = paths.iteration_named(iteration.name)
     results = at.results_of_control if control else at.results
     return trained_model_folder(results, iteration.plans_name, iteration.configuration)
 
@@ -98,7 +98,7 @@ def fold_job(
     early_stop = training.early_stop.model_dump() if training.early_stop else {}
     warm_start, sha256 = (None, None) if parent is None else _warm_start(paths, iteration, fold, parent)
     return FoldJob(
-        dataset=IterationPaths(paths.procdata / iteration.name).nnunet_dataset,
+        dataset=paths.iteration_named(iteration.name).nnunet_dataset,
         plans_name=iteration.plans_name,
         configuration=iteration.configuration,
         fold=fold,
@@ -132,7 +132,7 @@ def _warm_start(paths: DatasetPaths, iteration: Iteration, fold: int, parent: Mo
     # A model from elsewhere may have fewer folds; none of them has seen anybody from here.
     stranger = parent.imported_from is not None and not parent.seen
     own = str(fold % len(parent.checkpoints)) if stranger else str(fold)
-    return str(paths.home / parent.folder / f"fold_{own}" / "checkpoint_final.pth"), parent.checkpoints[own]
+    return str(parent.checkpoint(paths, own)), parent.checkpoints[own]
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def train_fold(
     it ended because of the budget.
     """
     paths = DatasetPaths.of(dataset_id)
-    at = IterationPaths(paths.procdata / iteration.name)
+    at = paths.iteration_named(iteration.name)
     control = contender == "control"
     epochs = epochs_file(paths, iteration, contender, fold)
     epochs.unlink(missing_ok=True)

@@ -69,7 +69,7 @@ def turn_of(
     mine = flow_run.get_id()
     _record_commit(mine)
     jobs = cluster is not None and cluster.kind == "slurm"
-    with dataset_lock(paths.procdata, {"flow_run": mine, "jobs": jobs}) as killed:
+    with dataset_lock(paths.lock_folder, {"flow_run": mine, "jobs": jobs}) as killed:
         if killed is not None:
             if killed.get("jobs"):
                 fence(paths)

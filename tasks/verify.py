@@ -35,11 +35,19 @@ def verify_dataset(paths: DatasetPaths) -> dict[str, Any]:
     checked = {"files": 0, "checkpoints": 0, "iterations": 0, "records": 0}
     kinds = (_key(paths), _snapshots(paths), _models(paths), _iterations(paths), _records(paths))
     hashed = sum(len(snapshot.taken) for snapshot in load_snapshots(paths))  # the others are few beside them
-    for kind, finding in progress(itertools.chain(*kinds), "verify", hashed):
+    for kind, finding in progress(itertools.chain(*map(_to_its_end, kinds)), "verify", hashed):
         checked[kind] += 1
         if finding:
             findings.append(finding)
     return {"checked": checked, "findings": findings}
+
+
+def _to_its_end(looks: Iterator[tuple[str, str | None]]) -> Iterator[tuple[str, str | None]]:
+    """What cannot even be read is what this looks for."""
+    try:
+        yield from looks
+    except UserDataError as error:
+        yield "records", str(error)
 
 
 def _key(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:
@@ -134,7 +142,7 @@ def _snapshots(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:
 def _models(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:
     for record in load_models(paths):
         for fold, digest in record.checkpoints.items():
-            fate = _compare(paths.home / record.folder / f"fold_{fold}" / "checkpoint_final.pth", digest)
+            fate = _compare(record.checkpoint(paths, fold), digest)
             yield "checkpoints", fate and f"model {record.model_id}, fold {fold} {fate}"
 
 

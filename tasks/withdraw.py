@@ -17,7 +17,7 @@ from tasks.errors import UserDataError
 from tasks.ledger.dated import dated_folders
 from tasks.ledger.files import read_json, write_json
 from tasks.ledger.iterations import load_iteration
-from tasks.ledger.models import load_models
+from tasks.ledger.models import latest_model, load_models
 from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.snapshots import (
@@ -63,7 +63,9 @@ def withdraw_from_ledger(
         raise UserDataError(f"{dataset_id} has no {what}; nothing is withdrawn")
     new = add_withdrawal(paths.withdrawals, day, sorted(cases), wanted)
     learned = _models_that_learned_from(paths, cases)
-    return {"cases": sorted(cases), "models": learned, "in_use": _in_use(paths, learned), "new": new}
+    current = latest_model(paths)
+    in_use = current is not None and current.model_id in learned
+    return {"cases": sorted(cases), "models": learned, "in_use": in_use, "new": new}
 
 
 def _rows_of_dataset(paths: DatasetPaths) -> list[tuple[str, str]]:
@@ -91,15 +93,6 @@ def _models_that_learned_from(paths: DatasetPaths, cases: set[str]) -> list[str]
     return sorted(learned)
 
 
-def _in_use(paths: DatasetPaths, models: list[str]) -> bool:
-    target = paths.latest.resolve() if paths.latest.is_symlink() else None
-    return any(
-        (paths.home / record.folder).resolve() == target
-        for record in load_models(paths)
-        if record.model_id in models
-    )
-
-
 @task(task_run_name="delete-withdrawn", **RETRIED)
 def delete_withdrawn(dataset_id: str) -> dict[str, int]:
     """Delete the data of all that is withdrawn: raw, converted, preprocessed, predicted, pictured.
@@ -113,7 +106,13 @@ def delete_withdrawn(dataset_id: str) -> dict[str, int]:
     """
     paths = DatasetPaths.of(dataset_id)
     doomed = _Doomed.of(paths)
-    deleted = {str(snapshot.name): _delete_raw(snapshot, doomed) for snapshot in load_snapshots(paths)}
+    try:
+        deleted = {str(snapshot.name): _delete_raw(snapshot, doomed) for snapshot in load_snapshots(paths)}
+    except PermissionError as error:  # whose path may be made of a name
+        raise UserDataError(
+            f"a file of the raw data cannot be deleted ({error.strerror}): another account filled that "
+            "folder. Run the command again as that user, or have the folder given to this one"
+        ) from None
     # All that hold such rows: a run may have been killed between a manifest and its note.
     note_snapshots(
         paths,
@@ -123,6 +122,7 @@ def delete_withdrawn(dataset_id: str) -> dict[str, int]:
     )
     gone = {"rawdata": sum(count or 0 for count in deleted.values())}
     gone["rawdata"] += _delete_set_aside(paths, doomed)
+    gone["rawdata"] += sum(_delete_named(paths.inbox, case) for case in doomed.cases)
     for place, root in (("procdata", paths.procdata), ("results", paths.results)):
         gone[place] = sum(_delete_named(root, case) for case in doomed.cases)
     if paths.simulations.is_dir():  # they have links to everybody's images, and can be played again
@@ -162,7 +162,9 @@ class _Doomed:
             or images & set(header.get("referenced_instances", []))
         ]
         instances = frozenset(header["sop_instance_uid"] for header in out)
-        digests = {row.sha256 for row, header in headers if header["sop_instance_uid"] in instances}
+        rows = [row for row, header in headers if header["sop_instance_uid"] in instances]
+        # Copies of what came in lie in accounts too, by the content that they had before de-identification.
+        digests = {digest for row in rows for digest in (row.sha256, row.source_sha256)} - {""}
         return cls(frozenset(map(case_id_of, series)), instances, frozenset(digests))
 
     def includes(self, row: FileRow) -> bool:

@@ -49,7 +49,8 @@ def _complaints(path: Path, model: type[BaseModel], error: ValidationError) -> l
         if item["type"] == "extra_forbidden":
             parent = _model_at(model, item["loc"][:-1])
             allowed = f"; the keys are {', '.join(parent.model_fields)}"
-        lines.append(f"{path}: {key}: {item['msg']}{allowed}")
+        said = item["msg"].removeprefix("Value error, ")  # ours, as pydantic passes it on
+        lines.append(f"{path}: {key}: {said}{allowed}")
     return lines
 
 

@@ -1,1 +1,1 @@
-"""Knows what has been: paths, snapshots, patients and their folds, models. Plain text files only."""
+"""Knows what has been: paths, snapshots, patients and their folds, models. Records are plain text."""

@@ -9,6 +9,7 @@ from functools import total_ordering
 from pathlib import Path
 
 _DATED = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.(\d+))?__(.+)")
+_LIKE_A_DATE = re.compile(r"\d{4}.?\d\d.?\d\d")
 
 
 @total_ordering
@@ -27,9 +28,10 @@ class DatedName:
         if match is None or match[3] != dataset_id:
             return None
         try:
-            return cls(date.fromisoformat(match[1]), int(match[2] or 1), dataset_id)
+            found = cls(date.fromisoformat(match[1]), int(match[2] or 1), dataset_id)
         except ValueError:
             return None
+        return found if str(found) == name else None  # 2026-11-23.1 would be another folder of one name
 
     def __str__(self) -> str:
         return f"{self.short}__{self.dataset_id}"
@@ -45,6 +47,12 @@ class DatedName:
     def next(self) -> DatedName:
         """The next of the same day."""
         return DatedName(self.day, self.number + 1, self.dataset_id)
+
+
+def misnamed_folders(parent: Path, dataset_id: str) -> int:
+    """How many folders begin like a date and are not called as :class:`DatedName` has it."""
+    there = [p.name for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []
+    return sum(bool(_LIKE_A_DATE.match(n)) and DatedName.parse(n, dataset_id) is None for n in there)
 
 
 def dated_folders(parent: Path, dataset_id: str) -> dict[DatedName, Path]:

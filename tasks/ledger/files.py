@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tasks.errors import UserDataError
+
 HASH_BLOCK_BYTES = 1 << 20
 FLUSHES_AT_A_TIME = 16
 
@@ -104,8 +106,17 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON file.
+
+    Raises
+    ------
+    UserDataError
+        Where it was damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # of JSON and of UTF-8
+        raise UserDataError(f"{path} is damaged; restore it from the backup") from None
 
 
 def replace_symlink(link: Path, target: Path) -> None:

@@ -36,16 +36,22 @@ class Journal:
             return []
         try:
             content = read_json(self.path)
-            entries: list[Entry] = content["entries"] if content["version"] == VERSION else []
+            version, entries = content["version"], content["entries"]
             whole = bool(entries) and digests_of(entries)[:-1] == [entry["parent"] for entry in entries][1:]
-        except (ValueError, KeyError, TypeError):
-            whole = False
+        except (UserDataError, KeyError, TypeError):
+            version, entries, whole = VERSION, [], False
+        if version != VERSION:
+            raise UserDataError(
+                f"{self.path} was written by another version of IterSeg, in format {version}; this one reads "
+                f"{VERSION}"
+            )
         if not whole:
             raise UserDataError(
                 f"{self.path} was changed or damaged: its entries do not follow from each other. "
                 "Restore it from the backup"
             )
-        return entries
+        found: list[Entry] = entries
+        return found
 
     def append(self, content: Mapping[str, Any]) -> None:
         """Add an entry; the file is replaced in one step."""

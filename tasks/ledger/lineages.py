@@ -20,6 +20,8 @@ from tasks.ledger.journal import Journal
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.registry import register
 
+LONGEST_REASON = 200
+"""Characters of why a lineage was begun."""
 FINGERPRINT, DESCRIPTION = "dataset_fingerprint.json", "dataset.json"
 
 

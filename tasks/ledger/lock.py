@@ -7,13 +7,13 @@ import math
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import BusyError
-from tasks.ledger.files import read_json, temporary_beside
+from tasks.errors import BusyError, UserDataError
+from tasks.ledger.files import digest_of, read_json, temporary_beside
 
 _HELD: set[Path] = set()
 """The locks that this process holds."""
@@ -54,17 +54,15 @@ def dataset_lock(folder: Path, note: Mapping[str, Any] | None = None) -> Iterato
                 f"{killed.get('host')}, since {killed.get('since')}. Wait for it; if that host is "
                 f"down for good, remove {lock}"
             )
-        # Of several that find the dead one's lock, only one renames it away.
-        with suppress(FileNotFoundError):
-            os.rename(lock, temporary_beside(lock))
-        if not _take(lock, mine):
+        if not (_take(lock, mine) if killed is None else _take_over(lock, killed, mine)):
             raise BusyError("another run has just begun to work on this dataset; wait for it")
     _HELD.add(lock.resolve())
     try:
         yield killed
     finally:
         _HELD.discard(lock.resolve())
-        lock.unlink(missing_ok=True)
+        if mine.items() <= (_holder(lock) or {}).items():  # not one that a person put in its place
+            lock.unlink(missing_ok=True)
 
 
 def working_on(folder: Path) -> str | None:
@@ -100,12 +98,30 @@ def _take(lock: Path, mine: dict[str, Any]) -> bool:
     return True
 
 
+def _take_over(lock: Path, dead: Mapping[str, Any], mine: dict[str, Any]) -> bool:
+    """Put a lock in the place of a dead one, in one step.
+
+    Of several that found it only one may: who claims it first, and then finds it as it was.
+    """
+    claim = lock.with_name(f".{lock.name}.{digest_of(dict(dead))[:12]}")
+    if not _take(claim, mine):
+        claimed = _holder(claim)
+        if claimed is not None and _is_gone(claimed):  # killed within these few lines: the next try is free
+            claim.unlink(missing_ok=True)
+        return False
+    if _holder(lock) != dead:
+        claim.unlink()
+        return False
+    os.rename(claim, lock)
+    return True
+
+
 def _holder(lock: Path) -> dict[str, Any] | None:
     try:
         content: dict[str, Any] = read_json(lock)
     except FileNotFoundError:
         return None
-    except json.JSONDecodeError:
+    except UserDataError:
         return {"host": "a damaged lock", "pid": "unknown"}
     return content
 

@@ -12,7 +12,7 @@ from tasks.errors import UserDataError
 from tasks.labels import Labels, MaskStrategy
 from tasks.ledger.files import digest_of, read_json, replace_symlink, sha256_of_file, write_json
 from tasks.ledger.journal import Journal
-from tasks.ledger.paths import DatasetPaths, IterationPaths
+from tasks.ledger.paths import CHECKPOINT, DatasetPaths, IterationPaths
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,10 @@ class ModelRecord:
     def iteration(self, paths: DatasetPaths) -> IterationPaths:
         """The iteration that made it: ``folder`` is <iteration>/nnUNet_results/<dataset>/<trainer>."""
         return IterationPaths((paths.home / self.folder).parents[2])
+
+    def checkpoint(self, paths: DatasetPaths, fold: str) -> Path:
+        """The weights of one of its folds."""
+        return paths.home / self.folder / f"fold_{fold}" / CHECKPOINT
 
 
 def save_model(paths: DatasetPaths, record: ModelRecord) -> None:
@@ -214,7 +218,7 @@ def load_promotions(paths: DatasetPaths) -> list[dict[str, Any]]:
 def check_weights(paths: DatasetPaths, record: ModelRecord) -> None:
     """Raise :class:`UserDataError` where a model's weights are not those on record."""
     for fold, digest in record.checkpoints.items():
-        checkpoint = paths.home / record.folder / f"fold_{fold}" / "checkpoint_final.pth"
+        checkpoint = record.checkpoint(paths, fold)
         if not checkpoint.is_file() or sha256_of_file(checkpoint) != digest:
             raise UserDataError(
                 f"fold {fold} of model {record.model_id} is not what was recorded; restore {checkpoint} "

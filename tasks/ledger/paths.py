@@ -47,6 +47,10 @@ def at_home(root: Path) -> Iterator[None]:
             os.environ["ITERSEG_HOME"] = before
 
 
+CHECKPOINT = "checkpoint_final.pth"
+"""nnU-Net's name for the weights of a fold that is finished."""
+
+
 @dataclass(frozen=True)
 class DatasetPaths:
     """Every path of one dataset, a property each."""
@@ -73,6 +77,11 @@ class DatasetPaths:
     def procdata(self) -> Path:
         """The dataset's iterations and its store."""
         return self.home / "data" / "procdata" / self.dataset_id
+
+    @property
+    def lock_folder(self) -> Path:
+        """Where the lock of the dataset lies, beside what is computed: the raw data may be read-only."""
+        return self.procdata
 
     @property
     def results(self) -> Path:
@@ -236,7 +245,11 @@ class DatasetPaths:
 
     def iteration(self, name: DatedName) -> IterationPaths:
         """The paths of one iteration."""
-        return IterationPaths(self.procdata / str(name))
+        return self.iteration_named(str(name))
+
+    def iteration_named(self, name: str) -> IterationPaths:
+        """The same, of one that a record names."""
+        return IterationPaths(self.procdata / name)
 
 
 @dataclass(frozen=True)

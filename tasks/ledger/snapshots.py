@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import date
 from functools import lru_cache
@@ -96,10 +97,11 @@ def noted_snapshots(paths: DatasetPaths) -> dict[str, dict[str, Any]]:
 
 
 def make_read_only(folder: Path) -> None:
-    """Nothing below a sealed snapshot may change."""
+    """Nothing below a sealed snapshot may change; what another account put there only they can close."""
     for path in [*folder.rglob("*"), folder]:
         if not path.is_symlink():
-            path.chmod(path.stat().st_mode & READ_ONLY)
+            with suppress(PermissionError):  # the manifest tells of a change all the same
+                path.chmod(path.stat().st_mode & READ_ONLY)
 
 
 def make_writable(folder: Path, *, files: bool = True) -> None:
@@ -109,15 +111,22 @@ def make_writable(folder: Path, *, files: bool = True) -> None:
             path.chmod(path.stat().st_mode | 0o200)
 
 
-def record_delivery(paths: DatasetPaths, rows: Sequence[FileRow], day: date) -> None:
-    """Keep the account of a delivery that brought nothing to take; what is known is not told again."""
-    known = {row.sha256 for row in accounted(paths)}
-    if all(row.sha256 in known for row in rows):
-        return
+def record_delivery(paths: DatasetPaths, rows: Sequence[FileRow], day: date) -> Path | None:
+    """Keep the account of a delivery that brought nothing to take; where, or None: all of it is known."""
+    rows_before = accounted(paths)
+    known = {_content_or_path(row) for row in rows_before} | {row.source_sha256 for row in rows_before}
+    if all(_content_or_path(row) in known for row in rows):
+        return None
     name = DatedName(day, 1, paths.dataset_id)
     while (file := paths.deliveries / f"{name}.json").exists():
         name = name.next()
     write_json(file, {"version": 1, "files": [asdict(row) for row in rows]})
+    return file
+
+
+def _content_or_path(row: FileRow) -> str:
+    """What tells a file of a delivery from others; one that cannot be read has no content."""
+    return row.sha256 or row.path
 
 
 def accounted(paths: DatasetPaths) -> list[FileRow]:

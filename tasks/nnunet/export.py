@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from tasks.ledger.files import read_json, whole_file
+from tasks.ledger.paths import CHECKPOINT
+from tasks.nnunet import PLAIN_TRAINER
 from tasks.program import run_program, serve
 
 TIMESTAMP = (2000, 1, 1, 0, 0, 0)
 """Of every member, so that the same model gives the same file."""
-CHECKPOINT = "checkpoint_final.pth"
 WITHHELD = ("dataset_name", "continue_training")
-NAME_OF_THE_TRAINER = "nnUNetTrainer"
 
 
 def export_model(
@@ -65,7 +65,7 @@ def _work(job: dict[str, Any]) -> None:
     description = read_json(folder / "dataset.json")
     first = read_checkpoint(folder / f"fold_{job['folds'][0]}" / CHECKPOINT)
     configuration = first["init_args"]["configuration"]
-    inside = f"{job['name']}/{NAME_OF_THE_TRAINER}__{plans['plans_name']}__{configuration}"
+    inside = f"{job['name']}/{PLAIN_TRAINER}__{plans['plans_name']}__{configuration}"
     with zipfile.ZipFile(job["target"], "w", zipfile.ZIP_DEFLATED) as archive:
         texts = {"plans.json": plans, "dataset.json": description}
         fingerprint = folder / "dataset_fingerprint.json"
@@ -92,7 +92,7 @@ def _bare(
     """What prediction and a warm start need of a checkpoint."""
     return {
         "network_weights": checkpoint["network_weights"],
-        "trainer_name": NAME_OF_THE_TRAINER,
+        "trainer_name": PLAIN_TRAINER,
         "inference_allowed_mirroring_axes": checkpoint["inference_allowed_mirroring_axes"],
         "init_args": {
             "plans": plans,

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from tasks.errors import IterSegError, UserDataError
 from tasks.ledger.files import read_json, sha256_of_file, write_json, write_text
+from tasks.ledger.paths import CHECKPOINT
 from tasks.program import Message, run_program, serve, tell
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from tasks.nnunet.trainer import IterSegTrainer
 
 RESULT = "fold.json"
 HOLDER = "holder"
@@ -99,15 +103,36 @@ def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _work(content: dict[str, Any]) -> None:
-    import torch
-    from nnunetv2.paths import nnUNet_preprocessed
-
-    from tasks.nnunet.checkpoints import resumable
-    from tasks.nnunet.devices import torch_device
-    from tasks.nnunet.trainer import IterSegTrainer, TrainingChoices, TrainingStopped, seeded
     from tasks.nnunet.validation import validate_fold
 
     job = FoldJob(**content)
+    trainer = _trainer(job)
+    folder = Path(trainer.output_folder)
+    trainer.still_ours = _taken_over(folder)
+    _same_job_or_anew(folder, content)
+    if not _trained(trainer, job, folder / CHECKPOINT):
+        return
+    scores = validate_fold(trainer)
+    trainer.still_ours()
+    write_json(
+        folder / RESULT,
+        {
+            "job": content,
+            "checkpoint_sha256": sha256_of_file(folder / CHECKPOINT),
+            "epochs": trainer.current_epoch,
+            "training_s": round(trainer.seconds_in_epochs, 1),
+            **scores,
+        },
+    )
+
+
+def _trainer(job: FoldJob) -> IterSegTrainer:
+    import torch
+    from nnunetv2.paths import nnUNet_preprocessed
+
+    from tasks.nnunet.devices import torch_device
+    from tasks.nnunet.trainer import IterSegTrainer, TrainingChoices, seeded
+
     seed = SEEDS_APART * (job.seed + job.fold)
     seeded(seed)
     preprocessed = Path(str(nnUNet_preprocessed)) / job.dataset
@@ -122,37 +147,30 @@ def _work(content: dict[str, Any]) -> None:
     trainer.choose(TrainingChoices(**job.choices))
     trainer.seed = seed
     trainer.initialize()
-    folder = Path(trainer.output_folder)
-    trainer.still_ours = still_ours = _taken_over(folder)
-    _same_job_or_anew(folder, content)
-    final = folder / "checkpoint_final.pth"
+    return trainer
+
+
+def _trained(trainer: IterSegTrainer, job: FoldJob, final: Path) -> bool:
+    """Train from where the fold stands to its end; False where it was asked to stop before."""
+    from tasks.nnunet.checkpoints import resumable
+    from tasks.nnunet.trainer import TrainingStopped
+
     if resumable(final, print):
         trainer.load_checkpoint(str(final))
-    else:
-        on_the_way = (folder / f"checkpoint_{which}.pth" for which in ("latest", "previous"))
-        saved = next((file for file in on_the_way if resumable(file, print)), None)
-        if saved is not None:
-            trainer.load_checkpoint(str(saved))
-            tell(resumed_at=trainer.current_epoch)
-        elif job.warm_start is not None:
-            trainer.warm_start(_checked(Path(job.warm_start), job.warm_start_sha256))
-        try:
-            trainer.run_training()
-        except TrainingStopped:
-            tell(**{STOPPED: trainer.current_epoch})
-            return
-    scores = validate_fold(trainer)
-    still_ours()
-    write_json(
-        folder / RESULT,
-        {
-            "job": content,
-            "checkpoint_sha256": sha256_of_file(final),
-            "epochs": trainer.current_epoch,
-            "training_s": round(trainer.seconds_in_epochs, 1),
-            **scores,
-        },
-    )
+        return True
+    on_the_way = (final.with_name(f"checkpoint_{which}.pth") for which in ("latest", "previous"))
+    saved = next((file for file in on_the_way if resumable(file, print)), None)
+    if saved is not None:
+        trainer.load_checkpoint(str(saved))
+        tell(resumed_at=trainer.current_epoch)
+    elif job.warm_start is not None:
+        trainer.warm_start(_checked(Path(job.warm_start), job.warm_start_sha256))
+    try:
+        trainer.run_training()
+    except TrainingStopped:
+        tell(**{STOPPED: trainer.current_epoch})
+        return False
+    return True
 
 
 def _taken_over(folder: Path) -> Callable[[], None]:

@@ -17,10 +17,11 @@ from typing import Any
 from tasks.errors import ConfigError, UserDataError
 from tasks.labels import Labels
 from tasks.ledger.files import read_json, whole_file, write_json
+from tasks.ledger.paths import CHECKPOINT
+from tasks.nnunet import PLAIN_TRAINER
 from tasks.nnunet.dataset import READER
 from tasks.program import run_program, serve
 
-CHECKPOINT = "checkpoint_final.pth"
 READERS_OF_OUR_AXES = ("SimpleITKIO", "NibabelIO")
 """They give (z, y, x) in the order of the file, as ours does; others turn the image first."""
 MOST_BYTES_OF_JSON = 64 << 20
@@ -276,7 +277,7 @@ def _take_fold(
     arguments = {"plans": plans, "configuration": job["configuration"], "fold": fold}
     taken = {
         "network_weights": weights,
-        "trainer_name": "nnUNetTrainer",
+        "trainer_name": PLAIN_TRAINER,
         "inference_allowed_mirroring_axes": checkpoint.get("inference_allowed_mirroring_axes"),
         "init_args": {**arguments, "dataset_json": description},
         "current_epoch": checkpoint.get("current_epoch", 0),

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.files import read_json
+from tasks.ledger.paths import CHECKPOINT
 
-CHECKPOINT = "checkpoint_final.pth"
 if TYPE_CHECKING:  # torch takes seconds to import
     from tasks.nnunet.ensemble import Ensemble
 

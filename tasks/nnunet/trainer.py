@@ -18,11 +18,9 @@ from torch._dynamo import OptimizedModule
 
 from tasks.errors import UserDataError
 from tasks.ledger.files import whole_file
+from tasks.nnunet import PLAIN_TRAINER
 from tasks.nnunet.checkpoints import read_checkpoint
 from tasks.program import JOB_ENDS_AT, asked_to_stop, tell
-
-PLAIN_TRAINER = "nnUNetTrainer"
-"""The architecture is the plan's own, so plain nnU-Net can predict with our checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +171,7 @@ class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
     def _save_on_the_way(self) -> None:
         """Save where the training stands; a disk that is full costs a checkpoint, not the training."""
         latest, previous = (Path(self.output_folder) / f"checkpoint_{w}.pth" for w in ("latest", "previous"))
+        self.still_ours()  # before anything of another attempt is renamed
         try:
             if latest.is_file():
                 os.replace(latest, previous)

@@ -16,12 +16,13 @@ LETTER = 8.0
 
 @dataclass(frozen=True)
 class Point:
-    """A value with its interval, of how many cases."""
+    """A value with its interval, and of how many of what."""
 
     value: float
     low: float
     high: float
-    cases: int
+    count: int
+    of: str = "cases"
 
 
 def curve(
@@ -134,7 +135,7 @@ def _line(number: int, name: str, points: Sequence[Point | None], at: Sequence[f
     marks = [f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='2'/>"]
     for x, point in shown:
         low, high, y = scale.y(point.low), scale.y(point.high), scale.y(point.value)
-        title = f"{name}: {point.value:.3g} ({point.low:.3g} to {point.high:.3g}, {point.cases} cases)"
+        title = f"{name}: {point.value:.3g} ({point.low:.3g} to {point.high:.3g}, {point.count} {point.of})"
         ends = f"x1='{x:.1f}' x2='{x:.1f}' y1='{low:.1f}' y2='{high:.1f}'"
         marks.append(
             f"<g><title>{escape(title)}</title><line {ends} stroke='{colour}' stroke-opacity='.6'/>"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 from scipy.stats import t as student
 
 from tasks.review.curves import Point, curve
+from tasks.review.page import template
+from tasks.review.scores import mean_of_defined
 
 Row = Mapping[str, Any]
 Runs = Mapping[str, Mapping[int, Sequence[Row]]]
@@ -25,7 +25,7 @@ def mean_dice(row: Row) -> float:
 
 
 def mean_surface_dice(row: Row) -> float:
-    """As above."""
+    """Of the round's own model on the test set, over structures, at the tolerance of the settings."""
     return _mean(row["test_surface_dice"])
 
 
@@ -35,8 +35,8 @@ def mean_validation_dice(row: Row) -> float:
 
 
 def _mean(scores: Mapping[str, float | None]) -> float:
-    known = [score for score in scores.values() if score is not None]
-    return float(np.mean(known)) if known else float("nan")
+    mean = mean_of_defined(scores.values())
+    return float("nan") if mean is None else mean
 
 
 def interval_of_mean(values: Sequence[float]) -> Point:
@@ -44,10 +44,10 @@ def interval_of_mean(values: Sequence[float]) -> Point:
     found = np.asarray([value for value in values if not np.isnan(value)])
     if len(found) < 2:
         middle = float(found.mean()) if len(found) else float("nan")
-        return Point(middle, middle, middle, len(found))
+        return Point(middle, middle, middle, len(found), "seeds")
     half = float(student.ppf((1 + CONFIDENCE) / 2, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found)))
     middle = float(found.mean())
-    return Point(middle, middle - half, middle + half, len(found))
+    return Point(middle, middle - half, middle + half, len(found), "seeds")
 
 
 def over_rounds(runs: Runs, arm: str, figure: Callable[[Row], float]) -> list[Point]:
@@ -93,13 +93,22 @@ def curves(runs: Runs) -> dict[str, str]:
         "slices": ("edited_slices", "edited slices"),
     }
     drawn = {
-        "dice": curve("test Dice, over labelled cases", [], dice, across=cases),
-        "surface-dice": curve("test surface Dice, over labelled cases", [], surface, across=cases),
+        "dice": curve("test Dice, over labelled cases", [], dice, 1.0, cases, _below(dice)),
+        "surface-dice": curve(
+            "test surface Dice, over labelled cases", [], surface, 1.0, cases, _below(surface)
+        ),
     }
     for name, (cost, words) in by.items():
         effort = {arm: spent(runs, arm, cost) for arm in arms}
-        drawn[f"dice-by-{name}"] = curve(f"test Dice, over {words}, in all", [], dice, across=effort)
+        what = f"test Dice, over {words}, in all"
+        drawn[f"dice-by-{name}"] = curve(what, [], dice, 1.0, effort, _below(dice))
     return drawn
+
+
+def _below(lines: Mapping[str, Sequence[Point]]) -> float:
+    """Where an axis begins that shows differences of hundredths."""
+    lowest = min((p.low for points in lines.values() for p in points if not np.isnan(p.low)), default=0.0)
+    return max(0.0, float(np.floor(20 * lowest) / 20))
 
 
 def _labelled(runs: Runs, arm: str) -> list[float]:
@@ -141,12 +150,6 @@ def render(dataset_id: str, runs: Runs) -> str:
     rows = summary(runs)
     drawn = {name: Markup(svg) for name, svg in curves(runs).items()}  # noqa: S704 - ours, names escaped
     header = list(rows[0]) if rows else []
-    return _template().render(dataset_id=dataset_id, rows=rows, header=header, curves=drawn)
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("tasks", "review"), autoescape=True, undefined=StrictUndefined
+    return template("simulation.html.j2").render(
+        dataset_id=dataset_id, rows=rows, header=header, curves=drawn
     )
-    return environment.get_template("simulation.html.j2")

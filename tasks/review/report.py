@@ -5,17 +5,17 @@ The page itself is ``report.html.j2``; here is what it is filled with.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from tasks.review.curves import Point, curve
+from tasks.review.fate import fate_of
 from tasks.review.montage import thumbnail
+from tasks.review.page import template
+from tasks.review.scores import mean_of_defined
 from tasks.review.suspects import Suspect
 
 
@@ -95,7 +95,7 @@ class ReportContent:
 def render(content: ReportContent) -> str:
     """The page as HTML text."""
     effort = [effort_row(row) for row in content.effort]
-    return _template().render(
+    return template("report.html.j2").render(
         content=content,
         learning=Markup(_learning_curve(content)),  # noqa: S704 - what is drawn escapes its own names
         effort_curve=Markup(_effort_curve(content)),  # noqa: S704
@@ -106,15 +106,6 @@ def render(content: ReportContent) -> str:
         model_rows=[_model_row(content, model) for model in content.models],
         drift_rows=_drift_rows(content.drift),
     )
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("tasks.review", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
-    return environment.get_template("report.html.j2")
 
 
 def _learning_curve(content: ReportContent) -> str:
@@ -173,25 +164,11 @@ def _model_row(content: ReportContent, model: Mapping[str, Any]) -> list[Any]:
 def _outcome(model: Mapping[str, Any], in_use: str | None) -> str:
     """What became of a model, in words."""
     raced = f"; {model['control']['winner']} won its race" if model["control"] else ""
-    return _use(model, in_use) + raced
-
-
-def _use(model: Mapping[str, Any], in_use: str | None) -> str:
-    if model["model_id"] == in_use:
-        return "in use"
-    if model["accepted"]:
-        return "was in use"
-    worse = [v for v in model["verdicts"] if not v["non_inferior"]]
-    changes = ", ".join(
-        f"{v['structure']} {v['difference']:+.3f} (at least {v['lower_bound']:+.3f})" for v in worse
-    )
-    return f"not put into use: against {model['compared_with']} on the {model['basis']}, {changes}"
+    return fate_of(model, in_use) + raced
 
 
 def _cross_validation(model: Mapping[str, Any], structure: str) -> float | None:
-    scores = [fold.get(structure) for fold in model["validation_dice"].values()]
-    defined = [score for score in scores if score is not None]
-    return sum(defined) / len(defined) if defined else None
+    return mean_of_defined(fold.get(structure) for fold in model["validation_dice"].values())
 
 
 def _drift_rows(drift: Mapping[str, Any] | None) -> list[list[Any]]:

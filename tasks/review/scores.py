@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,14 +66,16 @@ def scores_of_files(
     return scores
 
 
+def mean_of_defined(scores: Iterable[float | None]) -> float | None:
+    """The mean of those that are defined; None where none is."""
+    defined = [score for score in scores if score is not None]
+    return float(np.mean(defined)) if defined else None
+
+
 def mean_scores(
     cases: Sequence[Mapping[str, float | None]], structures: Sequence[str]
 ) -> dict[str, float | None]:
     """Structure → mean over the cases where it is defined; empty without cases."""
     if not cases:
         return {}
-    means: dict[str, float | None] = {}
-    for structure in structures:
-        defined = [value for case in cases if (value := case[structure]) is not None]
-        means[structure] = float(np.mean(defined)) if defined else None
-    return means
+    return {structure: mean_of_defined(case[structure] for case in cases) for structure in structures}

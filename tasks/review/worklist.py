@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from tasks.output_settings import Strategy
 
-STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 NEARLY_NOTHING = 1e-12
 
 
@@ -40,7 +39,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A place in the list: why it is there, and on which slices the folds disagree most."""
+    """A place in the list: why, and on which slices, as a viewer numbers them, folds disagree most."""
 
     case_id: str
     score: float
@@ -88,7 +87,8 @@ def _mixed(by_strategy: list[Ranked], at_random: list[Candidate], share: float) 
 
 
 def _ranked(candidate: Candidate, score: float, reason: str) -> Ranked:
-    slices = [int(number) for number, _ in candidate.doubt["slices"]]
+    # Records of before 0.2 do not know how a viewer numbers them.
+    slices = candidate.doubt.get("shown_as", [int(number) + 1 for number, _ in candidate.doubt["slices"]])
     return Ranked(candidate.case_id, float(score), reason, slices)
 
 

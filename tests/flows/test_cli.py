@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,6 +13,8 @@ from dicom_factory import ball, write_rois, write_series
 from tests_support import PrefectServer, iterseg
 
 from flows.cli import app
+from tasks.ledger.lock import dataset_lock
+from tasks.ledger.paths import DatasetPaths
 
 SHAPE = (6, 20, 24)
 
@@ -50,6 +51,8 @@ def lab(home: Path) -> Path:
         (["train", "D", "--folds", "a,b"], 2, ["0,1,2"]),
         (["train", "D", "--cluster", "moon"], 2, ["moon.yaml does not exist"]),
         (["ingest", "D", "--from", "{home}/absent"], 2, ["no such folder"]),
+        (["ingest", "D", "--deidentify"], 2, ["of --from or --dicomweb"]),
+        (["plan", "D", "--new-lineage", "--why", "x" * 201], 2, ["at most 200 characters"]),
         (["ingest", "D", "--from", "{home}/empty"], 1, ["holds no files"]),
         (["predict", "D", "--input", "{home}/absent"], 2, ["no such folder"]),
     ],
@@ -271,9 +274,9 @@ def test_a_folder_that_is_called_otherwise_is_named(lab: Path) -> None:
 
 def test_who_works_on_a_dataset_is_in_its_status(lab: Path, prefect_server: PrefectServer) -> None:
     assert iterseg(lab, "ingest", "D", **prefect_server.environment).returncode == 0
-    lock = lab / "data" / "results" / "D" / "ledger" / "lock.json"
-    lock.write_text(json.dumps({"host": "node17", "pid": 4, "since": "2026-11-24T20:00:00"}))
-    assert "a run is going on: process 4 on node17" in iterseg(lab, "status", "D").stdout
+    with dataset_lock(DatasetPaths(lab, "D").lock_folder):
+        assert f"a run is going on: process {os.getpid()}" in iterseg(lab, "status", "D").stdout
+    assert "a run is going on" not in iterseg(lab, "status", "D").stdout
 
 
 def test_what_is_wrong_with_each_case_is_said_where_none_can_be_used(

@@ -100,6 +100,13 @@ def test_a_lab_begins_with_its_predictions_and_learns_from_it(
     ]
     np.testing.assert_array_equal(*arrays)
 
+    # Before anything was ingested it predicts what it is shown.
+    deliver(tmp_path / "new", "STS_025", "image")
+    shown = iterseg(home, "predict", "N", "--input", str(tmp_path / "new"), "--json", **env)
+    assert (shown.returncode, shown.report["totals"]["done"]) == (0, 1), shown.stderr
+    assert Path(shown.report["cases"][0]["label"]).is_file()
+    assert shown.report["report"] is None
+
     (home / "config" / "roi_N.yaml").write_text("Tumour: GTV.*\n")
     for patient in ("STS_002", "STS_019"):
         deliver(tmp_path / "in", patient, "image", "mask")

@@ -8,23 +8,26 @@ import shutil
 import subprocess
 import sys
 
+import pytest
 from sarcoma_lab import SETTINGS, Lab, stages
 from tests_support import processes_of, wait_until
 
 from tasks.ledger.files import replace_symlink
 
 
-def test_a_promotion_that_was_cut_off_is_finished(lab: Lab) -> None:
-    """Killed between the model's record and the move of latest."""
+@pytest.mark.parametrize("latest_is", ["2026-11-22", "2026-11-23"])
+def test_a_promotion_that_was_cut_off_is_finished(lab: Lab, latest_is: str) -> None:
+    """Killed between the model's record and the move of latest, or between that and its own note."""
     latest = lab.data / "results" / "STS" / "latest"
     models = lab.models()
-    replace_symlink(latest, lab.home / models["2026-11-22"]["folder"])
+    replace_symlink(latest, lab.home / models[latest_is]["folder"])
     record = lab.data / "results" / "STS" / "ledger" / "models" / "2026-11-23.json"
     record.write_text(json.dumps({**models["2026-11-23"], "promoted": False}))
     answer = lab.run("train", "STS", "--json")
     assert answer.returncode == 0, answer.stderr
     assert answer.report["state"] == "nothing new"
     assert latest.resolve() == lab.home / models["2026-11-23"]["folder"]
+    assert lab.models()["2026-11-23"]["promoted"]
 
 
 def test_going_back_to_a_former_model_is_not_undone(lab: Lab) -> None:

@@ -43,7 +43,7 @@ def test_a_job_uses_what_slurm_gives_it(monkeypatch: pytest.MonkeyPatch) -> None
     settings = ClusterSettings(**given, stages=stages)
     assert threads_per_worker(settings, "train") == 12
     assert threads_per_worker(settings, "prepare") == 3
-    assert [worker_count(settings, stage, 5) for stage in ("prepare", "train", "predict")] == [4, 5, 2]
+    assert [worker_count(settings, stage) for stage in ("prepare", "train", "predict")] == [4, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tasks.errors import CaseRejected, ConfigError, UserDataError
 from tasks.ingest import seal_by_hand, take_delivery
 from tasks.ledger.files import sha256_of_file, write_json
 from tasks.ledger.paths import DatasetPaths
-from tasks.ledger.snapshots import load_snapshots
+from tasks.ledger.snapshots import load_snapshots, make_writable, noted_snapshots
 from tasks.ledger.store import Store
 from tasks.settings import DatasetSettings, RoiPatterns
 from tasks.state import state_at
@@ -309,3 +309,64 @@ def test_a_patients_scans_are_one_patients_whatever_way_they_came(home: Path, tm
     images = state_at(DatasetPaths.of("D"), DatasetSettings())[0].images
     assert len({case.series_instance_uid for case in images}) == 2
     assert len({case.patient for case in images}) == 1
+
+
+def test_a_link_that_leads_nowhere_is_told_once_and_stops_nobody(home: Path) -> None:
+    folder = home / "data" / "rawdata" / "D" / "2026-11-20__D"
+    write_series(folder / "DOE^JOHN", SHAPE)
+    (folder / "DOE^JOHN" / "gone").symlink_to("nowhere")
+    assert seal_by_hand.fn("D")[0]["files"]["rejected"] == 1
+    assert seal_by_hand.fn("D") == []
+
+
+def test_what_another_account_put_there_is_sealed_all_the_same(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = home / "data" / "rawdata" / "D" / "2026-11-20__D"
+    write_series(folder / "DOE^JOHN", SHAPE)
+
+    def refused(path: Path, mode: int) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(Path, "chmod", refused)
+    assert seal_by_hand.fn("D")[0]["snapshot"] == "2026-11-20__D"
+    assert list(noted_snapshots(DatasetPaths.of("D"))) == ["2026-11-20__D"]
+
+
+def test_a_damaged_file_put_into_a_sealed_folder_is_told(home: Path) -> None:
+    folder = home / "data" / "rawdata" / "D" / "2026-11-20__D"
+    write_series(folder / "ct", SHAPE)
+    seal_by_hand.fn("D")
+    make_writable(folder)
+    (folder / "correction.dcm").write_bytes(b"half a file")
+    (report,) = seal_by_hand.fn("D")
+    assert (report["snapshot"], report["files"]["rejected"]) == (None, 1)
+    assert "correction.dcm" in Path(report["manifest"]).read_text()
+    assert seal_by_hand.fn("D") == []
+
+
+def test_files_that_cannot_be_read_are_on_record_each(home: Path, tmp_path: Path) -> None:
+    """They have no content by which they could be told apart."""
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.dcm").symlink_to("nowhere")
+        take(tmp_path / name)
+    accounts = sorted(DatasetPaths.of("D").deliveries.iterdir())
+    assert [name in file.read_text() for name, file in zip(("first", "second"), accounts, strict=True)]
+    assert len(accounts) == 2
+
+
+@pytest.mark.parametrize("name", ["2026_11_20__D", "2026-11-31__D", "20261120", "2026-11-20.1__D"])
+def test_a_folder_that_is_nearly_called_like_a_day_is_told(home: Path, name: str) -> None:
+    root = home / "data" / "rawdata" / "D"
+    write_series(root / "2026-11-20__D" / "a", SHAPE)
+    write_series(root / name / "b", SHAPE, name="b")
+    with pytest.raises(UserDataError, match=r"1 folder in .* would be passed over"):
+        seal_by_hand.fn("D")
+
+
+def test_a_folder_filled_by_hand_is_not_taken_where_identities_are_not_wanted(home: Path) -> None:
+    (home / "config" / "dataset_D.yaml").write_text("arrival_quiet_s: 0\ndeidentify_folders: true\n")
+    write_series(home / "data" / "rawdata" / "D" / "2026-11-20__D", SHAPE)
+    with pytest.raises(UserDataError, match="`deidentify_folders` wants no identities"):
+        seal_by_hand.fn("D")

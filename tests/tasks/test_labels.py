@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tasks.errors import ConfigError
-from tasks.labels import Labels, class_order, outside_in
+from tasks.labels import Labels
+from tasks.nnunet.dataset import class_order, outside_in
 
 
 def test_exclusive_labels_follow_the_roi_file() -> None:

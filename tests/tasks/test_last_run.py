@@ -13,10 +13,12 @@ from tasks.ingest import seal_by_hand, take_delivery
 from tasks.last_run import inputs_of, nothing_new, remember_run
 from tasks.ledger.inbox import Inbox
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.refinements import Refinement, note_refinements
 from tasks.ledger.snapshots import make_writable
 from tasks.ledger.withdrawals import add_withdrawal
 
 SHAPE = (6, 20, 24)
+ACCEPTED = Refinement("case1", "unedited", "instance", "1.2", "m", True, "2026-11-21__D")
 
 
 @pytest.fixture
@@ -60,6 +62,7 @@ def _put_into_a_sealed_folder(paths: DatasetPaths) -> None:
         lambda paths: (paths.config / "dataset_D.yaml").write_text("folds: 3"),
         lambda paths: add_withdrawal(paths.withdrawals, date(2026, 11, 21), ["case1"]),
         lambda paths: (paths.predictions("m") / "case1.seg.dcm").unlink(),
+        lambda paths: note_refinements(paths.refinements, {"uid": ACCEPTED}),
         lambda paths: paths.report.unlink(),
         lambda paths: paths.latest.symlink_to("elsewhere"),
     ],

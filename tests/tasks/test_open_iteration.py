@@ -18,7 +18,12 @@ from tasks.ledger.iterations import Iteration
 from tasks.ledger.lineages import current_lineage, keep_plans
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
-from tasks.open_iteration import book, open_iteration
+from tasks.open_iteration import (
+    WITHOUT_EFFECT_FORMERLY,
+    WITHOUT_EFFECT_ON_WHAT_IS_LEARNED,
+    book,
+    open_iteration,
+)
 from tasks.settings import DatasetSettings, RoiPatterns
 
 ROIS = RoiPatterns.model_validate({"Heart": "heart", "Lung": "lung"})
@@ -150,3 +155,40 @@ def test_what_killed_runs_left_half_written_is_removed(home: Path) -> None:
         file.write_text("x")
     book.fn("D", name, {})
     assert [file for file in (*left, whole) if file.exists()] == [whole]
+
+
+COUNTS = {
+    *("configuration", "converter", "folds", "mask_strategy", "missing_structures", "modalities"),
+    *("not_annotated", "several_rois", "test_share"),
+}
+
+
+def test_of_every_setting_it_is_decided_whether_a_model_learns_otherwise_by_it() -> None:
+    """A new key that nobody thought of would train every dataset again."""
+    assert COUNTS.isdisjoint(WITHOUT_EFFECT_ON_WHAT_IS_LEARNED)
+    assert COUNTS | WITHOUT_EFFECT_ON_WHAT_IS_LEARNED.keys() == DatasetSettings.model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"send_to": [{"name": "pacs", "dicomweb": "http://pacs/dicom-web"}]},
+        {"review": {"strategy": "random"}},
+        {"codes": {"Heart": {"type": "80891009 Heart"}}},
+    ],
+)
+def test_what_becomes_of_predictions_trains_nothing_again(home: Path, change: dict[str, Any]) -> None:
+    first = opened(home, [False] * 4)[0]
+    _closed(first)
+    assert opened(home, [False] * 4, **change) == (first, True)
+
+
+def test_an_iteration_from_before_that_was_known_is_found_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = WITHOUT_EFFECT_ON_WHAT_IS_LEARNED
+    monkeypatch.setattr("tasks.open_iteration.WITHOUT_EFFECT_ON_WHAT_IS_LEARNED", WITHOUT_EFFECT_FORMERLY)
+    first = opened(home, [False] * 4)[0]
+    _closed(first)
+    monkeypatch.setattr("tasks.open_iteration.WITHOUT_EFFECT_ON_WHAT_IS_LEARNED", now)
+    assert opened(home, [False] * 4) == (first, True)

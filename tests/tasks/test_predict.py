@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dicom_factory import ball
+from dicom_factory import ball, write_series
 from predicted_lab import Predicted, a_model, predict, predicted
 
 from tasks.conversion import to_convert
+from tasks.errors import UserDataError
 from tasks.hand_over import read_prediction
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import TEST, TRAINING, extend_patients
-from tasks.predict import patients_of_test_set, stale_predictions
+from tasks.predict import images_in, patients_of_test_set, stale_predictions
 from tasks.settings import DatasetSettings, load_dataset_settings, load_rois
 
 SETTINGS = DatasetSettings(folds=2, test_share=0.5)
@@ -77,3 +79,23 @@ def test_a_new_model_makes_old_predictions_stale(lab: Predicted) -> None:
     assert stale_predictions(lab.paths, lab.model, [case_id]) == {}
     predict(lab.paths, newer, lab.masks, lab.case())
     assert stale_predictions(lab.paths, newer, [case_id, "case0"]) == {lab.model.model_id: 1}
+
+
+def test_a_file_that_cannot_be_read_stops_no_prediction(tmp_path: Path) -> None:
+    write_series(tmp_path / "in" / "DOE^JOHN", (6, 20, 24))
+    (tmp_path / "in" / "DOE^JOHN" / "gone.dcm").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "in" / "pipe.dcm")
+    cases, damaged = images_in(tmp_path / "in", SETTINGS, str)
+    assert [len(case.files) for case in cases] == [6]
+    assert [(row["case_id"], row["reason"]) for row in damaged] == [
+        ("file1", "unreadable"),
+        ("file2", "unreadable"),
+    ]
+    assert "DOE" not in str(damaged)
+
+
+def test_of_a_folder_without_a_whole_file_it_is_said_how_many_are_damaged(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(b"half")
+    with pytest.raises(UserDataError, match="1 files are damaged") as caught:
+        images_in(tmp_path, SETTINGS, str)
+    assert caught.value.report["totals"] == {"done": 0, "rejected": 1, "ignored": 0}

@@ -123,12 +123,14 @@ def test_known_scores_of_the_same_image_and_label_are_not_computed_again(paths: 
         "image_key": "i",
         "label_key": "same",
         "tolerance_mm": 2.0,
+        "mirroring": True,
         "dice": {"GTV": 0.7},
     }
     assert score_test_set.fn("D", now, "m", paths.home / "absent", SETTINGS, 1, [row]) == [row]
-    with pytest.raises(IterSegError):  # no such model: what is not known would be computed
-        old = {**row, "label_key": "before it was corrected"}
-        score_test_set.fn("D", now, "m", paths.home / "absent", SETTINGS, 1, [old])
+    before = {"label_key": "before it was corrected", "mirroring": False, "tolerance_mm": 3.0}
+    for key, value in before.items():
+        with pytest.raises(IterSegError):  # no such model: what is not known would be computed
+            score_test_set.fn("D", now, "m", paths.home / "absent", SETTINGS, 1, [{**row, key: value}])
 
 
 def test_a_rollback_is_one_step_and_on_record(paths: DatasetPaths) -> None:

@@ -19,6 +19,7 @@ from pydicom.uid import generate_uid
 from tasks.errors import UserDataError
 from tasks.ingest import take_accepted, take_delivery
 from tasks.ledger.refinements import Refinement, load_refinements
+from tasks.ledger.withdrawals import add_withdrawal
 from tasks.refine import accept, recognise_refinements
 
 SHAPE = (8, 24, 28)
@@ -145,10 +146,19 @@ def test_what_was_handed_out_is_ignored_and_needs_no_look(lab: Predicted) -> Non
     assert recognise_refinements.fn("D") == {}
 
 
-def test_the_untouched_one_beside_it_does_not_hide_an_edited_one(lab: Predicted, tmp_path: Path) -> None:
-    """Both under our UID, in one delivery."""
+@pytest.mark.parametrize("name", ["a_first.dcm", "z_last.dcm"])
+@pytest.mark.parametrize("deidentify", [False, True])
+def test_the_untouched_one_beside_it_does_not_hide_an_edited_one(
+    lab: Predicted, tmp_path: Path, name: str, deidentify: bool
+) -> None:
+    """Both under our UID, in one delivery, in any order."""
     edited = saved_in_place(lab, tmp_path)
-    (edited.parent / "ours.dcm").write_bytes(lab.object("seg").read_bytes())
+    (edited.parent / name).write_bytes(lab.object("seg").read_bytes())
+    if deidentify:
+        recipe = Path(__file__).parents[2] / "config" / "deidentification.yaml"
+        (lab.paths.config / recipe.name).write_text(recipe.read_text())
+        file = lab.paths.config / "dataset_D.yaml"
+        file.write_text(f"{file.read_text()}deidentify_folders: true\n")
     report = comes_back(lab, edited)
     assert (report["files"]["taken"], report["reasons"]) == (1, {"own-prediction": 1})
     assert report["recognised"] == {"edited": 1}
@@ -216,3 +226,43 @@ def test_a_segmentation_that_cannot_be_read_is_left_to_prepare(lab: Predicted, t
     edit(file, lambda ds: setattr(ds, "SOPInstanceUID", generate_uid()))
     assert comes_back(lab, file)["recognised"] == {}
     assert lab.case().state == "pending"  # and rejected by its conversion, with the reason
+
+
+def without_preamble(file: Path, *, meta: bool) -> Path:
+    """As old exports are, and as pydicom reads when it is forced to."""
+    content = file.read_bytes()
+    assert content[128:132] == b"DICM"
+    length = pydicom.dcmread(file).file_meta.FileMetaInformationGroupLength
+    file.write_bytes(content[132:] if meta else content[144 + length :])
+    return file
+
+
+@pytest.mark.parametrize("back", [ohif_rtstruct, ohif_seg])
+@pytest.mark.parametrize("meta", [True, False])
+def test_without_a_preamble_it_is_known_too(
+    lab: Predicted, tmp_path: Path, back: Callable[[Predicted, Path], Path], meta: bool
+) -> None:
+    report = comes_back(lab, without_preamble(back(lab, tmp_path), meta=meta))
+    assert report["recognised"] == {"edited": 1}
+    assert lab.case().state == "pending"
+
+
+def test_an_object_that_breaks_the_look_stops_nobody(
+    lab: Predicted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is sealed by then: every later ingest would fail too."""
+
+    def broken(_: Path) -> None:
+        raise RuntimeError("DOE^JOHN")
+
+    monkeypatch.setattr("tasks.refine.provenance_of", broken)
+    assert comes_back(lab, ohif_seg(lab, tmp_path))["recognised"] == {}
+    assert "RuntimeError in broken" in caplog.text
+    assert "DOE" not in caplog.text
+
+
+def test_what_is_no_image_of_the_dataset_cannot_be_accepted(lab: Predicted) -> None:
+    add_withdrawal(lab.paths.withdrawals, date(2026, 11, 22), [lab.record["case_id"]])
+    with pytest.raises(UserDataError, match="or withdrawn from it"):
+        accept.fn("D", lab.model, [lab.record["case_id"]])
+    assert not lab.paths.acceptances.is_file()

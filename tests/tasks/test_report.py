@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 from dicom_factory import ball, write_series
-from predicted_lab import DAY, predict, predicted
+from predicted_lab import DAY, a_model, predict, predicted
 
 import tasks.report
 from tasks.ingest import take_delivery
-from tasks.report import write_report
+from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.refinements import Refinement, note_refinements
+from tasks.report import effort_by_model, write_report
 from tasks.settings import load_dataset_settings
 from tasks.state import state_at
 
@@ -36,3 +38,28 @@ def test_the_first_of_the_worklist_have_pictures(
     assert len(rows) == 3
     assert figures == rows[:pictured]
     assert (words in page.text) if words else ("further down" not in page.text)
+
+
+def test_two_scans_of_one_patient_are_no_independent_witnesses(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, models = DatasetPaths.of("D"), [a_model(DatasetPaths.of("D"), ["GTV"])]
+    cost = {"added_path_length_mm": 0.0, "edited_slices": 1, "edited_volume_ml": 1.0, "unedited": False}
+    scores = {"dice": 0.9, "surface_dice": 0.9, "hd95_mm": 1.0}
+    lengths = dict(zip("abcdefgh", (10.0, 12.0, 90.0, 88.0, 40.0, 42.0, 58.0, 60.0), strict=True))
+    rows = {
+        case: Refinement(
+            case, "edited", "series", "1.2", "2026-11-20", False, "s",
+            {"GTV": {**cost, **scores, "added_path_length_mm": length}},
+        )
+        for case, length in lengths.items()
+    }  # fmt: skip
+    note_refinements(paths.refinements, rows)
+    widths = []
+    for patients in ("abcdefgh", "aacceegg"):
+        booked = {case: [{"patient": patient}] for case, patient in zip(rows, patients, strict=True)}
+        monkeypatch.setattr("tasks.report.load_cases", lambda _, found=booked: found)
+        (row,) = effort_by_model(paths, models)
+        assert (row.cases, row.path_length_mm.value) == (8, 50.0)
+        widths.append(row.path_length_mm.high - row.path_length_mm.low)
+    assert widths[1] > widths[0]

@@ -27,7 +27,7 @@ def test_the_seeds_roi_file_is_read_as_it_is(config: Path) -> None:
     (config / "roi_D.yaml").write_text("GTV: GTV.*\nLungs:\n  - lung_l\n  - lung_r\n")
     rois = load_rois(config, "D")
     assert rois.root == {"GTV": ["GTV.*"], "Lungs": ["lung_l", "lung_r"]}
-    assert rois.labels == {"GTV": 1, "Lungs": 2}
+    assert rois.structures == ["GTV", "Lungs"]
 
 
 def test_everything_has_a_default(config: Path) -> None:

@@ -47,3 +47,14 @@ def test_a_key_that_a_restore_forgot_is_missed(home: Path, tmp_path: Path) -> No
     paths.patient_key.unlink()
     (finding,) = verify_dataset(paths)["findings"]
     assert "patient.key" in finding
+
+
+def test_a_record_that_cannot_be_read_is_a_finding_and_no_end(home: Path, tmp_path: Path) -> None:
+    write_series(tmp_path / "scan", (6, 20, 24))
+    take_delivery.fn("D", tmp_path / "scan", date(2026, 11, 24))
+    paths = DatasetPaths.of("D")
+    paths.sent.mkdir(parents=True)
+    (paths.sent / "1.2.json").write_text('{"case_id": "case')
+    found = verify_dataset(paths)
+    assert found["findings"] == [f"{paths.sent / '1.2.json'} is damaged; restore it from the backup"]
+    assert found["checked"]["files"] == 6

@@ -173,3 +173,38 @@ def test_what_a_withdrawn_patient_delivers_later_can_be_deleted_too(home: Path, 
     assert delete_withdrawn.fn("D")["rawdata"] == 6
     assert len([p for p in later.rglob("*") if p.is_file()]) == 7
     assert verify_dataset(DatasetPaths.of("D"))["findings"] == []
+
+
+def test_nothing_of_a_later_copy_stays_of_one_who_came_without_identity(home: Path, tmp_path: Path) -> None:
+    """What came in is known by its content of then, in the account of each delivery."""
+    recipe = Path(__file__).parents[2] / "config" / "deidentification.yaml"
+    (home / "config" / recipe.name).write_text(recipe.read_text())
+    write_series(tmp_path / "in" / GONE, SHAPE, patient=GONE)
+    take_delivery.fn("D", tmp_path / "in", date(2026, 11, 22), True)
+    write_series(tmp_path / "again" / "other", SHAPE, name="other", patient="P-2")
+    shutil.copytree(tmp_path / "in", tmp_path / "again", dirs_exist_ok=True)
+    paths = DatasetPaths.of("D")
+    take_delivery.fn("D", tmp_path / "again", date(2026, 11, 23), True)
+    take_delivery.fn("D", tmp_path / "in", date(2026, 11, 24), True)
+    assert not paths.deliveries.is_dir()  # every file of the third is known
+    (case,) = {c.case_id for c in state_at(paths, SETTINGS, date(2026, 11, 22))[0].images}
+    (paths.inbox / case).mkdir(parents=True)
+    (paths.inbox / case / "1.dcm").write_bytes(b"held")
+    withdraw(case_id=case)
+    delete_withdrawn.fn("D")
+    assert files_with(home / "data", GONE) == []
+    assert not (paths.inbox / case).exists()
+
+
+def test_a_folder_of_another_account_is_told_without_its_name(
+    paths: DatasetPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    withdraw(patient_id=GONE)
+
+    def refused(path: Path, mode: int) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(Path, "chmod", refused)
+    with pytest.raises(UserDataError, match="another account") as caught:
+        delete_withdrawn.fn("D")
+    assert str(paths.rawdata) not in str(caught.value)

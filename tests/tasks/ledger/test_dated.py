@@ -19,7 +19,18 @@ def test_names_are_read_and_written_alike(name: str, short: str) -> None:
     assert (str(parsed), parsed.short) == (name, short)
 
 
-@pytest.mark.parametrize("name", ["2026-11-23__OTHER", "2026-13-01__PM_IASLC", "store", "2026-11-23"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "2026-11-23__OTHER",
+        "2026-13-01__PM_IASLC",
+        "store",
+        "2026-11-23",
+        "2026-11-23.1__PM_IASLC",  # would be a second folder of one name
+        "2026-11-23.0__PM_IASLC",
+        "2026-11-23.02__PM_IASLC",
+    ],
+)
 def test_other_names_are_none(name: str) -> None:
     assert DatedName.parse(name, "PM_IASLC") is None
 

@@ -76,3 +76,12 @@ def test_a_changed_last_entry_is_found_by_who_has_its_digest(tmp_path: Path) -> 
     head = book.head()
     _edit(lambda entries: entries[2].update(said="other"))(book.path)
     assert not book.has_been_at(head)
+
+
+def test_a_journal_of_another_version_is_said_to_be_one(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.json")
+    journal.append({"n": 1})
+    content = json.loads(journal.path.read_text())
+    journal.path.write_text(json.dumps({**content, "version": 9}))
+    with pytest.raises(UserDataError, match="in format 9; this one reads"):
+        journal.entries()

@@ -9,9 +9,11 @@ import subprocess
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import tasks.ledger.lock
 from tasks.errors import UserDataError
 from tasks.ledger.lock import dataset_lock, held_for_h, working_on
 
@@ -81,3 +83,61 @@ def test_a_damaged_lock_is_left_to_a_person(tmp_path: Path) -> None:
     (tmp_path / "lock.json").write_text("")
     with pytest.raises(UserDataError, match=r"remove .*lock\.json"), dataset_lock(tmp_path):
         pass
+
+
+def test_of_many_that_find_a_dead_lock_one_takes_it_over(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    code = (
+        "import sys, time; from pathlib import Path; from tasks.ledger.lock import dataset_lock\n"
+        "sys.stdin.readline()\n"
+        "with dataset_lock(Path(sys.argv[1])):\n"
+        "    (Path(sys.argv[1]) / f'held-{time.monotonic_ns()}').touch(); print('in', flush=True)\n"
+        "    sys.stdin.readline()"
+    )
+    for _ in range(3):
+        hold(tmp_path, socket.gethostname(), gone.pid)
+        command = [sys.executable, "-c", code, str(tmp_path)]
+        pipe = subprocess.PIPE
+        many = [
+            subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
+            for _ in range(6)
+        ]
+        for one in many:  # all have imported what they need by then
+            assert one.stdin is not None
+            one.stdin.write("go\n")
+            one.stdin.flush()
+        said = []
+        for one in many:
+            assert one.stdout is not None
+            said.append(one.stdout.readline())
+        assert said.count("in\n") == 1
+        for one in many:
+            one.communicate("\n")
+        assert not (tmp_path / "lock.json").exists()
+
+
+def test_a_live_lock_that_came_in_between_is_not_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever read the dead one may come late: another has taken its place by then."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    hold(tmp_path, socket.gethostname(), gone.pid)
+    is_gone = tasks.ledger.lock._is_gone
+
+    def slowly(holder: dict[str, Any]) -> bool:
+        found = is_gone(holder)
+        hold(tmp_path, "node17", 1)
+        return found
+
+    monkeypatch.setattr("tasks.ledger.lock._is_gone", slowly)
+    with pytest.raises(UserDataError, match="just begun"), dataset_lock(tmp_path):
+        pass
+    assert json.loads((tmp_path / "lock.json").read_text())["host"] == "node17"
+
+
+def test_a_lock_that_a_person_replaced_is_not_removed(tmp_path: Path) -> None:
+    with dataset_lock(tmp_path):
+        hold(tmp_path, "node17", 1)
+    assert (tmp_path / "lock.json").exists()

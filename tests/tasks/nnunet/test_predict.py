@@ -63,3 +63,30 @@ def test_on_a_full_disk_no_prediction_is_half_there(model: Path, images: list[Pa
         assert failures == {}
         for file in whole.iterdir():
             assert file.read_bytes() == (out / file.name).read_bytes()
+
+
+def test_each_case_is_told_while_the_next_is_predicted(
+    model: Path, images: list[Path], tmp_path: Path
+) -> None:
+    """Whoever hands them out loses no more than the cases that a killed program was at."""
+    cases = [{"case_id": i.name[0], "image": str(i), "output": str(tmp_path / i.name)} for i in images]
+    told: list[str] = []
+
+    def listen(message: dict[str, Any]) -> None:
+        if "written" in message:
+            told.append(message["written"])
+            assert Path(cases[0]["output"]).is_file()
+            raise KeyboardInterrupt  # as one who is killed at the first
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_batch(
+            cases,
+            model_folder=model,
+            folds=None,
+            device="cpu",
+            mirroring=False,
+            log=tmp_path / "log",
+            threads=1,
+            on_message=listen,
+        )
+    assert told == ["0"]

@@ -46,7 +46,12 @@ def test_the_interval_is_students() -> None:
     values = [0.5, 0.6, 0.8]
     point = interval_of_mean(values)
     low, high = ttest_1samp(values, 0).confidence_interval(0.95)
-    assert (point.low, point.high, point.cases) == (pytest.approx(low), pytest.approx(high), 3)
+    assert (point.low, point.high, point.count, point.of) == (
+        pytest.approx(low),
+        pytest.approx(high),
+        3,
+        "seeds",
+    )
 
 
 def test_one_seed_has_no_interval() -> None:

@@ -161,6 +161,7 @@ def content(**changes: object) -> ReportContent:
         "basis": "the first model",
         "verdicts": [],
         "accepted": True,
+        "promoted": True,
         "lineage": 1,
         "imported_from": None,
         "control": None,
@@ -173,6 +174,7 @@ def content(**changes: object) -> ReportContent:
         "basis": "test set",
         "verdicts": [verdict],
         "accepted": False,
+        "promoted": False,
     }
     later = {**model, "model_id": "2026-11-24", "parent": "2026-11-23", "test_dice": {"GTV": 0.9}}
     later["control"] = {"winner": "warm start"}
@@ -211,7 +213,7 @@ def test_the_page_says_what_is_in_use_how_it_scores_and_what_to_correct() -> Non
     line = page.find("polyline")
     assert line is not None
     assert len(str(line["points"]).split()) == 3
-    assert "not put into use: against 2026-11-23 on the test set, GTV -0.310 (at least -0.400)" in text
+    assert "not put into use: against 2026-11-23 on the test set: GTV -0.310 (at least -0.400)" in text
     assert "was in use" in text
     assert "warm start won its race" in text
     for words in ("120 (80 to 160)", "25%", "0.75", "0.810", "fold disagreement", "2 images wait", "locked"):

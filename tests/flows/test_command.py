@@ -1,0 +1,91 @@
+"""How a command ends: with one line of what is wrong and what to do, whatever it was that went wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import flows.command
+from flows.command import checked, run_flow
+from flows.receive import _ingest
+from tasks.errors import UserDataError
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a server: what a flow raises is what matters here."""
+    monkeypatch.setattr("tasks.embedded_server.ensure_prefect_api", lambda: None)
+    monkeypatch.setattr(flows.command, "_check", lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (
+            httpx.ConnectError("refused"),
+            1,
+            "Prefect's server does not answer any more",
+        ),
+        (OSError(28, "No space left on device"), 1, "No space left on device. Mend it and run"),
+        (KeyboardInterrupt(), 1, "interrupted; run the command again"),
+    ],
+)
+def test_what_is_nobodys_mistake_is_a_line_too(
+    served: None, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, words: str
+) -> None:
+    def flow() -> dict[str, Any]:
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run_flow("D", flow, as_json=False, verbose=False)
+    assert ended.value.code == code
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert words in said
+
+
+def test_a_fault_of_ours_keeps_its_traceback(served: None) -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_flow("D", lambda: {"x": 1 // 0}, as_json=False, verbose=False)
+
+
+def test_what_was_done_before_a_failure_is_told_with_it(
+    served: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def flow() -> dict[str, Any]:
+        error = UserDataError("not all are where people look")
+        error.report = {"stage": "predict", "cases": [{"case_id": "case1"}]}
+        raise error
+
+    with pytest.raises(SystemExit):
+        run_flow("D", flow, as_json=True, verbose=False)
+    said = json.loads(capsys.readouterr().out)
+    assert (said["error"], said["cases"]) == ("UserDataError", [{"case_id": "case1"}])
+
+
+def test_a_folder_that_may_not_be_read_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    def look(_: Path) -> str:
+        raise PermissionError(13, "Permission denied", "/root/x")
+
+    with pytest.raises(SystemExit):
+        checked(look, Path("/root/x"), as_json=False)
+    assert "Permission denied" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectError("away"), UserDataError("away"), OSError("away")])
+def test_a_receiver_goes_on_whatever_becomes_of_an_ingest(
+    home: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A PACS must be able to send while Prefect's server starts anew."""
+
+    def ingest(_: str) -> dict[str, Any]:
+        raise error
+
+    monkeypatch.setattr("flows.receive.ingest", ingest)
+    said: list[str] = []
+    assert not _ingest("D", said.append)
+    assert said[0].startswith("not ingested yet: ")

@@ -1,0 +1,46 @@
+"""What a command says when it has done its work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flows.words import in_words
+
+NOTHING: dict[str, Any] = {
+    "stage": "ingest",
+    "snapshots": [],
+    "manifests": [],
+    "files": {},
+    "reasons": {},
+    "retrieved": None,
+    "held": {},
+    "refinements": {},
+    "cases": [],
+    "totals": {"done": 0, "rejected": 0, "ignored": 0},
+}
+SOME = {"taken": 0, "duplicate": 0, "rejected": 1, "ignored": 0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "ingest: 0 files\n  nothing new\n  cases: none"),
+        (
+            {"files": SOME, "reasons": {"unreadable": 1}, "manifests": ["/raw/deliveries/a.json"]},
+            "ingest: 1 files: 1 rejected\n  unreadable: 1\n  nothing new\n"
+            "  which files these are stands in /raw/deliveries/a.json\n  cases: none",
+        ),
+        (
+            {
+                "files": {**SOME, "taken": 3, "rejected": 0},
+                "snapshots": ["s"],
+                "manifests": ["/raw/s/m.json"],
+            },
+            "ingest: 3 files: 3 taken\n  snapshot s\n  cases: none",
+        ),
+    ],
+)
+def test_what_ingest_says(changes: dict[str, Any], words: str) -> None:
+    assert in_words({**NOTHING, **changes}) == words
