@@ -136,11 +136,8 @@ def predict_cases(
     def hand_out(message: Message) -> None:
         if "written" not in message:
             return
-        case, doubt = waiting[message["written"]], message["doubt"]
-        if triage:
-            write_triage(folder, case, model, doubt)
-        else:
-            outcomes[case.case_id].update(_handed_out(paths, case, model, settings, doubt))
+        case = waiting[message["written"]]
+        outcomes[case.case_id].update(_handed_out(paths, case, model, settings, message["doubt"], triage))
 
     failures, _ = predict_batch(
         [
@@ -171,11 +168,15 @@ def _handed_out(
     model: ModelRecord,
     settings: DatasetSettings,
     doubt: dict[str, Any],
+    triage: bool,
 ) -> dict[str, Any]:
-    """Write the objects of a case; what becomes of its outcome by that."""
+    """Write the objects of a case, or what was found of it; what becomes of its outcome by that."""
     try:
         with told_without_names(case):
-            write_prediction(paths, case, model, settings, doubt)
+            if triage:
+                write_triage(paths.predictions(model.model_id), case, model, doubt)
+            else:
+                write_prediction(paths, case, model, settings, doubt)
     except CaseRejected as error:
         return _rejected(error.reason, error.detail)
     except OSError:

@@ -90,8 +90,16 @@ def slice_numbers(files: Sequence[Path]) -> list[int]:
     ordered = [frames[position] for position in order]
     if is_multi_frame(ordered):
         return [frame.number + 1 for frame in ordered if frame.number is not None]
-    numbers = [int(frame.header.get("InstanceNumber") or 0) for frame in ordered]
+    numbers = [_instance_number(frame.header) for frame in ordered]
     return numbers if len(set(numbers)) == len(numbers) else list(range(1, len(numbers) + 1))
+
+
+def _instance_number(header: Dataset) -> int:
+    """0 where there is none, or none that is a number."""
+    try:
+        return int(header.get("InstanceNumber") or 0)
+    except (TypeError, ValueError):
+        return 0
 
 
 def read_single_series(folder: str | os.PathLike[str]) -> sitk.Image:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dicom_factory import ball, write_series
-from predicted_lab import Predicted, a_model, predict, predicted
+from predicted_lab import DOUBT, Predicted, a_model, predict, predicted
 
 from tasks.conversion import to_convert
 from tasks.errors import UserDataError
-from tasks.hand_over import read_prediction
+from tasks.hand_over import read_prediction, read_triage
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import TEST, TRAINING, extend_patients
-from tasks.predict import images_in, patients_of_test_set, stale_predictions
+from tasks.ledger.predictions import record_file
+from tasks.ledger.snapshots import make_writable
+from tasks.predict import images_in, patients_of_test_set, predict_cases, stale_predictions
 from tasks.settings import DatasetSettings, load_dataset_settings, load_rois
 
 SETTINGS = DatasetSettings(folds=2, test_share=0.5)
@@ -99,3 +102,48 @@ def test_of_a_folder_without_a_whole_file_it_is_said_how_many_are_damaged(tmp_pa
     with pytest.raises(UserDataError, match="1 files are damaged") as caught:
         images_in(tmp_path, SETTINGS, str)
     assert caught.value.report["totals"] == {"done": 0, "rejected": 1, "ignored": 0}
+
+
+@pytest.mark.parametrize("triage", [False, True])
+def test_a_killed_job_has_handed_out_what_it_had_predicted(
+    lab: Predicted, monkeypatch: pytest.MonkeyPatch, triage: bool
+) -> None:
+    settings = load_dataset_settings(lab.paths.config, "D")
+    job = to_convert(lab.case(), settings, load_rois(lab.paths.config, "D"))
+    folder = lab.paths.predictions(lab.model.model_id)
+    record_file(folder, job.case_id).unlink()
+
+    def killed(*_: Any, on_message: Callable[[dict[str, Any]], None], **__: Any) -> None:
+        on_message({"predicted": 1, "of": 2})
+        on_message({"written": job.case_id, "doubt": {**DOUBT, "slices": [[2, 1.0]]}})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tasks.predict.predict_batch", killed)
+    with pytest.raises(KeyboardInterrupt):
+        predict_cases.fn("D", 1, [job], lab.model, settings, 1, triage)
+    found = (
+        read_triage(folder, job, lab.model) if triage else read_prediction(folder, job, lab.model, settings)
+    )
+    assert found is not None
+    assert found["doubt"]["shown_as"] == [3]
+
+
+@pytest.mark.parametrize("triage", [False, True])
+def test_a_case_whose_files_are_gone_is_told_and_stops_nobody(
+    lab: Predicted, monkeypatch: pytest.MonkeyPatch, triage: bool
+) -> None:
+    """Its image is in the store since an earlier model; no object could refer to what is not there."""
+    settings = load_dataset_settings(lab.paths.config, "D")
+    job = to_convert(lab.case(), settings, load_rois(lab.paths.config, "D"))
+    record_file(lab.paths.predictions(lab.model.model_id), job.case_id).unlink()
+    make_writable(lab.paths.rawdata / "2026-11-20__D")
+    Path(job.files[0]).unlink()
+
+    def predicted_all(*_: Any, on_message: Callable[[dict[str, Any]], None], **__: Any) -> Any:
+        on_message({"written": job.case_id, "doubt": {**DOUBT, "slices": [[2, 1.0]]}})
+        return {}, {}
+
+    monkeypatch.setattr("tasks.predict.predict_batch", predicted_all)
+    (row,) = predict_cases.fn("D", 1, [job], lab.model, settings, 1, triage)
+    assert (row["state"], row["reason"]) == ("rejected", "unreadable")
+    assert str(lab.paths.rawdata) not in row["detail"]

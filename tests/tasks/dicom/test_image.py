@@ -144,7 +144,7 @@ def test_a_damaged_slice_is_not_left_out_in_silence(tmp_path: Path) -> None:
         read_single_series(tmp_path)
 
 
-def numbered(numbers: list[int]) -> Callable[[int, Any], None]:
+def numbered(numbers: list[Any]) -> Callable[[int, Any], None]:
     return lambda k, ds: setattr(ds, "InstanceNumber", numbers[k])
 
 
@@ -154,10 +154,12 @@ def numbered(numbers: list[int]) -> Callable[[int, Any], None]:
         ([1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6]),
         ([60, 50, 40, 30, 20, 10], [60, 50, 40, 30, 20, 10]),  # from the head down, as many scanners do
         ([1, 1, 1, 1, 1, 1], [1, 2, 3, 4, 5, 6]),
+        ([None] * 6, [1, 2, 3, 4, 5, 6]),
+        ([[1, 2]] * 6, [1, 2, 3, 4, 5, 6]),
     ],
 )
 def test_slices_are_called_as_a_viewer_calls_them(
-    tmp_path: Path, numbers: list[int], shown: list[int]
+    tmp_path: Path, numbers: list[Any], shown: list[int]
 ) -> None:
     files = write_series(tmp_path / "s", change=numbered(numbers)).files
     assert slice_numbers(files[::-1]) == shown
