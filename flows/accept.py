@@ -16,10 +16,11 @@ from tasks.errors import UserDataError
 from tasks.ingest import take_accepted
 from tasks.ledger.models import load_model
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.predictions import case_of
 from tasks.refine import accept as accept_predictions
 from tasks.refine import recognise_refinements
 from tasks.shown import show_table
-from tasks.state import require_dataset
+from tasks.state import require_dataset, totals
 from tasks.turn import turn_of
 
 
@@ -37,18 +38,30 @@ def accept(
         files = accept_predictions(dataset_id, used, cases)
         taken = take_accepted(dataset_id, files, dt.date.today()) if files else None
         recognise_refinements(dataset_id)
-    if taken is not None and taken["files"]["taken"] < len(files):
-        reasons = ", ".join(taken["reasons"]) or "known already"
-        raise UserDataError(
-            f"{len(files) - taken['files']['taken']} of {len(files)} predictions have not become labels "
-            f"({reasons}): what a person has saved of the same prediction stays"
-        )
-    rows = [{"case_id": case_id, "state": "done", "reason": None, "detail": ""} for case_id in cases]
+    # A duplicate is the label of a run that was killed before it could say so.
+    fates = dict(zip(map(case_of, files), taken["rows"] if taken else [], strict=True))
+    rows = [_row(case_id, fates.get(case_id)) for case_id in cases]
     show_table("accept", dataset_id, rows, f"predictions of model {used.model_id}")
-    return {
+    report = {
         "stage": "accept",
         "model": used.model_id,
         "snapshot": taken["snapshot"] if taken else None,
         "cases": rows,
-        "totals": {"done": len(rows), "rejected": 0, "ignored": 0},
+        "totals": totals(rows),
     }
+    if lacking := sorted({str(row["reason"]) for row in rows if row["state"] != "done"}):
+        error = UserDataError(
+            f"{totals(rows)['rejected']} of {len(rows)} predictions have not become labels "
+            f"({', '.join(lacking)}): what a person has saved of the same prediction stays"
+        )
+        error.report = report
+        raise error
+    return report
+
+
+def _row(case_id: str, fate: dict[str, Any] | None) -> dict[str, Any]:
+    """What became of a case; None: its prediction had come back before, and that is the label."""
+    row = {"case_id": case_id, "state": "done", "reason": None, "detail": ""}
+    if fate is None or fate["state"] in ("taken", "duplicate"):
+        return row
+    return {**row, "state": "rejected", "reason": fate["reason"], "detail": fate["detail"]}

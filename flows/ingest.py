@@ -10,6 +10,7 @@ import datetime as dt
 from typing import Annotated, Any
 
 from prefect import flow
+from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from pydantic import Field
 
@@ -17,7 +18,7 @@ from flows.parameters import DatasetId, Day, Hidden, local_path, run_name
 from tasks.delivery import refuse_a_day_to_come
 from tasks.errors import ConfigError, TransientError
 from tasks.events import tell_event
-from tasks.ingest import account_of_series, seal_by_hand, take_delivery, take_inbox
+from tasks.ingest import account_of_series, passed_over, seal_by_hand, take_delivery, take_inbox
 from tasks.ledger.inbox import Inbox
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots
@@ -74,7 +75,10 @@ def ingest(
             deliveries.append(take_delivery(dataset_id, folder, day, deidentify))
         refined = recognise_refinements(dataset_id)
         rows = account_of_series(dataset_id) if load_snapshots(paths) else []
-    report = {**_report(paths, deliveries, retrieved, rows), "refinements": refined}
+        left = passed_over(dataset_id)
+    report = {**_report(paths, deliveries, retrieved, rows), "refinements": refined, "passed_over": left}
+    for sentence in left:
+        get_run_logger().warning(sentence)
     _show(dataset_id, report)
     if report["snapshots"] and flow_run.parent_flow_run_id is None:
         # Not where an iteration ingests: it would call for another one.

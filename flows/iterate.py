@@ -100,7 +100,9 @@ def _iterate(
         return _unfinished(paths, [ingested, prepared, trained, predicted])
     # What failed for no known reason, or was not readable, is tried again the next night.
     unsettled = {Reason.UNEXPECTED.value, Reason.CHANGED.value}
-    if day is None and not unsettled & {row["reason"] for row in [*prepared["cases"], *predicted["cases"]]}:
+    waits = ingested["refinements"].get("unsettled", 0)
+    reasons = {row["reason"] for row in [*prepared["cases"], *predicted["cases"]]}
+    if day is None and not waits and not unsettled & reasons:
         remember_run(dataset_id, inputs)
     return {
         "stage": "iterate",

@@ -43,6 +43,7 @@ def _ingest(report: dict[str, Any]) -> list[str]:
         for series, count in report["held"].items()
     ]
     lines += [f"  predictions that came back, {kind}: {n}" for kind, n in report["refinements"].items()]
+    lines += [f"  {sentence}" for sentence in report["passed_over"]]
     made = ", ".join(report["snapshots"])
     lines.append(f"  snapshot {made}" if made else "  nothing new")
     # Paths may be made of names: they stand in the account alone.

@@ -106,7 +106,7 @@ def _take(
                 "a source file changed while it was read; wait until the transfer is complete"
             )
         if not any(row.state == "taken" for row in rows):
-            return _report(None, rows, record_delivery(paths, rows, day))
+            return _report(None, rows, record_delivery(paths, rows, day, root))
         seal(folder, rows, origin)
         commit_folder(folder, paths.rawdata / str(name))
     make_read_only(paths.rawdata / str(name))
@@ -159,19 +159,10 @@ def seal_by_hand(dataset_id: str) -> list[dict[str, Any]]:
     paths = DatasetPaths.of(dataset_id)
     settings = load_dataset_settings(paths.config, dataset_id)
     reports = []
-    if misnamed := misnamed_folders(paths.rawdata, dataset_id):
-        raise UserDataError(
-            f"{misnamed} folder{'s' * (misnamed > 1)} in {paths.rawdata} would be passed over: one filled by "
-            f"hand is called <YYYY-MM-DD>__{dataset_id}, the second of a day <YYYY-MM-DD>.2__{dataset_id}"
-        )
     for name, folder in unsealed_folders(paths).items():
         refuse_a_day_to_come(name.day, f"the folder {name}")
         if settings.deidentify_folders:
-            raise UserDataError(
-                f"the folder {name} was filled by hand, where files stay as they are, and "
-                f"`deidentify_folders` wants no identities. Move it out of {paths.rawdata} and run "
-                f"`iterseg ingest {dataset_id} --from` on it"
-            )
+            continue  # files there would stay as they are: `passed_over` says so
         files = arrived(folder, settings.arrival_quiet_s)
         if files:
             intake = Intake.of(paths, deidentify_all=False)
@@ -189,6 +180,25 @@ def seal_by_hand(dataset_id: str) -> list[dict[str, Any]]:
             # Copies of what is known may lie there for ever, and are no news.
             reports += [report] if report["snapshot"] or report["manifest"] else []
     return reports
+
+
+def passed_over(dataset_id: str) -> list[str]:
+    """What lies in the raw data and is not taken, with what to do, in sentences that name nobody."""
+    paths = DatasetPaths.of(dataset_id)
+    said = []
+    if misnamed := misnamed_folders(paths.rawdata, dataset_id):
+        said.append(
+            f"{misnamed} folder{'s' * (misnamed > 1)} in {paths.rawdata} passed over: one filled by hand is "
+            f"called <YYYY-MM-DD>__{dataset_id}, the second of a day <YYYY-MM-DD>.2__{dataset_id}"
+        )
+    if load_dataset_settings(paths.config, dataset_id).deidentify_folders:
+        said += [
+            f"{name} passed over: it was filled by hand, where files stay as they are, and "
+            f"`deidentify_folders` wants no identities. Move it away and give it to `iterseg ingest {dataset_id} --from`"
+            for name, folder in unsealed_folders(paths).items()
+            if files_below(folder)
+        ]
+    return said
 
 
 def _added_later(snapshot: Snapshot) -> list[Path]:

@@ -73,7 +73,8 @@ def recognise_refinements(dataset_id: str) -> dict[str, int]:
 class _Recogniser:
     def __init__(self, paths: DatasetPaths, rules: LabelRules, settings: DatasetSettings) -> None:
         self._paths, self._rules, self._settings = paths, rules, settings
-        self._known = load_refinements(paths.refinements)
+        noted = load_refinements(paths.refinements)
+        self._known = {uid: row for uid, row in noted.items() if row.kind != "unsettled"}
         self._accepted = load_acceptances(paths.acceptances)
         self._models = {model.model_id: model for model in load_models(paths)}
         self._pseudonyms = Pseudonyms(paths.patient_key, first=False)
@@ -93,11 +94,17 @@ class _Recogniser:
         for uid, file in new.items():
             try:
                 masks = dict(structure_masks(volume, file.path, file.header.kind, self._rules))
-                found[uid] = self._refinement(case, file, sent, volume, masks)
             except (CaseRejected, OSError):
                 continue  # it is no label either, and prepare says why
+            try:
+                found[uid] = self._refinement(case, file, sent, volume, masks)
+            except OSError:
+                raise  # the disk, not the object
             except Exception as error:  # one object must not stop every ingest from now on
                 log_broken(case.case_id, "the look for what came back", error)
+                # It may be a prediction, and is held back until somebody can tell.
+                arrived = file.path.relative_to(self._paths.rawdata).parts[0]
+                found[uid] = Refinement(case.case_id, "unsettled", "", None, None, False, arrived)
         return found
 
     def _refinement(

@@ -56,11 +56,11 @@ GROUPS = {
     "PixelSpacing": ("PixelMeasuresSequence", "PixelSpacing"),
     "RescaleSlope": ("PixelValueTransformationSequence", "RescaleSlope"),
     "RescaleIntercept": ("PixelValueTransformationSequence", "RescaleIntercept"),
-    "AcquisitionNumber": ("FrameContentSequence", "FrameAcquisitionNumber"),
     "TemporalPositionIdentifier": ("FrameContentSequence", "TemporalPositionIndex"),
     "EchoTime": ("MREchoSequence", "EffectiveEchoTime"),
 }
-"""Where a frame has what a slice has under this name (PS3.3 C.7.6.16.2, C.8.13.5.4)."""
+"""Where a frame has what a slice has under this name (PS3.3 C.7.6.16.2, C.8.13.5.4). Not the acquisition: one
+volume may be acquired in packages that lie between each other."""
 
 
 @dataclass(frozen=True)

@@ -90,16 +90,17 @@ def slice_numbers(files: Sequence[Path]) -> list[int]:
     ordered = [frames[position] for position in order]
     if is_multi_frame(ordered):
         return [frame.number + 1 for frame in ordered if frame.number is not None]
-    numbers = [_instance_number(frame.header) for frame in ordered]
-    return numbers if len(set(numbers)) == len(numbers) else list(range(1, len(numbers) + 1))
+    numbers = [number for frame in ordered if (number := _instance_number(frame.header)) is not None]
+    return numbers if len(set(numbers)) == len(ordered) else list(range(1, len(ordered) + 1))
 
 
-def _instance_number(header: Dataset) -> int:
-    """0 where there is none, or none that is a number."""
+def _instance_number(header: Dataset) -> int | None:
+    """None where there is none, or none that is a number."""
     try:
-        return int(header.get("InstanceNumber") or 0)
-    except (TypeError, ValueError):
-        return 0
+        value = header.get("InstanceNumber")
+        return None if value in (None, "") else int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def read_single_series(folder: str | os.PathLike[str]) -> sitk.Image:

@@ -9,7 +9,7 @@ from functools import total_ordering
 from pathlib import Path
 
 _DATED = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.(\d+))?__(.+)")
-_LIKE_A_DATE = re.compile(r"\d{4}.?\d\d.?\d\d")
+_LIKE_A_DATE = re.compile(r"(?:19|20)\d\d([-_. ]?)(?:0\d|1[0-2])\1(?:[0-2]\d|3[01])(?!\d)")
 
 
 @total_ordering
@@ -50,9 +50,10 @@ class DatedName:
 
 
 def misnamed_folders(parent: Path, dataset_id: str) -> int:
-    """How many folders begin like a date and are not called as :class:`DatedName` has it."""
+    """How many folders are meant to be dated and are not called as :class:`DatedName` has it."""
     there = [p.name for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []
-    return sum(bool(_LIKE_A_DATE.match(n)) and DatedName.parse(n, dataset_id) is None for n in there)
+    meant = [n for n in there if _LIKE_A_DATE.match(n) or n.endswith(f"__{dataset_id}")]
+    return sum(DatedName.parse(name, dataset_id) is None for name in meant)
 
 
 def dated_folders(parent: Path, dataset_id: str) -> dict[DatedName, Path]:

@@ -7,7 +7,7 @@ import math
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,10 @@ def dataset_lock(folder: Path, note: Mapping[str, Any] | None = None) -> Iterato
                 f"down for good, remove {lock}"
             )
         if not (_take(lock, mine) if killed is None else _take_over(lock, killed, mine)):
-            raise BusyError("another run has just begun to work on this dataset; wait for it")
+            raise BusyError(
+                f"another run has just begun to work on this dataset; wait for it. If there is none, remove "
+                f"{lock.parent}/.{lock.name}.*"
+            )
     _HELD.add(lock.resolve())
     try:
         yield killed
@@ -107,13 +110,18 @@ def _take_over(lock: Path, dead: Mapping[str, Any], mine: dict[str, Any]) -> boo
     if not _take(claim, mine):
         claimed = _holder(claim)
         if claimed is not None and _is_gone(claimed):  # killed within these few lines: the next try is free
-            claim.unlink(missing_ok=True)
+            aside = temporary_beside(claim)
+            with suppress(FileNotFoundError):
+                os.rename(claim, aside)
+                if _holder(aside) == claimed:
+                    aside.unlink()
         return False
     if _holder(lock) != dead:
         claim.unlink()
         return False
-    os.rename(claim, lock)
-    return True
+    with suppress(FileNotFoundError):
+        os.rename(claim, lock)
+    return mine.items() <= (_holder(lock) or {}).items()
 
 
 def _holder(lock: Path) -> dict[str, Any] | None:

@@ -32,6 +32,11 @@ def object_file(folder: Path, case_id: str, kind: Output) -> Path:
     return folder / f"{case_id}.{ENDINGS[kind]}.dcm"
 
 
+def case_of(file: Path) -> str:
+    """The case of an object that :func:`object_file` names."""
+    return file.name.split(".")[0]
+
+
 def main_object(folder: Path, case_id: str, outputs: Sequence[Output]) -> Path:
     """The object that tables point at: the SEG, where there is one."""
     return object_file(folder, case_id, "SEG" if "SEG" in outputs else outputs[0])

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from tasks.ledger.journal import Journal
 
-Kind = Literal["edited", "unedited", "new"]
+Kind = Literal["edited", "unedited", "new", "unsettled"]
 Evidence = Literal["instance", "predecessor", "series", "tracking", "overlap", ""]
 
 
@@ -24,6 +24,7 @@ class Refinement:
         Of the image.
     kind
         ``edited`` or ``unedited``: a prediction that came back. ``new``: drawn by somebody by themselves.
+        ``unsettled``: nobody could tell yet; it is looked at again by the next ingest.
     evidence
         By what it was known for one of our predictions, see :mod:`tasks.refine`.
     prediction, model
@@ -48,7 +49,7 @@ class Refinement:
     @property
     def is_a_persons(self) -> bool:
         """A prediction that comes back as it went is nobody's work, unless somebody stands for it."""
-        return self.kind != "unedited" or self.declared
+        return self.kind in ("edited", "new") or self.declared
 
 
 def load_refinements(path: Path) -> dict[str, Refinement]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from tasks.errors import UserDataError
 from tasks.ledger.dated import DatedName, dated_folders
-from tasks.ledger.files import read_json, sha256_of_file, write_json
+from tasks.ledger.files import digest_of, read_json, sha256_of_file, write_json
 from tasks.ledger.journal import Journal
 from tasks.ledger.paths import DatasetPaths
 
@@ -111,22 +111,23 @@ def make_writable(folder: Path, *, files: bool = True) -> None:
             path.chmod(path.stat().st_mode | 0o200)
 
 
-def record_delivery(paths: DatasetPaths, rows: Sequence[FileRow], day: date) -> Path | None:
-    """Keep the account of a delivery that brought nothing to take; where, or None: all of it is known."""
+def record_delivery(paths: DatasetPaths, rows: Sequence[FileRow], day: date, root: Path) -> Path | None:
+    """Keep the account of a delivery that brought nothing to take; where, or None: all of it is known.
+
+    A file is known by its content, and one that cannot be read by where it lay.
+    """
+    source = digest_of(str(root.resolve()))[:16]
     rows_before = accounted(paths)
-    known = {_content_or_path(row) for row in rows_before} | {row.source_sha256 for row in rows_before}
-    if all(_content_or_path(row) in known for row in rows):
+    known = {row.sha256 for row in rows_before} | {row.source_sha256 for row in rows_before}
+    accounts = [read_json(file) for file in paths.deliveries.glob("[!.]*.json")]
+    lay = {(account.get("source"), row["path"]) for account in accounts for row in account["files"]}
+    if all(row.sha256 in known if row.sha256 else (source, row.path) in lay for row in rows):
         return None
     name = DatedName(day, 1, paths.dataset_id)
     while (file := paths.deliveries / f"{name}.json").exists():
         name = name.next()
-    write_json(file, {"version": 1, "files": [asdict(row) for row in rows]})
+    write_json(file, {"version": 1, "source": source, "files": [asdict(row) for row in rows]})
     return file
-
-
-def _content_or_path(row: FileRow) -> str:
-    """What tells a file of a delivery from others; one that cannot be read has no content."""
-    return row.sha256 or row.path
 
 
 def accounted(paths: DatasetPaths) -> list[FileRow]:

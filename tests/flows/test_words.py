@@ -17,6 +17,7 @@ NOTHING: dict[str, Any] = {
     "retrieved": None,
     "held": {},
     "refinements": {},
+    "passed_over": [],
     "cases": [],
     "totals": {"done": 0, "rejected": 0, "ignored": 0},
 }

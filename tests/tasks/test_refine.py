@@ -256,9 +256,27 @@ def test_an_object_that_breaks_the_look_stops_nobody(
         raise RuntimeError("DOE^JOHN")
 
     monkeypatch.setattr("tasks.refine.provenance_of", broken)
-    assert comes_back(lab, ohif_seg(lab, tmp_path))["recognised"] == {}
+    assert comes_back(lab, ohif_seg(lab, tmp_path))["recognised"] == {"unsettled": 1}
     assert "RuntimeError in broken" in caplog.text
     assert "DOE" not in caplog.text
+    assert lab.case().state != "pending", "it may be a prediction"
+    monkeypatch.undo()
+    monkeypatch.setenv("ITERSEG_HOME", str(lab.paths.home))
+    assert recognise_refinements.fn("D") == {"edited": 1}
+    assert lab.case().state == "pending"
+
+
+def test_a_disk_that_fails_while_it_is_looked_at_fails_the_step(
+    lab: Predicted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unnoted, a prediction would be learned from as a person's work."""
+
+    def away(_: Path) -> None:
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr("tasks.refine.provenance_of", away)
+    with pytest.raises(OSError, match="Stale file handle"):
+        comes_back(lab, ohif_seg(lab, tmp_path))
 
 
 def test_what_is_no_image_of_the_dataset_cannot_be_accepted(lab: Predicted) -> None:

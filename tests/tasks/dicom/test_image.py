@@ -155,6 +155,7 @@ def numbered(numbers: list[Any]) -> Callable[[int, Any], None]:
         ([60, 50, 40, 30, 20, 10], [60, 50, 40, 30, 20, 10]),  # from the head down, as many scanners do
         ([1, 1, 1, 1, 1, 1], [1, 2, 3, 4, 5, 6]),
         ([None] * 6, [1, 2, 3, 4, 5, 6]),
+        ([None, 11, 12, 13, 14, 15], [1, 2, 3, 4, 5, 6]),
         ([[1, 2]] * 6, [1, 2, 3, 4, 5, 6]),
     ],
 )
