@@ -194,7 +194,8 @@ def passed_over(dataset_id: str) -> list[str]:
     if load_dataset_settings(paths.config, dataset_id).deidentify_folders:
         said += [
             f"{name} passed over: it was filled by hand, where files stay as they are, and "
-            f"`deidentify_folders` wants no identities. Move it away and give it to `iterseg ingest {dataset_id} --from`"
+            "`deidentify_folders` wants no identities. Move it away and give it to "
+            f"`iterseg ingest {dataset_id} --from`"
             for name, folder in unsealed_folders(paths).items()
             if files_below(folder)
         ]
