@@ -87,6 +87,7 @@ def masks_of(images: list[Path], seg: Path, structures: list[str]) -> Masks:
     return {name: found.get(name, np.zeros(volume.grid.shape, bool)) for name in structures}
 
 
+@pytest.mark.timeout(1800)
 def test_hippocampi(home: Path, tmp_path: Path, orthanc: Orthanc) -> None:
     settings = hippocampus_lab.SETTINGS.replace("epochs_first: 8", "epochs_first: 2\n  epochs_fine_tune: 2")
     settings = settings.replace("modalities: MR,SEG", "modalities: MR,SEG,RTSTRUCT")
