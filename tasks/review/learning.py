@@ -80,6 +80,33 @@ def against(runs: Runs, arm: str, other: str, figure: Callable[[Row], float]) ->
     return interval_of_mean(pairs) if pairs else None
 
 
+def at_equal_cost(runs: Runs, arm: str, other: str, cost: str) -> Point | None:
+    """By how much the Dice of an arm is above another's at what its corrections had cost, seed by seed.
+
+    As :func:`against`, but the other one's curve is read between its rounds, where it had spent as much; what
+    lies beyond its last round is left out.
+    """
+    gains = []
+    for seed in sorted(runs[arm].keys() & runs[other].keys()):
+        spent_by, dice_of = ({a: f(runs[a][seed]) for a in (arm, other)} for f in (_spent(cost), _dice))
+        within = [
+            dice - float(np.interp(x, spent_by[other], dice_of[other]))
+            for x, dice in zip(spent_by[arm][1:], dice_of[arm][1:], strict=True)
+            if x <= spent_by[other][-1]
+        ]
+        if within:
+            gains.append(float(np.mean(within)))
+    return interval_of_mean(gains) if gains else None
+
+
+def _spent(cost: str) -> Callable[[Sequence[Row]], list[float]]:
+    return lambda rows: np.cumsum([row[cost] for row in rows]).tolist()
+
+
+def _dice(rows: Sequence[Row]) -> list[float]:
+    return [mean_dice(row) for row in rows]
+
+
 def curves(runs: Runs) -> dict[str, str]:
     """Name → SVG: Dice and surface Dice over labelled cases, and Dice over what corrections cost."""
     arms = [arm for arm in runs if over_rounds(runs, arm, mean_dice)]
@@ -93,22 +120,22 @@ def curves(runs: Runs) -> dict[str, str]:
         "slices": ("edited_slices", "edited slices"),
     }
     drawn = {
-        "dice": curve("test Dice, over labelled cases", [], dice, 1.0, cases, _below(dice)),
-        "surface-dice": curve(
-            "test surface Dice, over labelled cases", [], surface, 1.0, cases, _below(surface)
-        ),
+        "dice": _drawn("test Dice, over labelled cases", dice, cases),
+        "surface-dice": _drawn("test surface Dice, over labelled cases", surface, cases),
     }
     for name, (cost, words) in by.items():
         effort = {arm: spent(runs, arm, cost) for arm in arms}
-        what = f"test Dice, over {words}, in all"
-        drawn[f"dice-by-{name}"] = curve(what, [], dice, 1.0, effort, _below(dice))
+        drawn[f"dice-by-{name}"] = _drawn(f"test Dice, over {words}, in all", dice, effort)
     return drawn
 
 
-def _below(lines: Mapping[str, Sequence[Point]]) -> float:
-    """Where an axis begins that shows differences of hundredths."""
-    lowest = min((p.low for points in lines.values() for p in points if not np.isnan(p.low)), default=0.0)
-    return max(0.0, float(np.floor(20 * lowest) / 20))
+def _drawn(what: str, lines: Mapping[str, Sequence[Point]], across: Mapping[str, Sequence[float]]) -> str:
+    """A curve on an axis that shows differences of hundredths."""
+    lows = [p.low for points in lines.values() for p in points if not np.isnan(p.low)]
+    highs = [p.high for points in lines.values() for p in points if not np.isnan(p.high)]
+    bottom = max(0.0, float(np.floor(20 * min(lows, default=0.0)) / 20))
+    top = min(1.0, float(np.ceil(20 * max(highs, default=1.0)) / 20))
+    return curve(what, [], lines, max(top, bottom + 0.05), across, bottom)
 
 
 def _labelled(runs: Runs, arm: str) -> list[float]:
@@ -122,7 +149,9 @@ def summary(runs: Runs) -> list[dict[str, Any]]:
     rows = []
     for arm in arms:
         last, surface = over_rounds(runs, arm, mean_dice)[-1], over_rounds(runs, arm, mean_surface_dice)[-1]
-        gain = against(runs, arm, arms[0], mean_dice) if arm != arms[0] else None
+        first = arms[0]
+        gain = against(runs, arm, first, mean_dice) if arm != first else None
+        equal = at_equal_cost(runs, arm, first, "added_path_length_mm") if arm != first else None
         seeds = list(runs[arm].values())
         rows.append(
             {
@@ -131,7 +160,8 @@ def summary(runs: Runs) -> list[dict[str, Any]]:
                 "rounds": len(over_rounds(runs, arm, mean_dice)),
                 "test Dice": _words(last),
                 "test surface Dice": _words(surface),
-                f"Dice above {arms[0]}, rounds 2 on": _words(gain, signed=True) if gain else "",
+                f"Dice above {first}, rounds 2 on": _words(gain, signed=True) if gain else "",
+                "the same, at equal path length": _words(equal, signed=True) if equal else "",
                 "added path length, mm": f"{spent(runs, arm, 'added_path_length_mm')[-1]:,.0f}",
                 "edited slices": f"{spent(runs, arm, 'edited_slices')[-1]:,.0f}",
                 "training, min": f"{np.mean([sum(r['training_s'] for r in s) for s in seeds]) / 60:.1f}",

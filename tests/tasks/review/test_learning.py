@@ -11,6 +11,7 @@ from scipy.stats import t, ttest_1samp
 
 from tasks.review.learning import (
     against,
+    at_equal_cost,
     curves,
     interval_of_mean,
     mean_dice,
@@ -91,3 +92,16 @@ def test_the_page_has_a_line_for_each_arm_that_has_begun() -> None:
 
 def test_a_page_without_a_finished_round_says_so() -> None:
     assert "No round is finished" in render("D", {"begun": {1: []}})
+
+
+def test_at_equal_cost_curves_are_read_between_rounds() -> None:
+    """Half the cost, and just as far on the way: nothing is gained. Beyond the last round nothing is said."""
+    runs = {
+        "random": {1: [row(1, 0.5), row(2, 0.6, 100), row(3, 0.7, 100)]},
+        "half": {1: [row(1, 0.5), row(2, 0.55, 50), row(3, 0.6, 50)]},
+        "better": {1: [row(1, 0.5), row(2, 0.6, 50), row(3, 0.9, 500)]},
+    }
+    half = at_equal_cost(runs, "half", "random", "added_path_length_mm")
+    better = at_equal_cost(runs, "better", "random", "added_path_length_mm")
+    assert half is not None and better is not None
+    assert (half.value, better.value) == (pytest.approx(0.0), pytest.approx(0.05))
