@@ -10,7 +10,7 @@ import pytest
 
 from tasks.cluster_settings import STAGES, ClusterSettings, load_cluster
 from tasks.doctor import examine
-from tasks.doctor_of_jobs import scripts
+from tasks.doctor_of_jobs import examine_jobs, scripts
 from tasks.ledger.paths import DatasetPaths
 
 CHECKOUT = Path(__file__).parents[2]
@@ -54,3 +54,31 @@ def test_a_machine_without_slurm_is_told_so(
     assert "there is no sbatch" in found["Slurm"].said
     assert "jobs of stage train" not in found
     assert not found["Prefect's server"].good
+
+
+@pytest.mark.parametrize(
+    ("sinfo", "good", "words"),
+    [
+        (
+            "echo 'gpu* 2 nodes, gpu:1, 1-00:00:00'; echo 'cpu 4 nodes, (null), 2:00:00'",
+            True,
+            "; cpu 4 nodes",
+        ),
+        ("exit 1", False, "sinfo: "),  # it says nothing at all
+        (None, False, "there is no sinfo"),
+    ],
+)
+def test_what_sinfo_says_is_the_verdict(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sinfo: str | None, good: bool, words: str
+) -> None:
+    bin_dir = tmp_path / "bin"
+    bin_dir.mkdir()
+    programs = dict.fromkeys(("sbatch", "squeue", "scancel", "scontrol"), "exit 0")
+    for name, script in {**programs, **({"sinfo": sinfo} if sinfo else {})}.items():
+        (bin_dir / name).write_text(f"#!/bin/sh\n{script}\n")
+        (bin_dir / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(bin_dir))
+    settings = load_cluster(CHECKOUT / "config", "slurm")
+    verdict = examine_jobs(settings, "slurm", DatasetPaths(home, "D"))[0]
+    assert (verdict.what, verdict.good) == ("Slurm", good)
+    assert words in verdict.said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,3 +81,15 @@ def test_a_checkpoint_takes_the_place_of_the_one_before_and_a_full_disk_of_none(
     trainer.full, trainer.current_epoch = False, 4
     trainer._save_on_the_way()
     assert (latest.read_text(), previous.read_text()) == ("4", "2")
+
+
+def test_an_attempt_that_lost_its_fold_moves_no_checkpoint_of_the_one_that_has_it(tmp_path: Path) -> None:
+    def taken_over() -> None:
+        raise IterSegError("another attempt has this fold")
+
+    trainer: Any = IterSegTrainer.__new__(IterSegTrainer)
+    trainer.output_folder, trainer.still_ours = str(tmp_path), taken_over
+    (tmp_path / "checkpoint_latest.pth").write_bytes(b"the holder's")
+    with pytest.raises(IterSegError, match="another attempt"):
+        trainer._save_on_the_way()
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint_latest.pth"]
