@@ -50,12 +50,10 @@ def accept(
         "totals": totals(rows),
     }
     if lacking := sorted({str(row["reason"]) for row in rows if row["state"] != "done"}):
-        error = UserDataError(
+        raise UserDataError(
             f"{totals(rows)['rejected']} of {len(rows)} predictions have not become labels "
             f"({', '.join(lacking)}): what a person has saved of the same prediction stays"
-        )
-        error.report = report
-        raise error
+        ).with_report(report)
     return report
 
 

@@ -87,12 +87,10 @@ def ingest(
         cluster = night.cluster if night else "local"
         tell_event("iterseg.delivery.complete", dataset_id, cluster=cluster, **budget.model_dump())
     if retrieved and retrieved["series"].get("failed"):
-        error = TransientError(
+        raise TransientError(
             f"{retrieved['series']['failed']} series could not be fetched; the others are "
             "ingested. Run it again"
-        )
-        error.report = report
-        raise error
+        ).with_report(report)
     return report
 
 

@@ -86,21 +86,15 @@ def predict(
         _show(paths, settings, report)
         if predicted and not any(row["state"] == "done" for row in predicted):
             reasons = ", ".join(sorted({str(row["reason"]) for row in predicted}))
-            raise _with_report(UserDataError(f"no image could be predicted: {reasons}"), report)
+            raise UserDataError(f"no image could be predicted: {reasons}").with_report(report)
         if not triage:
             done = {row["case_id"] for row in predicted if row["state"] == "done"}
             to_send = [job for job in jobs if job.case_id in done]
             try:
                 report["sent"] = send_to_all(paths.dataset_id, settings.send_to, to_send, used)
             except UserDataError as error:
-                raise _with_report(error, report) from None
+                raise error.with_report(report) from None
     return report
-
-
-def _with_report(error: UserDataError, report: dict[str, Any]) -> UserDataError:
-    """What was done before a failure is told with it."""
-    error.report = report
-    return error
 
 
 def _report(

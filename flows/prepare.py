@@ -172,9 +172,7 @@ def _report(
     show_table("prepare", paths.dataset_id, rows, f"cases {totals(rows)}")
     report: dict[str, Any] = {"stage": "prepare", "cases": rows, "totals": totals(rows)}
     if not converted:
-        error = UserDataError(f"no case of {paths.dataset_id} can be used: {_why(rows)}")
-        error.report = report
-        raise error
+        raise UserDataError(f"no case of {paths.dataset_id} can be used: {_why(rows)}").with_report(report)
     return report
 
 

@@ -14,7 +14,7 @@ A message says what is wrong, where, and what to do. It never holds a patient's 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 
 class IterSegError(Exception):
@@ -26,6 +26,11 @@ class IterSegError(Exception):
         super().__init__(*arguments)
         self.report: dict[str, Any] = {}
         """What is known in spite of it, such as the fate of each case; for ``--json``."""
+
+    def with_report(self, report: dict[str, Any]) -> Self:
+        """The error, with what was done before it."""
+        self.report = report
+        return self
 
 
 class UserDataError(IterSegError):

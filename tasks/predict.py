@@ -77,9 +77,8 @@ def images_in(
     cases = assemble(list(found.values()), settings.image_modality, []).images
     if not cases:
         unreadable = f" that can be read: {len(damaged)} files are damaged" if damaged else ""
-        nothing = UserDataError(f"the input folder holds no CT or MR series{unreadable}")
-        nothing.report = {"stage": "predict", "cases": damaged, "totals": totals(damaged)}
-        raise nothing
+        report = {"stage": "predict", "cases": damaged, "totals": totals(damaged)}
+        raise UserDataError(f"the input folder holds no CT or MR series{unreadable}").with_report(report)
     return cases, damaged
 
 

@@ -11,7 +11,7 @@ import pytest
 from dicom_factory import ball, write_series
 from predicted_lab import DOUBT, Predicted, a_model, predict, predicted
 
-from tasks.conversion import to_convert
+from tasks.conversion import CaseToConvert, to_convert
 from tasks.errors import UserDataError
 from tasks.hand_over import read_prediction, read_triage
 from tasks.ledger.paths import DatasetPaths
@@ -104,14 +104,24 @@ def test_of_a_folder_without_a_whole_file_it_is_said_how_many_are_damaged(tmp_pa
     assert caught.value.report["totals"] == {"done": 0, "rejected": 1, "ignored": 0}
 
 
-@pytest.mark.parametrize("triage", [False, True])
-def test_a_killed_job_has_handed_out_what_it_had_predicted(
-    lab: Predicted, monkeypatch: pytest.MonkeyPatch, triage: bool
-) -> None:
+Waiting = tuple[CaseToConvert, DatasetSettings]
+
+
+@pytest.fixture
+def waiting(lab: Predicted) -> Waiting:
+    """An image whose prediction was not handed out yet, as predict takes it."""
     settings = load_dataset_settings(lab.paths.config, "D")
     job = to_convert(lab.case(), settings, load_rois(lab.paths.config, "D"))
+    record_file(lab.paths.predictions(lab.model.model_id), job.case_id).unlink()
+    return job, settings
+
+
+@pytest.mark.parametrize("triage", [False, True])
+def test_a_killed_job_has_handed_out_what_it_had_predicted(
+    lab: Predicted, waiting: Waiting, monkeypatch: pytest.MonkeyPatch, triage: bool
+) -> None:
+    job, settings = waiting
     folder = lab.paths.predictions(lab.model.model_id)
-    record_file(folder, job.case_id).unlink()
 
     def killed(*_: Any, on_message: Callable[[dict[str, Any]], None], **__: Any) -> None:
         on_message({"predicted": 1, "of": 2})
@@ -130,12 +140,10 @@ def test_a_killed_job_has_handed_out_what_it_had_predicted(
 
 @pytest.mark.parametrize("triage", [False, True])
 def test_a_case_whose_files_are_gone_is_told_and_stops_nobody(
-    lab: Predicted, monkeypatch: pytest.MonkeyPatch, triage: bool
+    lab: Predicted, waiting: Waiting, monkeypatch: pytest.MonkeyPatch, triage: bool
 ) -> None:
     """Its image is in the store since an earlier model; no object could refer to what is not there."""
-    settings = load_dataset_settings(lab.paths.config, "D")
-    job = to_convert(lab.case(), settings, load_rois(lab.paths.config, "D"))
-    record_file(lab.paths.predictions(lab.model.model_id), job.case_id).unlink()
+    job, settings = waiting
     make_writable(lab.paths.rawdata / "2026-11-20__D")
     Path(job.files[0]).unlink()
 
