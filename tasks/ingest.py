@@ -188,7 +188,7 @@ def passed_over(dataset_id: str) -> list[str]:
     said = []
     if misnamed := misnamed_folders(paths.rawdata, dataset_id):
         said.append(
-            f"{misnamed} folder{'s' * (misnamed > 1)} in {paths.rawdata} passed over: one filled by hand is "
+            f"passed over in {paths.rawdata}: {misnamed} folder{'s' * (misnamed > 1)}. One filled by hand is "
             f"called <YYYY-MM-DD>__{dataset_id}, the second of a day <YYYY-MM-DD>.2__{dataset_id}"
         )
     if load_dataset_settings(paths.config, dataset_id).deidentify_folders:
