@@ -103,7 +103,7 @@ class DatasetSettings(Settings):
     """Of two segmentations of one image in two deliveries of one date."""
     deidentify_folders: bool = False
     """Identities are removed from folders too, and not only from what comes over the network; those that are
-    filled by hand, where files stay as they are, are refused then."""
+    filled by hand, where files stay as they are, are left then, and every ingest says so."""
     arrival_quiet_s: float = Field(default=10, ge=0)
     """A folder is taken once nothing in it has changed for so long."""
     folds: int = Field(default=5, ge=2, le=20)
