@@ -48,7 +48,9 @@ def test_worse_is_not_used_better_is_and_back_again(
     assert (trained["accepted"], trained["basis"]) == (False, "cross-validation")
     assert latest.readlink() == first
     said = iterseg(home, "models", "D").stdout
-    assert "not put into use: against 2026-11-20 on the cross-validation: Anterior -0." in said
+    assert (
+        f"not put into use: against {trained['compared_with']} on the cross-validation: Anterior -0." in said
+    )
     # The next night does not try again, and does not use it either.
     assert (run("run", "D")["state"], latest.readlink()) == ("nothing new", first)
     assert (run("train", "D")["state"], latest.readlink()) == ("nothing new", first)
