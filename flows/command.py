@@ -43,9 +43,10 @@ def run_flow(
         os.environ.setdefault("DO_NOT_TRACK", "1")
         os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if verbose else "CRITICAL")
         os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "info" if verbose else "critical")
-        if not verbose:  # that their queues are not empty yet says nothing to anybody, at the end of all
-            for worker in ("EventsWorker", "APILogWorker"):
-                logging.getLogger(worker).setLevel(logging.CRITICAL)
+        if not verbose:
+            # Prefect's say that their queues are not empty yet; what a peer did, our own errors say.
+            for name in ("EventsWorker", "APILogWorker", "pynetdicom"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
         from tasks.embedded_server import ensure_prefect_api
         from tasks.progress import waiting
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tasks.conversion import CaseToConvert
 from tasks.dicom.image import read_series, slice_numbers
+from tasks.dicom.predicted import AUTOMATIC
 from tasks.dicom.rtstruct_writer import StructureSetIdentity, write_rtstruct
 from tasks.dicom.seg_writer import SegIdentity, write_seg
 from tasks.ledger.files import digest_of, read_json, sha256_of_file, whole_file, write_json
@@ -113,7 +114,8 @@ def _write_object(
 
 def _structure_set(series_uid: str, sop_uid: str, model: ModelRecord) -> StructureSetIdentity:
     made, number = datetime.fromisoformat(model.created), SERIES_NUMBERS["RTSTRUCT"]
-    return StructureSetIdentity(series_uid, sop_uid, f"IterSeg {model.model_id}", made, series_number=number)
+    label = f"IterSeg {model.model_id}"
+    return StructureSetIdentity(series_uid, sop_uid, label, made, number, generation=AUTOMATIC)
 
 
 def _segmentation(

@@ -78,11 +78,19 @@ def _files(snapshots: Sequence[Snapshot]) -> list[DicomFile]:
 
 def _predictions(paths: DatasetPaths) -> Callable[[DicomFile], bool]:
     """Whether a segmentation is a prediction that nobody has changed or stands for."""
-    unchanged = {uid for uid, r in load_refinements(paths.refinements).items() if not r.is_a_persons}
-    if not unchanged:
-        return lambda _: False
+    noted = load_refinements(paths.refinements)
+    if not noted:
+        return lambda file: file.header.predicted
     pseudonyms = Pseudonyms(paths.patient_key, first=False)
-    return lambda file: pseudonyms.uid(file.header.sop_instance_uid) in unchanged
+
+    def is_prediction(file: DicomFile) -> bool:
+        known = noted.get(pseudonyms.uid(file.header.sop_instance_uid))
+        # Without a trace of ours it is what it says of itself: another dataset has predictions too.
+        if known is None or (known.kind == "new" and not known.declared):
+            return file.header.predicted
+        return not known.is_a_persons
+
+    return is_prediction
 
 
 def require_dataset(paths: DatasetPaths) -> None:

@@ -29,6 +29,7 @@ from pydicom.uid import (
 )
 
 from tasks.dicom.bits import padded_bytes
+from tasks.dicom.predicted import says_it_is_predicted
 from tasks.dicom.reasons import Reason
 from tasks.dicom.references import frame_of_structure_set, references_of
 from tasks.dicom.structure import check_structure
@@ -70,7 +71,8 @@ class Header:
     """The part of a file's header that decides where it belongs.
 
     ``patient`` is a keyed hash, never the PatientID. ``referenced_*`` and ``authors`` are empty for
-    images; ``authors`` may name a person, and therefore stays in the raw data.
+    images; ``authors`` may name a person, and therefore stays in the raw data. ``predicted``: by an IterSeg,
+    as the object itself says, and nobody approved it.
     """
 
     kind: Kind
@@ -83,6 +85,7 @@ class Header:
     referenced_instances: list[str] = field(default_factory=list)
     authors: list[str] = field(default_factory=list)
     localizer: bool = False
+    predicted: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Plain content for the manifest; empty fields are left out."""
@@ -185,6 +188,7 @@ def describe(dataset: Dataset, hash_patient: Callable[[str], str]) -> Header:
         patient = hash_patient(identity_of(dataset))
         authors = [] if kind in IMAGE_KINDS else _authors(dataset)
         localizer = kind in IMAGE_KINDS and _is_localizer(dataset)
+        predicted = kind not in IMAGE_KINDS and says_it_is_predicted(dataset)
     except CaseRejected:
         raise
     except Exception as error:  # see parse
@@ -196,6 +200,7 @@ def describe(dataset: Dataset, hash_patient: Callable[[str], str]) -> Header:
         referenced_instances=instances,
         authors=authors,
         localizer=localizer,
+        predicted=predicted,
         **uids,
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from tasks.dicom.headers import read_dataset
+from tasks.dicom.predicted import is_approved
 
 PREDECESSORS = ("PredecessorDocumentsSequence", "PredecessorStructureSetSequence")
 """(0040,A360), which OHIF writes, and (3006,0018)."""
@@ -45,7 +46,7 @@ def provenance_of(path: Path) -> Provenance:
         str(dataset.SeriesInstanceUID),
         frozenset(_referenced(dataset, PREDECESSORS)),
         frozenset(str(item.TrackingUID) for item in segments if item.get("TrackingUID")),
-        str(dataset.get("ApprovalStatus") or "").strip().upper() == "APPROVED",
+        is_approved(dataset),
     )
 
 

@@ -67,7 +67,8 @@ WHAT_TO_DO: dict[Reason, str] = {
     Reason.OTHER_KIND: "IterSeg uses CT and MR images, RTSTRUCT and SEG; the rest is left alone.",
     Reason.LOCALIZER: "A scout is no slice of the volume; nothing to do.",
     Reason.UID_CONFLICT: "Another file has this SOP instance UID; find out which of them is right.",
-    Reason.OWN_PREDICTION: "A prediction of IterSeg came back unchanged; it is no person's work.",
+    Reason.OWN_PREDICTION: "IterSeg predicted it, here or elsewhere, and nobody changed or approved it. "
+    "Correct it in a viewer, or `iterseg accept` what your own model predicted.",
     Reason.BURNED_IN: "Its pixels may show a name, which de-identification cannot remove; deliver others.",
     Reason.IDENTITY_LEFT: "A label quotes the patient's name or ID; rename it and send it again.",
     Reason.WITHDRAWN: "The patient or the scan was withdrawn; `iterseg withdraw` did it.",

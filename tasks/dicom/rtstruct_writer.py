@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from tasks.dicom.contours import outlines
 from tasks.dicom.frames import Frame, frames_of
 from tasks.dicom.geometry import grid_of
 from tasks.dicom.inherited import CHARACTERS, inherited_header
+from tasks.dicom.predicted import MANUFACTURER
 
 PATIENT_AND_STUDY = (
     "PatientName",
@@ -53,9 +55,9 @@ class StructureSetIdentity:
     label: str
     written: datetime
     series_number: int | None = None
-    manufacturer: str = "IterSeg"
-    generation: str = "AUTOMATIC"
-    """(3006,0036): AUTOMATIC, SEMIAUTOMATIC or MANUAL."""
+    manufacturer: str = MANUFACTURER
+    generation: Literal["AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"] = "MANUAL"
+    """(3006,0036). What is AUTOMATIC and by IterSeg is a prediction, and becomes nobody's label."""
 
 
 def write_rtstruct(

@@ -21,10 +21,10 @@ from tasks.dicom.frames import frames_of, is_multi_frame
 from tasks.dicom.geometry import grid_of
 from tasks.dicom.headers import read_dataset
 from tasks.dicom.inherited import inherited_header
+from tasks.dicom.predicted import MANUFACTURER
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
 
-MANUFACTURER = "IterSeg"
 ANATOMICAL_STRUCTURE = "91723000 Anatomical Structure"
 
 

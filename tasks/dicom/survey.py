@@ -71,6 +71,9 @@ def survey(folder: Path, watched: Watched = lambda looked, _: looked) -> Survey:
     for path, header in headers:
         if header.kind in IMAGE_KINDS:
             continue
+        if header.predicted:
+            found.left_out[Reason.OWN_PREDICTION.value] += 1
+            continue
         try:
             names = _names(path, header.kind)
         except CaseRejected as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,18 @@ import pydicom
 import pytest
 import readers
 from dicom_factory import ball, edit, write_rois, write_segments
-from predicted_lab import Predicted, predicted
+from predicted_lab import Predicted, a_model, predict, predicted
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from tasks.errors import UserDataError
 from tasks.ingest import take_accepted, take_delivery
+from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.refinements import Refinement, load_refinements
 from tasks.ledger.withdrawals import add_withdrawal
 from tasks.refine import accept, recognise_refinements
+from tasks.settings import load_dataset_settings
+from tasks.state import state_at
 
 SHAPE = (8, 24, 28)
 TUMOUR, NODE = ball(SHAPE, (4, 10, 10), 4), ball(SHAPE, (3, 18, 22), 3)
@@ -206,8 +210,6 @@ def test_only_what_was_predicted_can_be_accepted(lab: Predicted) -> None:
 def test_of_two_models_the_one_whose_prediction_was_corrected_is_named(
     lab: Predicted, tmp_path: Path
 ) -> None:
-    from predicted_lab import a_model, predict
-
     newer = a_model(lab.paths, list(MASKS), "2026-11-21")
     shifted = {"GTV": np.roll(TUMOUR, 3, axis=2), "node": NODE}
     predict(lab.paths, newer, shifted, lab.case())
@@ -284,3 +286,67 @@ def test_what_is_no_image_of_the_dataset_cannot_be_accepted(lab: Predicted) -> N
     with pytest.raises(UserDataError, match="or withdrawn from it"):
         accept.fn("D", lab.model, [lab.record["case_id"]])
     assert not lab.paths.acceptances.is_file()
+
+
+def approved(ds: Dataset) -> None:
+    ds.ApprovalStatus = "APPROVED"
+
+
+def corrected(ds: Dataset) -> None:
+    """As a viewer says that a person had a part in one of the structures."""
+    ds.SegmentSequence[0].SegmentAlgorithmType = "SEMIAUTOMATIC"
+
+
+@pytest.mark.parametrize(
+    ("ending", "change", "is_label"),
+    [
+        ("seg", None, False),
+        ("rtstruct", None, False),
+        ("seg", corrected, True),
+        ("rtstruct", approved, True),
+    ],
+)
+@pytest.mark.parametrize("predicted_too", [False, True])
+def test_a_prediction_of_another_dataset_is_no_persons_work_either(
+    lab: Predicted,
+    tmp_path: Path,
+    ending: str,
+    change: Callable[[Dataset], None] | None,
+    is_label: bool,
+    predicted_too: bool,
+) -> None:
+    """Two datasets look into one PACS: of what the other one has sent there nothing is on record here."""
+    config = lab.paths.config
+    for name in ("roi", "dataset"):
+        (config / f"{name}_E.yaml").write_text((config / f"{name}_D.yaml").read_text())
+    other = replace(lab, paths=DatasetPaths.of("E"))
+    take_delivery.fn("E", tmp_path / "scan", date(2026, 11, 21))
+    if predicted_too:  # and something else than the other one has
+        model = a_model(other.paths, list(MASKS))
+        predict(other.paths, model, {"GTV": NODE, "node": TUMOUR & ~NODE}, other.case())
+    back = copy_of(lab, tmp_path, ending, change or (lambda _: None))
+    report = take_delivery.fn("E", back.parent, date(2026, 11, 23))
+    assert report["files"]["taken"] == 1
+    recognise_refinements.fn("E")
+    case = other.case()
+    assert (case.state == "pending") is is_label, case
+    if not is_label:
+        assert (case.state, case.reason) == ("ignored", "unlabelled")
+        settings = load_dataset_settings(config, "E")
+        (aside,) = state_at(other.paths, settings)[0].segmentations
+        assert (aside.state, aside.reason) == ("ignored", "own-prediction")
+
+
+def test_a_correction_of_ours_counts_even_where_it_says_that_it_is_ours(
+    lab: Predicted, tmp_path: Path
+) -> None:
+    """A script that changes voxels and nothing else: here what was predicted is on record."""
+
+    def one_voxel_more(ds: Dataset) -> None:
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        pixels = np.unpackbits(np.frombuffer(ds.PixelData, np.uint8), bitorder="little")
+        pixels[0] ^= 1
+        ds.PixelData = np.packbits(pixels, bitorder="little").tobytes()
+
+    assert comes_back(lab, copy_of(lab, tmp_path, "seg", one_voxel_more))["recognised"] == {"edited": 1}
+    assert lab.case().state == "pending"

@@ -10,6 +10,7 @@ import pytest
 from dicom_factory import ball, edit, grid_for, write_rois, write_segments, write_series
 from pydicom.uid import generate_uid
 
+from tasks.dicom.seg_writer import SegIdentity, write_seg
 from tasks.dicom.survey import Drawing, survey
 
 SHAPE = (5, 16, 18)
@@ -80,3 +81,11 @@ def test_a_drawing_that_names_no_image_is_of_the_one_in_its_frame(tmp_path: Path
 
     edit(rois, forget)
     assert names(survey(tmp_path).of("CT")) == [("RTSTRUCT", ("GTV",))]
+
+
+def test_what_a_model_has_predicted_is_no_drawing(tmp_path: Path) -> None:
+    ct = write_series(tmp_path / "ct", name="a", grid=grid_for(SHAPE))
+    identity = SegIdentity(generate_uid(), generate_uid(), 900, "predicted", "IterSeg nnU-Net", "1")
+    write_seg(tmp_path / "predicted.dcm", ct.files, {"GTV": TUMOUR}, identity)
+    found = survey(tmp_path)
+    assert (found.drawings, found.left_out) == ([], {"own-prediction": 1})
