@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from tasks.cluster_settings import load_cluster
 from tasks.errors import ConfigError, IterSegError
-from tasks.ledger.paths import home
+from tasks.ledger.paths import config_folder, home
 from tasks.night_settings import NightSettings
 from tasks.notification_settings import load_notifications
 from tasks.settings import load_dataset_settings, load_rois
@@ -39,7 +39,7 @@ def main() -> None:
             "PREFECT_API_URL is not set: `make server`, then "
             "`prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api`"
         )
-    nights, notifications = _nights(home() / "config"), load_notifications(home() / "config")
+    nights, notifications = _nights(config_folder()), load_notifications(config_folder())
     with get_client(sync_client=True) as client:
         try:
             client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))

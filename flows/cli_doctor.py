@@ -12,7 +12,7 @@ from flows.options import AsJson, Cluster
 from flows.words_at_the_start import verdict_in_words
 from tasks.cluster_settings import ClusterSettings, load_cluster
 from tasks.errors import ConfigError
-from tasks.ledger.paths import DatasetPaths, home
+from tasks.ledger.paths import DatasetPaths, config_folder
 from tasks.settings import check_dataset_id
 
 of_doctor = typer.Typer()
@@ -28,7 +28,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """What is missing, each with how to mend it. Example: iterseg doctor --cluster slurm"""
-    settings: ClusterSettings = checked(lambda name: load_cluster(home() / "config", name), cluster, as_json)
+    settings: ClusterSettings = checked(lambda name: load_cluster(config_folder(), name), cluster, as_json)
     name = checked(check_dataset_id, dataset, as_json)
     paths = DatasetPaths.of(name or "DATASET")
 

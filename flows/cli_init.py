@@ -12,7 +12,7 @@ import typer
 
 from flows.command import checked, existing_folder, fail, show
 from flows.options import AsJson, Dataset
-from tasks.errors import ConfigError, UserDataError
+from tasks.errors import ConfigError
 from tasks.settings import check_dataset_id
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ def init(
     """Write the YAML files of a new dataset. Example: iterseg init PM_IASLC --look /incoming"""
     from tasks.dicom.survey import survey
     from tasks.ledger.paths import DatasetPaths
-    from tasks.new_dataset import refuse_existing, write
+    from tasks.new_dataset import patterns_of, refuse_existing, write
     from tasks.progress import progress
 
     paths = checked(lambda name: DatasetPaths.of(check_dataset_id(name)), dataset, as_json)
     checked(lambda at: refuse_existing(at, dataset), paths.config, as_json)
     folder = checked(lambda at: existing_folder(at, "--look"), look, as_json)
-    named = checked(_named, structure or [], as_json)
+    named = checked(patterns_of, structure or [], as_json)
     asked = not yes and not as_json and not named and sys.stdin.isatty()
     found = checked(
         lambda at: survey(Path(at), lambda looked, of: progress(looked, "look", of)), folder, as_json
@@ -95,18 +95,6 @@ def _about(found: Survey | None, beginning: Beginning, rows: Sequence[Proposal])
     }
 
 
-def _named(options: Sequence[str]) -> dict[str, str]:
-    """``NAME=PATTERN`` of each option."""
-    pairs = [option.partition("=") for option in options]
-    for name, equals, pattern in pairs:
-        if not (name.strip() and equals and pattern.strip()):
-            raise ConfigError(f"--structure {name}{equals}{pattern}: write NAME=PATTERN, such as 'GTV=GTV.*'")
-    names = [name.strip() for name, _, _ in pairs]
-    if len(set(names)) != len(names):
-        raise ConfigError("--structure: each structure stands once; a pattern may be GTV|tumou?r")
-    return {name.strip(): pattern.strip() for name, _, pattern in pairs}
-
-
 def _seen(found: Survey) -> str:
     from tasks.dicom.reasons import WHAT_TO_DO, Reason
 
@@ -134,7 +122,7 @@ def _settled(
 ) -> tuple[Beginning, list[Proposal], int]:
     """What is written, what its patterns match, and in how many segmentations they were looked for."""
     from tasks.dicom.proposals import described
-    from tasks.new_dataset import USUAL_FOLDS, Beginning, folds_for, usual_kinds
+    from tasks.new_dataset import begin
 
     kind = _modality(found, modality, asked=asked)
     drawings = found.of(kind) if found else []
@@ -147,26 +135,14 @@ def _settled(
     if several and asked and not merge:
         merge = typer.confirm("Several ROIs of one structure: are they one structure, merged?", default=False)
     absences = _absences(rows, len(drawn)) if asked else {}
-    patients = len({drawing.patient for drawing in drawings})
-    folds = folds or (folds_for(patients) if drawings else USUAL_FOLDS)
-    structures = {row.structure: row.pattern for row in rows}
-    if len(structures) < len(rows):
-        raise ConfigError("two structures have one name; nothing was written")
-    return Beginning(kind, usual_kinds(drawings), structures, folds, merge, absences), rows, len(drawn)
+    return begin(kind, drawings, rows, folds, merge=merge, absences=absences), rows, len(drawn)
 
 
 def _modality(found: Survey | None, chosen: str | None, *, asked: bool) -> str:
-    """Of the images that have segmentations, or of all where none has."""
-    if chosen is not None:
-        if chosen.upper() not in ("CT", "MR"):
-            raise ConfigError(f"--modality {chosen}: CT or MR")
-        return chosen.upper()
-    if found is None:
-        return "CT"
-    labelled = Counter(drawing.image_kind for drawing in found.drawings if drawing.image_kind)
-    kinds = [kind for kind, _ in (labelled or found.images).most_common() if kind]
-    if not kinds:
-        raise UserDataError("there is no CT or MR image; is it the right folder?")
+    """The kind of images to learn on: as told, as answered, or the likeliest."""
+    from tasks.new_dataset import image_kinds
+
+    kinds = image_kinds(found, chosen)
     if asked and len(kinds) > 1:
         return str(typer.prompt("Learn on which images?", default=kinds[0], value_proc=_one_of(kinds)))
     return kinds[0]
@@ -183,23 +159,12 @@ def _one_of(words: Sequence[str]) -> Callable[[str], str]:
 
 
 def _chosen(drawings: Sequence[Drawing], kind: str, *, asked: bool) -> list[Proposal]:
-    """Those of the proposals that shall be learned; without a person, those that half of the cases have."""
+    """Those of the proposals that shall be learned; without a person, the usual ones."""
     from dataclasses import replace
 
-    from tasks.dicom.proposals import propose
-    from tasks.settings import RESERVED_STRUCTURES
+    from tasks.new_dataset import proposals_for
 
-    proposals = [
-        proposal
-        for proposal in propose([drawing.names for drawing in drawings])
-        if proposal.structure.lower() not in RESERVED_STRUCTURES
-    ]
-    if not proposals:
-        raise UserDataError(
-            f"no {kind} image has a segmentation with a name in it; give --structure NAME=PATTERN for each "
-            "structure that people will draw"
-        )
-    usual = [n for n, p in enumerate(proposals, start=1) if 2 * p.found_in >= len(drawings)] or [1]
+    proposals, usual = proposals_for(drawings, kind)
     if not asked:
         return [proposals[number - 1] for number in usual]
     from flows.words_at_the_start import of_proposals

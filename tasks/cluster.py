@@ -15,7 +15,7 @@ from prefect.task_runners import TaskRunner
 
 from tasks.cluster_settings import Allocation, ClusterSettings, Stage, load_cluster
 from tasks.errors import ConfigError
-from tasks.ledger.paths import DatasetPaths, home
+from tasks.ledger.paths import DatasetPaths, config_folder
 from tasks.placement import cores, gpus
 
 Item = TypeVar("Item")
@@ -116,7 +116,7 @@ def is_reachable_from_nodes(url: str, settings: ClusterSettings) -> bool:
 
 def _cluster_of_this_flow(stage: Stage, **kwargs: Any) -> Any:
     dataset_id = flow_run.parameters.get("dataset_id")
-    settings = load_cluster(home() / "config", flow_run.parameters.get("cluster") or "local")
+    settings = load_cluster(config_folder(), flow_run.parameters.get("cluster") or "local")
     if not PREFECT_API_URL.value():
         # Without one, each worker would start a server of its own on one database.
         raise ConfigError(

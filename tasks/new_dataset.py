@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +11,20 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from tasks.dicom.headers import IMAGE_KINDS
+from tasks.dicom.proposals import Proposal, propose
 from tasks.dicom.rois import MissingStructure
-from tasks.dicom.survey import Drawing
-from tasks.errors import ConfigError
+from tasks.dicom.survey import Drawing, Survey
+from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.files import write_text
-from tasks.settings import DatasetSettings, RoiPatterns, check_choices, dataset_file, roi_file
+from tasks.settings import (
+    RESERVED_STRUCTURES,
+    DatasetSettings,
+    RoiPatterns,
+    check_choices,
+    dataset_file,
+    roi_file,
+)
 from tasks.shipped import write_missing
 
 USUAL_FOLDS = 5
@@ -60,6 +70,76 @@ class Beginning:
 
 def _yaml(content: dict[str, Any]) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def patterns_of(options: Sequence[str]) -> dict[str, str]:
+    """Structure → pattern, of options that are written ``NAME=PATTERN``."""
+    pairs = [option.partition("=") for option in options]
+    for name, equals, pattern in pairs:
+        if not (name.strip() and equals and pattern.strip()):
+            raise ConfigError(f"--structure {name}{equals}{pattern}: write NAME=PATTERN, such as 'GTV=GTV.*'")
+    names = [name.strip() for name, _, _ in pairs]
+    if len(set(names)) != len(names):
+        raise ConfigError("--structure: each structure stands once; a pattern may be GTV|tumou?r")
+    return {name.strip(): pattern.strip() for name, _, pattern in pairs}
+
+
+def image_kinds(found: Survey | None, chosen: str | None) -> list[str]:
+    """Kinds of images to learn on, the likeliest first: what was chosen, else those with most segmentations.
+
+    Where none has any, those with most images; CT where nobody has looked.
+    """
+    if chosen is not None:
+        if chosen.upper() not in IMAGE_KINDS:
+            raise ConfigError(f"--modality {chosen}: CT or MR")
+        return [chosen.upper()]
+    if found is None:
+        return ["CT"]
+    labelled = Counter(drawing.image_kind for drawing in found.drawings if drawing.image_kind)
+    kinds = [kind for kind, _ in (labelled or found.images).most_common() if kind]
+    if not kinds:
+        raise UserDataError("there is no CT or MR image; is it the right folder?")
+    return kinds
+
+
+def proposals_for(drawings: Sequence[Drawing], kind: str) -> tuple[list[Proposal], list[int]]:
+    """What people have drawn, as structures; and the places, from 1, of those that half of the cases have.
+
+    Raises
+    ------
+    UserDataError
+        Where nothing was drawn on this kind of image.
+    """
+    proposals = [
+        proposal
+        for proposal in propose([drawing.names for drawing in drawings])
+        if proposal.structure.lower() not in RESERVED_STRUCTURES
+    ]
+    if not proposals:
+        raise UserDataError(
+            f"no {kind} image has a segmentation with a name in it; give --structure NAME=PATTERN for each "
+            "structure that people will draw"
+        )
+    usual = [n for n, p in enumerate(proposals, start=1) if 2 * p.found_in >= len(drawings)]
+    return proposals, usual or [1]
+
+
+def begin(
+    image_kind: str,
+    drawings: Sequence[Drawing],
+    rows: Sequence[Proposal],
+    folds: int | None,
+    *,
+    merge: bool,
+    absences: Mapping[str, MissingStructure],
+) -> Beginning:
+    """What is written down of these choices; without a number of folds, what the patients suffice for."""
+    patients = len({drawing.patient for drawing in drawings})
+    folds = folds or (folds_for(patients) if drawings else USUAL_FOLDS)
+    structures = {row.structure: row.pattern for row in rows}
+    if len(structures) < len(rows):
+        raise ConfigError("two structures have one name; nothing was written")
+    return Beginning(image_kind, usual_kinds(drawings), structures, folds, merge, absences)
 
 
 def folds_for(patients: int) -> int:

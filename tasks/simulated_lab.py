@@ -86,7 +86,7 @@ def open_lab(lab: Lab, simulation: Simulation) -> None:
         else:
             _fill(lab, home)
         choices = settings_of(lab.source.config, lab.source.dataset_id, lab.arm)
-        file = dataset_file(home / "config", lab.source.dataset_id)
+        file = dataset_file(DatasetPaths(home, lab.source.dataset_id).config, lab.source.dataset_id)
         file.write_text(yaml.safe_dump(choices, sort_keys=False))
 
 
@@ -137,8 +137,8 @@ def _fill(lab: Lab, home: Path) -> None:
     paths.patient_key.write_text(f"{key}\n")
     # Labs convert and preprocess the same cases; what is addressed by its content can be shared.
     paths.procdata.mkdir(parents=True)
-    (lab.source.simulations / "store").mkdir(exist_ok=True)
-    paths.store.symlink_to(os.path.relpath(lab.source.simulations / "store", lab.paths.procdata))
+    source.simulated_store.mkdir(exist_ok=True)
+    paths.store.symlink_to(os.path.relpath(source.simulated_store, lab.paths.procdata))
 
 
 def truth_of(source: DatasetPaths) -> dict[str, Case]:

@@ -34,6 +34,11 @@ def home() -> Path:
     return checkout
 
 
+def config_folder() -> Path:
+    """The YAML files of every dataset and cluster of the home."""
+    return home() / "config"
+
+
 @contextmanager
 def at_home(root: Path) -> Iterator[None]:
     """What is called here, and the processes that it starts, have another :func:`home`."""
@@ -92,6 +97,11 @@ class DatasetPaths:
     def simulations(self) -> Path:
         """The homes of simulated labs, with links to the dataset's images."""
         return self.home / "data" / "simulations" / self.dataset_id
+
+    @property
+    def simulated_store(self) -> Path:
+        """The store that the labs share."""
+        return self.simulations / "store"
 
     @property
     def store(self) -> Path:
