@@ -162,7 +162,7 @@ def write_triage(folder: Path, case: CaseToConvert, model: ModelRecord, doubt: M
 def _shown(doubt: Mapping[str, Any], case: CaseToConvert) -> dict[str, Any]:
     """With the slices on which the folds disagree as a viewer numbers them."""
     disputed = [int(number) for number, _ in doubt.get("slices", [])]
-    numbers = slice_numbers([Path(file) for file in case.files]) if disputed else []
+    numbers = slice_numbers([Path(file) for file in case.files]) if disputed else ()
     return {**doubt, "shown_as": [numbers[number] for number in disputed]}
 
 

@@ -173,7 +173,7 @@ def _drawn(
     def mask(position: int) -> NDArray[np.bool_]:
         roi = rois[position]
         _same_frame(roi.frame_of_reference_uid, volume, f"ROI {roi.name!r}")
-        return rtstruct.rasterise(roi, grid, volume.instances)
+        return rtstruct.rasterise(roi, grid, volume.instances, volume.numbers)
 
     return [roi.name for roi in rois], mask
 

@@ -37,6 +37,8 @@ class SeriesVolume:
         The frame of its patient coordinates; empty where the files name none.
     instances
         SOPInstanceUID of each slice; of a multi-frame image that of its file.
+    numbers
+        What viewers call each slice, see :func:`slice_numbers`.
     """
 
     image: sitk.Image
@@ -44,6 +46,7 @@ class SeriesVolume:
     files: list[Path]
     frame_of_reference_uid: str = ""
     instances: tuple[str, ...] = ()
+    numbers: tuple[int, ...] = ()
 
 
 def read_series(files: Sequence[Path]) -> SeriesVolume:
@@ -71,10 +74,10 @@ def read_series(files: Sequence[Path]) -> SeriesVolume:
         )
     instances = tuple(str(frame.header.get("SOPInstanceUID") or "") for frame in ordered)
     files_in_order = list(dict.fromkeys(frame.path for frame in ordered))
-    return SeriesVolume(image, grid, files_in_order, references.pop(), instances)
+    return SeriesVolume(image, grid, files_in_order, references.pop(), instances, _numbers(ordered))
 
 
-def slice_numbers(files: Sequence[Path]) -> list[int]:
+def slice_numbers(files: Sequence[Path]) -> tuple[int, ...]:
     """What viewers call the slices of a series, in the order of the grid.
 
     InstanceNumber, and in a multi-frame file the number of the frame from 1; where files have none, or one
@@ -87,11 +90,14 @@ def slice_numbers(files: Sequence[Path]) -> list[int]:
     """
     frames = frames_of(files)
     _, order = grid_of([frame.header for frame in frames])
-    ordered = [frames[position] for position in order]
+    return _numbers([frames[position] for position in order])
+
+
+def _numbers(ordered: Sequence[Frame]) -> tuple[int, ...]:
     if is_multi_frame(ordered):
-        return [frame.number + 1 for frame in ordered if frame.number is not None]
-    numbers = [number for frame in ordered if (number := _instance_number(frame.header)) is not None]
-    return numbers if len(set(numbers)) == len(ordered) else list(range(1, len(ordered) + 1))
+        return tuple(frame.number + 1 for frame in ordered if frame.number is not None)
+    numbers = tuple(n for frame in ordered if (n := _instance_number(frame.header)) is not None)
+    return numbers if len(set(numbers)) == len(ordered) else tuple(range(1, len(ordered) + 1))
 
 
 def _instance_number(header: Dataset) -> int | None:

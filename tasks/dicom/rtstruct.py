@@ -135,13 +135,17 @@ def _coordinates(contour: Dataset) -> NDArray[np.float64]:
     return np.array(contour.ContourData, dtype=np.float64)
 
 
-def rasterise(roi: Roi, grid: Grid, instances: Sequence[str] = ()) -> NDArray[np.bool_]:
+def rasterise(
+    roi: Roi, grid: Grid, instances: Sequence[str] = (), numbers: Sequence[int] = ()
+) -> NDArray[np.bool_]:
     """The mask of a ROI on a grid.
 
     Parameters
     ----------
     instances
         SOPInstanceUID of each slice, to hold what a contour says of its slice against where it lies.
+    numbers
+        What viewers call each slice, for messages; without them its place from 1.
 
     Returns
     -------
@@ -154,27 +158,28 @@ def rasterise(roi: Roi, grid: Grid, instances: Sequence[str] = ()) -> NDArray[np
         ``CONTOURS_OVERLAP``, with the ROI's name.
     """
     mask = np.zeros(grid.shape, dtype=bool)
+    called = numbers or range(1, grid.shape[0] + 1)
     drawn: dict[int, list[_Drawn]] = {}
     named = roi.images or (frozenset(),) * len(roi.contours)
     for points_mm, geometric_type, images in zip(roi.contours, roi.types, named, strict=True):
         if geometric_type not in CLOSED_TYPES:
             raise CaseRejected(Reason.CONTOUR_TYPE, f"ROI {roi.name!r} has {geometric_type} contours")
         index = grid.to_index(points_mm)
-        k = _slice_of(roi, index, grid)
-        _on_the_slice_it_names(roi, k, images, instances)
+        k = _slice_of(roi, index, grid, called)
+        _on_the_slice_it_names(roi, k, images, instances, called)
         if area_of(index[:, :2]) < LEAST_AREA_VOXELS:
             raise CaseRejected(
                 Reason.CONTOUR_DEGENERATE,
-                f"ROI {roi.name!r} has a contour of {len(index)} points without area, slice {k + 1}",
+                f"ROI {roi.name!r} has a contour of {len(index)} points without area, slice {called[k]}",
             )
         inside = filled(index[:, 1], index[:, 0], grid.shape[1:])
         if not inside.any() and _thickness(index) > THICK_VOXELS:
             raise CaseRejected(
                 Reason.CONTOUR_DEGENERATE,
-                f"ROI {roi.name!r} has a contour that runs around its area several times, slice {k + 1}",
+                f"ROI {roi.name!r} has a contour that runs around its area several times, slice {called[k]}",
             )
         if geometric_type == "CLOSED_PLANAR":
-            _nested_or_apart(roi, _Drawn(index[:, :2], inside), drawn.setdefault(k, []), k)
+            _nested_or_apart(roi, _Drawn(index[:, :2], inside), drawn.setdefault(k, []), called[k])
         mask[k] ^= inside
     return mask
 
@@ -209,34 +214,37 @@ def _distance(points: NDArray[np.float64], ring: NDArray[np.float64]) -> float:
     return float(np.linalg.norm(offset - share[..., None] * edge, axis=2).min(axis=1).max())
 
 
-def _nested_or_apart(roi: Roi, contour: _Drawn, others: list[_Drawn], k: int) -> None:
+def _nested_or_apart(roi: Roi, contour: _Drawn, others: list[_Drawn], number: int) -> None:
     """Exclusive or is right for a hole; of contours that cross or repeat it would delete what was drawn."""
     for other in others:
         if np.any(contour.inside & other.inside) and not (contour.lies_in(other) or other.lies_in(contour)):
             raise CaseRejected(
-                Reason.CONTOURS_OVERLAP, f"ROI {roi.name!r} has contours that overlap, slice {k + 1}"
+                Reason.CONTOURS_OVERLAP, f"ROI {roi.name!r} has contours that overlap, slice {number}"
             )
     others.append(contour)
 
 
-def _on_the_slice_it_names(roi: Roi, k: int, images: frozenset[str], instances: Sequence[str]) -> None:
+def _on_the_slice_it_names(
+    roi: Roi, k: int, images: frozenset[str], instances: Sequence[str], called: Sequence[int]
+) -> None:
     """Coordinates that lie on another slice than the one that is named: one of both is wrong."""
     named = [n for n, uid in enumerate(instances) if uid in images]
     if named and k not in named:
         raise CaseRejected(
             Reason.CONTOUR_OFF_SLICE,
-            f"ROI {roi.name!r} has a contour on slice {k + 1} that says it was drawn on slice {named[0] + 1} "
-            f"({instances[named[0]]})",
+            f"ROI {roi.name!r} has a contour on slice {called[k]} that says it was drawn on slice "
+            f"{called[named[0]]} ({instances[named[0]]})",
         )
 
 
-def _slice_of(roi: Roi, index: NDArray[np.float64], grid: Grid) -> int:
+def _slice_of(roi: Roi, index: NDArray[np.float64], grid: Grid, called: Sequence[int]) -> int:
+    """The place of the slice on which a contour lies, from 0."""
     k = int(np.rint(index[0, 2]))
     distance = float(np.abs(index[:, 2] - k).max())
     if distance > OFF_SLICE:
         raise CaseRejected(
             Reason.CONTOUR_OFF_SLICE,
-            f"ROI {roi.name!r} has a contour {distance:.2f} slice spacings from slice {k + 1}",
+            f"ROI {roi.name!r} has a contour {distance:.2f} slice spacings from {_where(k, called)}",
         )
     slices, rows, columns = grid.shape
     low = index[:, :2].min(axis=0)
@@ -245,7 +253,15 @@ def _slice_of(roi: Roi, index: NDArray[np.float64], grid: Grid) -> int:
         far = max(-float(low.min()), float(beyond.max()), 0.0)
         raise CaseRejected(
             Reason.CONTOUR_OUTSIDE,
-            f"ROI {roi.name!r} has a contour outside the image: slice {k + 1} of {slices}, {far:.1f} pixels "
+            f"ROI {roi.name!r} has a contour outside the image: on {_where(k, called)}, {far:.1f} pixels "
             "beyond its outermost centres",
         )
     return k
+
+
+def _where(k: int, called: Sequence[int]) -> str:
+    """The slice at a place, which may be beyond the image."""
+    if 0 <= k < len(called):
+        return f"slice {called[k]}"
+    beyond, end = (-k, called[0]) if k < 0 else (k - len(called) + 1, called[-1])
+    return f"no slice, {beyond} beyond slice {end} at its end"

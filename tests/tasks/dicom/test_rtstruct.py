@@ -230,3 +230,27 @@ def test_a_contour_lies_on_the_slice_that_it_names(structure_set: Path, series: 
         return
     with pytest.raises(CaseRejected, match=r"on slice 3 that says it was drawn on slice 2 \(1.2.1\)"):
         rasterise(roi, series.grid, instances)
+    as_viewers_count = range(SHAPE[0] + 10, 10, -1)  # from the head down
+    there, named_there = as_viewers_count[2], as_viewers_count[1]
+    with pytest.raises(
+        CaseRejected, match=rf"on slice {there} that says it was drawn on slice {named_there} "
+    ):
+        rasterise(roi, series.grid, instances, as_viewers_count)
+
+
+@pytest.mark.parametrize(
+    ("k", "words"),
+    [
+        (-2, "on no slice, 2 beyond slice 30 at its end, 0.0 pixels"),
+        (SHAPE[0], f"on no slice, 1 beyond slice {31 - SHAPE[0]} at its end, 0.0 pixels"),
+    ],
+)
+def test_a_contour_above_or_below_the_image_is_told_from_its_end(
+    structure_set: Path, series: Series, k: int, words: str
+) -> None:
+    def draw(ds: Any) -> None:
+        ds.ROIContourSequence[0].ContourSequence = [square(series, k, SQUARE)]
+
+    roi = read_rois(edit(structure_set, draw))[0]
+    with pytest.raises(CaseRejected, match=words):
+        rasterise(roi, series.grid, (), range(30, 30 - SHAPE[0], -1))
