@@ -70,7 +70,7 @@ def first_step_row(home: Path, slurm: PrivateSlurm, environment: Mapping[str, st
     runs = {"iterseg train": [_run(first)], "sbatch": [_run(theirs)]}
     what = "from the command to the first step of a training, on an idle cluster"
     bound = "the imports of Prefect and of torch"
-    return Row(name, what, "within 10 s", bound, "iterseg train", "sbatch", runs)
+    return Row(name, what, "within 10 s", bound, "iterseg train", "sbatch", runs, "sbatch")
 
 
 def fan_out_row(home: Path, nodes: int, server: PrefectServer, environment: Mapping[str, str]) -> Row:
@@ -93,6 +93,7 @@ def fan_out_row(home: Path, nodes: int, server: PrefectServer, environment: Mapp
         "iterseg train",
         bare,
         {"iterseg train": [_run(max(end for _, end in spans) - began)], bare: [_run(least)]},
+        bare,
     )
 
 
@@ -193,6 +194,7 @@ def orchestration_row(work: Path, server: PrefectServer) -> Row:
         ours,
         theirs,
         {ours: [_run(whole)], theirs: [_run(at_work)]},
+        theirs,
     )
 
 

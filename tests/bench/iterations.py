@@ -134,6 +134,7 @@ def incremental_row(
         target=target,
         bound="the start of Prefect, of the workers and of torch",
         repeats=2,
+        alone=one_case(work / "one", server),
     )
     added = disk_mb(paths.procdata) - first_mb
     shutil.rmtree(kept)
@@ -141,6 +142,17 @@ def incremental_row(
         f"Disk, {before:,} + {new}: the first takes {first_mb:.1f} MB, the next adds {added:.1f} MB, "
         f"{added / first_mb:.1%} for {new / before:.1%} new cases (target: at most 10 % for 5 %)."
     )
+
+
+def one_case(home: Path, server: Mapping[str, str]) -> Side:
+    """Prepare the smallest dataset that there is: nearly nothing but the start of all that is needed."""
+    new_home(home, SETTINGS)
+    cases = small_cases(home / "dicom", range(2), (8, 16, 16))
+    iterseg(home, server, "ingest", "bench", "--from", str(cases))
+    alone = Side("prepare of two tiny cases", [*ITERSEG, "prepare", "bench"])
+    alone.before = lambda: shutil.rmtree(DatasetPaths(home, "bench").procdata, ignore_errors=True)
+    alone.environment = {**server, "ITERSEG_HOME": str(home)}
+    return alone
 
 
 def nothing_new_row(home: Path, server: Mapping[str, str], seed: Row, cases: int, limit_s: int) -> Row:
@@ -188,9 +200,12 @@ def _as_if_run(paths: DatasetPaths) -> None:
 
 
 def _beside(seed: Row, ours: Side, cases: int, what: str, limit_s: int) -> Row:
-    runs = {ours.name: [measured(ours) for _ in range(3)], seed.theirs: seed.runs[seed.theirs]}
+    alone = side("digests of the manifests", "manifests", ours.environment["ITERSEG_HOME"])
+    runs = {way.name: [measured(way) for _ in range(3)] for way in (ours, alone)}
+    runs[seed.theirs] = seed.runs[seed.theirs]
     name, bound = f"nothing new, {cases:,}", "hashing the manifests"
-    return Row(name, what, f"under {limit_s} s after imports", bound, ours.name, seed.theirs, runs)
+    target = f"under {limit_s} s after imports"
+    return Row(name, what, target, bound, ours.name, seed.theirs, runs, alone.name)
 
 
 def training_rows(
@@ -229,6 +244,7 @@ def training_rows(
         target="ratio of 0.95 or more",
         bound="forward and backward passes",
         repeats=repeats,
+        alone=theirs,
     )
     whole = {way: [replace(run, wall_s=run.whole_s) for run in runs] for way, runs in row.runs.items()}
     constant = replace(

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import platform
+import resource
 import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import date
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import psutil
-
-from tasks.ledger.files import read_json, write_json
 
 SAMPLE_EVERY_S = 0.5
 """Adding up a process's pages stops it meanwhile: every 0.05 s it made a command of 5 s one of 7 s, every
@@ -57,6 +53,8 @@ class Row:
     ours: str
     theirs: str
     runs: dict[str, list[Run]]
+    alone: str = ""
+    """The side of ``runs`` that does what bounds the row, and nothing else; empty where none was measured."""
 
     def median(self, side: str, figure: str) -> float:
         """The median of a figure of a side."""
@@ -68,15 +66,39 @@ class Row:
 
 
 def compare(
-    name: str, ours: Side, theirs: Side, *, what: str, target: str, bound: str, repeats: int = 3
+    name: str,
+    ours: Side,
+    theirs: Side,
+    *,
+    what: str,
+    target: str,
+    bound: str,
+    repeats: int = 3,
+    alone: Side | None = None,
 ) -> Row:
-    """Run both sides in turn, A B A B."""
-    runs: dict[str, list[Run]] = {ours.name: [], theirs.name: []}
+    """Run the sides in turn, A B A B; with them the bound alone, which may be the other side itself."""
+    sides = {side.name: side for side in (ours, theirs, alone) if side is not None}
+    runs: dict[str, list[Run]] = {name: [] for name in sides}
     for _ in range(repeats):
-        for side in (ours, theirs):
+        for side in sides.values():
             side.before()
             runs[side.name].append(measured(side))
-    return Row(name, what, target, bound, ours.name, theirs.name, runs)
+    bounded = alone.name if alone else ""
+    return Row(name, what, target, bound, ours.name, theirs.name, runs, bounded)
+
+
+def said(wall_s: float, cpu_s: float = 0.0) -> None:
+    """Print what a side has timed by itself."""
+    print(json.dumps({"wall_s": wall_s, "cpu_s": cpu_s}), flush=True)
+
+
+@contextmanager
+def timed() -> Iterator[None]:
+    """Print the wall and CPU time of what is inside."""
+    before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    yield
+    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
+    said(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
 def measured(side: Side) -> Run:
@@ -117,54 +139,3 @@ def _sample(root: psutil.Process, cpu: dict[int, float]) -> float:
         except psutil.Error:
             continue
     return total
-
-
-def write_report(rows: Sequence[Row], notes: Sequence[str], folder: Path) -> None:
-    """``report.md`` for people and ``report.json`` with every run.
-
-    Rows that were measured before and not again stay, each with its day and machine.
-    """
-    memory_gb = psutil.virtual_memory().total / 1e9
-    machine = f"{os.cpu_count()} cores, {memory_gb:.0f} GB, {platform.platform()}, {date.today()}"
-    known = read_json(folder / "report.json") if (folder / "report.json").is_file() else {}
-    found = {row["name"]: row for row in known.get("rows", [])}
-    found |= {row.name: {**asdict(row), "machine": machine} for row in rows}
-    said = {note.split(":")[0]: note for note in [*known.get("notes", []), *notes]}
-    content = {"rows": list(found.values()), "notes": list(said.values())}
-    write_json(folder / "report.json", content)
-    machines = sorted({row["machine"] for row in content["rows"]})
-    lines = [
-        "# Measured",
-        "",
-        *(f"- {where}" for where in machines),
-        "",
-        "The sides of a row in turn; medians, in brackets the spread of wall times. `make bench` measures "
-        "all anew, `tests/bench/run.py --only PART` a part.",
-        "",
-        "| | against | target | wall time | ratio | CPU time | peak memory | bound |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-        *(_line(_row(row)) for row in content["rows"]),
-        "",
-        *(f"{note}\n" for note in content["notes"]),
-    ]
-    (folder / "report.md").write_text("\n".join(lines))
-
-
-def _row(content: Mapping[str, Any]) -> Row:
-    runs = {side: [Run(**run) for run in runs] for side, runs in content["runs"].items()}
-    return Row(**{k: v for k, v in content.items() if k not in ("runs", "machine")}, runs=runs)
-
-
-def _line(row: Row) -> str:
-    wall = " / ".join(_spread(row, side) for side in (row.ours, row.theirs))
-    cpu = " / ".join(f"{row.median(side, 'cpu_s'):.1f} s" for side in (row.ours, row.theirs))
-    memory = " / ".join(f"{row.median(side, 'peak_mb'):.0f} MB" for side in (row.ours, row.theirs))
-    return (
-        f"| **{row.name}**: {row.what} | {row.theirs} | {row.target} | {wall} | {row.ratio('wall_s'):.2f} | "
-        f"{cpu} | {memory} | {row.bound} |"
-    )
-
-
-def _spread(row: Row, side: str) -> str:
-    walls = [run.wall_s for run in row.runs[side]]
-    return f"{statistics.median(walls):.2f} s ({min(walls):.2f}–{max(walls):.2f})"

@@ -100,6 +100,7 @@ def batch_rows(
     size = " × ".join(map(str, shape[::-1]))
     what = f"{cases} CTs of {size}, two folds, whole commands"
     bound = "forward passes"
+    passes = side("forward passes alone", "forward_passes", str(model), str(images), device)
     row = compare(
         f"{name}, beside nnU-Net's own",
         ours,
@@ -107,13 +108,14 @@ def batch_rows(
         what=f"{what}; SEG and RTSTRUCT against label maps",
         target="ratio of 1 or more",
         bound=bound,
+        alone=passes,
     )
     yield row
     seed = side(
         "a process for each case", "predict_one_by_one", str(model), str(images), str(work / "one"), device
     )
-    runs = {ours.name: row.runs[ours.name], seed.name: [measured(seed)]}
-    yield Row(f"{name}, beside the seed's", what, target, bound, ours.name, seed.name, runs)
+    runs = {**{way: row.runs[way] for way in (ours.name, passes.name)}, seed.name: [measured(seed)]}
+    yield Row(f"{name}, beside the seed's", what, target, bound, ours.name, seed.name, runs, passes.name)
 
 
 def as_nifti(incoming: Path, target: Path) -> None:
@@ -138,13 +140,15 @@ def object_rows(work: Path, shape: Shape) -> Iterator[Row]:
         "RTSTRUCT": ("write_rtstruct", "contours alone", "contours_alone", "under 5 s", "the contours"),
     }
     for kind, (way, other, their_way, target, bound) in objects.items():
+        theirs = side(other, their_way, str(work))
         yield compare(
             f"{kind} of a large CT",
             side("IterSeg", way, str(work)),
-            side(other, their_way, str(work)),
+            theirs,
             what=f"{size}, three structures, read from the headers to the file on the disk",
             target=target,
             bound=bound,
+            alone=theirs,
         )
 
 

@@ -23,7 +23,8 @@ import scale
 import SimpleITK as sitk
 from dicom_factory import ball, grid_for, write_rois, write_series
 from homes import ITERSEG, imgtools, new_home, side
-from measure import Row, Side, compare, write_report
+from measure import Row, Side, compare
+from report import write_report
 from scipy.ndimage import zoom
 from tests_support import PrefectServer
 
@@ -67,6 +68,7 @@ def ingest_row(work: Path, cases: Path, count: int) -> Row:
         target="ratio of 0.67 or more",
         bound="the disk",
         repeats=5,
+        alone=theirs,
     )
 
 
@@ -95,6 +97,7 @@ def conversion_row(work: Path, cases: Path, count: int, server: dict[str, str]) 
         target="ratio of 3 or more, no more memory",
         bound="gzip",
         repeats=2,
+        alone=side("gzip alone", "gzip", str(cases)),
     )
 
 
@@ -107,7 +110,7 @@ def big_row(work: Path) -> Row:
         imgtools(work, big),
         what="512 × 512 × 400 read and labelled, without the start of the command",
         target="under 2,000 MB",
-        bound="memory",
+        bound="memory; the image and its label map take 315 MB",
         repeats=2,
     )
 

@@ -9,27 +9,16 @@ import hashlib
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
 
+import bounds
 import numpy as np
+from measure import said, timed
 from numpy.typing import NDArray
-
-
-@contextmanager
-def timed() -> Iterator[None]:
-    """Print the wall and CPU time of what is inside."""
-    before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    yield
-    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(json.dumps({"wall_s": wall, "cpu_s": cpu}), flush=True)
 
 
 def ingest(source: str) -> None:
@@ -125,15 +114,11 @@ def seed_prepare(output: str, *imgtools: str) -> None:
     subprocess.run(command, check=True, env={**os.environ, **{k: str(v) for k, v in folders.items()}})
 
 
-def _epochs(seconds: float) -> None:
-    print(json.dumps({"wall_s": seconds, "cpu_s": 0.0}), flush=True)
-
-
 def train_ours() -> None:
     """A fold through the flow: the seconds in its epochs."""
     command = [sys.executable, "-m", "flows.cli", "train", "bench", "--folds", "0", "--json"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    _epochs(json.loads(done.stdout)["folds"][0]["training_s"])
+    said(json.loads(done.stdout)["folds"][0]["training_s"])
 
 
 FIVE_EPOCHS = """
@@ -164,7 +149,7 @@ def train_theirs(preprocessed: str, results: str, device: str) -> None:
     )
     if done.returncode:
         sys.exit(done.stdout[-2000:] + done.stderr[-2000:])
-    _epochs(sum(float(found) for found in re.findall(r"Epoch time: ([0-9.]+) s", done.stdout)))
+    said(sum(float(found) for found in re.findall(r"Epoch time: ([0-9.]+) s", done.stdout)))
 
 
 ONE_CASE = """
@@ -280,6 +265,7 @@ WAYS = (
     seed_prepare,
     train_ours,
     train_theirs,
+    *bounds.WAYS,
 )
 SIDES: dict[str, Callable[..., None]] = {way.__name__: way for way in WAYS}
 
