@@ -154,7 +154,7 @@ def _images(
     if folder is not None:
         pseudonyms = Pseudonyms(paths.patient_key, first=not load_snapshots(paths))
         return images_in(folder, settings, pseudonyms.patient)
-    if seal_by_hand(paths.dataset_id):
-        recognise_refinements(paths.dataset_id)
+    seal_by_hand(paths.dataset_id)
+    recognise_refinements(paths.dataset_id)  # as prepare does
     assembly, _ = state_at(paths, settings, date)
     return [case for case in assembly.images if case.reason == Reason.UNLABELLED], []

@@ -69,8 +69,9 @@ def prepare(
     where = load_cluster(paths.config, cluster)
     require_dataset(paths)
     with turn_of(paths, where, settings):
-        if seal_by_hand(paths.dataset_id):
-            recognise_refinements(paths.dataset_id)
+        seal_by_hand(paths.dataset_id)
+        # Also what an ingest sealed that was killed before it had looked; what is known costs nothing.
+        recognise_refinements(paths.dataset_id)
         assembly, snapshot = state_at(paths, settings, date)
         jobs = {
             case.case_id: to_convert(case, settings, rois)

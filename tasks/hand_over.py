@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,9 @@ def _write_object(
         else:
             seg = _segmentation(series_uid, sop_uid, tracking, paths.dataset_id, model, settings)
             write_seg(temporary, image_files, masks, seg)
+    drawn = what_is_drawn(masks)
+    # One that is made anew under the same UIDs, on another device, may differ by a voxel: both are ours.
+    earlier = read_json(paths.sent / f"{sop_uid}.json") if (paths.sent / f"{sop_uid}.json").is_file() else {}
     sent = {
         **{key: record[key] for key in ("case_id", "image_key", "model", "recipe", "structures")},
         "kind": kind,
@@ -107,9 +111,28 @@ def _write_object(
         "series_instance_uid": series_uid,
         "tracking_uids": list(tracking.values()) if kind == "SEG" else [],
         "sha256": sha256_of_file(target),
+        "drawn": [d for d in earlier.get("drawn", []) if d != drawn] + [drawn],
     }
     write_json(paths.sent / f"{sop_uid}.json", sent)
     return sop_uid
+
+
+def what_is_drawn(masks: Masks) -> dict[str, str]:
+    """Structure → digest of its mask, (slices, rows, columns), of those that have a voxel."""
+    return {
+        name: sha256(f"{mask.shape}".encode() + np.packbits(mask).tobytes()).hexdigest()
+        for name, mask in masks.items()
+        if mask.any()
+    }
+
+
+def is_same_drawing(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether two of :func:`what_is_drawn` are the same masks, though a structure may be called otherwise.
+
+    Two that have changed names are not: a person who puts left and right in order has worked.
+    """
+    alike = all(other[name] == digest for name, digest in one.items() if name in other)
+    return alike and sorted(one.values()) == sorted(other.values())
 
 
 def _structure_set(series_uid: str, sop_uid: str, model: ModelRecord) -> StructureSetIdentity:

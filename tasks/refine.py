@@ -25,9 +25,10 @@ from tasks.dicom.image import SeriesVolume, read_series
 from tasks.dicom.provenance import Provenance, provenance_of
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected, UserDataError
+from tasks.hand_over import is_same_drawing, what_is_drawn
 from tasks.ledger.models import ModelRecord, load_models
 from tasks.ledger.paths import DatasetPaths
-from tasks.ledger.predictions import label_file, object_file, predictions_of, sent_objects
+from tasks.ledger.predictions import label_file, object_file, predictions_of, sent_by_case
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.refinements import (
     Evidence,
@@ -47,6 +48,7 @@ OVERLAP = 0.5
 """The mean Dice from which on a segmentation with our structures is taken for a correction of ours."""
 Masks = Mapping[str, NDArray[np.bool_]]
 Sent = Mapping[str, Any]
+Shape = tuple[int, int, int]
 
 
 @task(task_run_name="recognise-refinements", **RETRIED)
@@ -76,6 +78,7 @@ class _Recogniser:
         noted = load_refinements(paths.refinements)
         self._known = {uid: row for uid, row in noted.items() if row.kind != "unsettled"}
         self._accepted = load_acceptances(paths.acceptances)
+        self._sent = sent_by_case(paths)
         self._models = {model.model_id: model for model in load_models(paths)}
         self._pseudonyms = Pseudonyms(paths.patient_key, first=False)
 
@@ -83,7 +86,7 @@ class _Recogniser:
         """Keyed stand-in → what it is, of those segmentations of a case that are not known yet."""
         stand_in = {self._pseudonyms.uid(file.header.sop_instance_uid): file for file in files}
         new = {uid: file for uid, file in stand_in.items() if uid not in self._known}
-        sent = sent_objects(self._paths, case.case_id) if new else []
+        sent = self._sent.get(case.case_id, []) if new else []
         if not sent:
             return {}
         found = {}
@@ -114,18 +117,21 @@ class _Recogniser:
 
         trace = provenance_of(file.path)
         arrived = file.path.relative_to(self._paths.rawdata).parts[0]
-        prediction, evidence = self._evidence(trace, sent, masks)
+        shape = volume.grid.shape
+        prediction, evidence = self._evidence(trace, sent, masks, shape)
         if prediction is None:
             return Refinement(case.case_id, "new", "", None, None, False, arrived)
-        predicted = self._predicted(prediction)
+        predicted = self._predicted(prediction, shape)
         spacing = volume.image.GetSpacing()[::-1]
         tolerance = self._settings.surface_tolerance_mm
         cost = efforts(predicted, masks, spacing, tolerance) if predicted else {}
         unedited = bool(cost) and all(figures["unedited"] for figures in cost.values())
+        unedited &= not any(mask.any() for name, mask in masks.items() if name not in cost)
         uid = prediction["sop_instance_uid"]
+        same = file.sha256 == prediction["sha256"] or any(_is_drawn_in(row, masks) for row in sent)
         return Refinement(
             case.case_id,
-            "unedited" if unedited or file.sha256 == prediction["sha256"] else "edited",
+            "unedited" if unedited or same else "edited",
             evidence,
             uid,
             prediction["model"],
@@ -135,7 +141,7 @@ class _Recogniser:
         )
 
     def _evidence(
-        self, trace: Provenance, sent: Sequence[Sent], masks: Masks
+        self, trace: Provenance, sent: Sequence[Sent], masks: Masks, shape: Shape
     ) -> tuple[Sent | None, Evidence]:
         """The prediction that a segmentation was made from, and what tells so."""
         signs: list[tuple[Evidence, Callable[[Sent], bool]]] = [
@@ -147,16 +153,18 @@ class _Recogniser:
         for evidence, says_so in signs:
             if match := next(filter(says_so, sent), None):
                 return match, evidence
-        overlaps = [(self._overlap(row, masks), row["model"], row) for row in sent if row["kind"] == "SEG"]
-        overlaps = overlaps or [(self._overlap(row, masks), row["model"], row) for row in sent]
+        if match := next((row for row in reversed(sent) if _is_drawn_in(row, masks)), None):
+            return match, "overlap"
+        one_kind = [row for row in sent if row["kind"] == "SEG"] or sent
+        overlaps = [(self._overlap(row, masks, shape), row["model"], row) for row in one_kind]
         best = max(overlaps, key=lambda found: found[:2])
         return (best[2], "overlap") if best[0] >= OVERLAP else (None, "")
 
-    def _overlap(self, row: Sent, masks: Masks) -> float:
+    def _overlap(self, row: Sent, masks: Masks, shape: Shape) -> float:
         """Mean Dice over the structures that were predicted; 0 where others were drawn."""
         from tasks.review.scores import dice
 
-        predicted = self._predicted(row)
+        predicted = self._predicted(row, shape)
         if predicted is None or not set(masks) <= set(row["structures"]):
             return 0.0
         nothing = np.zeros_like(next(iter(predicted.values())))
@@ -164,13 +172,20 @@ class _Recogniser:
         defined = [score for score in scores if score is not None]
         return float(np.mean(defined)) if defined else 0.0
 
-    def _predicted(self, row: Sent) -> Masks | None:
-        """What a model predicted; None where it is gone."""
+    def _predicted(self, row: Sent, shape: Shape) -> Masks | None:
+        """What a model predicted of an image of this shape; None where it is gone, or the image has grown."""
         model: ModelRecord | None = self._models.get(row["model"])
         file: Path = label_file(self._paths.predictions(row["model"]), row["case_id"])
         if model is None or not file.is_file():
             return None
-        return dict(model.labels.masks(sitk.GetArrayFromImage(sitk.ReadImage(str(file)))))
+        labels = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
+        return dict(model.labels.masks(labels)) if labels.shape == shape else None
+
+
+def _is_drawn_in(sent: Sent, masks: Masks) -> bool:
+    """Whether just this was handed out; objects that were written before 0.2 do not tell."""
+    drawn = what_is_drawn(masks)
+    return any(is_same_drawing(drawn, version) for version in sent.get("drawn", ()))
 
 
 @task(task_run_name="accept", **RETRIED)

@@ -26,7 +26,7 @@ from tasks.ledger.files import read_json, whole_folder, write_json, write_text
 from tasks.ledger.models import ModelRecord, latest_model, load_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import TEST, load_patients
-from tasks.ledger.predictions import label_file, sent_objects
+from tasks.ledger.predictions import label_file, sent_by_case
 from tasks.ledger.refinements import load_refinements
 from tasks.retries import RETRIED
 from tasks.review.curves import standing_alone
@@ -113,7 +113,7 @@ def _handed_out(lab: Lab, model: ModelRecord, case_id: str) -> tuple[Masks, dict
     """What was predicted, and the UIDs by which its segments are known again."""
     file = label_file(lab.paths.predictions(model.model_id), case_id)
     predicted = dict(model.labels.masks(sitk.GetArrayFromImage(sitk.ReadImage(str(file)))))
-    sent = [row for row in sent_objects(lab.paths, case_id) if row["model"] == model.model_id]
+    sent = [row for row in sent_by_case(lab.paths).get(case_id, []) if row["model"] == model.model_id]
     tracking: list[str] = next((row["tracking_uids"] for row in sent if row["kind"] == "SEG"), [])
     return predicted, dict(zip(predicted, tracking, strict=False))
 

@@ -85,10 +85,10 @@ def _predictions(paths: DatasetPaths) -> Callable[[DicomFile], bool]:
 
     def is_prediction(file: DicomFile) -> bool:
         known = noted.get(pseudonyms.uid(file.header.sop_instance_uid))
-        # Without a trace of ours it is what it says of itself: another dataset has predictions too.
-        if known is None or (known.kind == "new" and not known.declared):
-            return file.header.predicted
-        return not known.is_a_persons
+        # Without a trace of ours it is what it says of itself: another dataset has predictions too, and they
+        # overlap with ours.
+        traced = known is not None and (known.declared or known.evidence not in ("", "overlap"))
+        return (file.header.predicted and not traced) or (known is not None and not known.is_a_persons)
 
     return is_prediction
 

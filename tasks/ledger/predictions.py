@@ -19,12 +19,16 @@ def predictions_of(paths: DatasetPaths, model_id: str) -> list[dict[str, Any]]:
     return [read_json(file) for file in sorted(folder.glob("[!.]*.json"))] if folder.is_dir() else []
 
 
-def sent_objects(paths: DatasetPaths, case_id: str) -> list[dict[str, Any]]:
-    """What was written of a case to be corrected, by whatever model: each object with UIDs and digest."""
-    records = [read_json(file) for file in sorted(paths.results.glob(f"predictions/*/{case_id}.json"))]
-    uids = [uid for record in records for uid in record.get("objects", {}).values()]
-    files = [paths.sent / f"{uid}.json" for uid in uids]
-    return [read_json(file) for file in files if file.is_file()]
+def sent_by_case(paths: DatasetPaths) -> dict[str, list[dict[str, Any]]]:
+    """What was ever written to be corrected, case by case: each object with UIDs and digests.
+
+    From the ledger, since predictions themselves may be deleted, and are written anew.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for file in sorted(paths.sent.glob("[!.]*.json")):
+        sent = read_json(file)
+        found.setdefault(sent["case_id"], []).append(sent)
+    return found
 
 
 def object_file(folder: Path, case_id: str, kind: Output) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
@@ -12,6 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 import readers
+import SimpleITK as sitk
 from dicom_factory import ball, edit, write_rois, write_segments
 from predicted_lab import Predicted, a_model, predict, predicted
 from pydicom.dataset import Dataset
@@ -20,6 +22,7 @@ from pydicom.uid import generate_uid
 from tasks.errors import UserDataError
 from tasks.ingest import take_accepted, take_delivery
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.predictions import label_file
 from tasks.ledger.refinements import Refinement, load_refinements
 from tasks.ledger.withdrawals import add_withdrawal
 from tasks.refine import accept, recognise_refinements
@@ -337,16 +340,98 @@ def test_a_prediction_of_another_dataset_is_no_persons_work_either(
         assert (aside.state, aside.reason) == ("ignored", "own-prediction")
 
 
+def one_voxel_more(ds: Dataset) -> None:
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    pixels = np.unpackbits(np.frombuffer(ds.PixelData, np.uint8), bitorder="little")
+    pixels[0] ^= 1
+    ds.PixelData = np.packbits(pixels, bitorder="little").tobytes()
+
+
 def test_a_correction_of_ours_counts_even_where_it_says_that_it_is_ours(
     lab: Predicted, tmp_path: Path
 ) -> None:
     """A script that changes voxels and nothing else: here what was predicted is on record."""
 
-    def one_voxel_more(ds: Dataset) -> None:
-        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        pixels = np.unpackbits(np.frombuffer(ds.PixelData, np.uint8), bitorder="little")
-        pixels[0] ^= 1
-        ds.PixelData = np.packbits(pixels, bitorder="little").tobytes()
-
     assert comes_back(lab, copy_of(lab, tmp_path, "seg", one_voxel_more))["recognised"] == {"edited": 1}
+    assert lab.case().state == "pending"
+
+
+def test_a_strangers_prediction_that_looks_like_ours_is_no_correction(lab: Predicted, tmp_path: Path) -> None:
+    """Two datasets with the same structures: their predictions overlap."""
+
+    def elsewhere(ds: Dataset) -> None:
+        """As another dataset writes it: with UIDs of its own, and one voxel besides."""
+        one_voxel_more(ds)
+        ds.SeriesInstanceUID = generate_uid()
+        for segment in ds.SegmentSequence:
+            segment.TrackingUID = generate_uid()
+
+    assert comes_back(lab, copy_of(lab, tmp_path, "seg", elsewhere))["recognised"] == {"edited": 1}
+    assert lab.case().reason == "unlabelled"
+
+
+def saved_by_a_viewer(ds: Dataset) -> None:
+    """Under new UIDs, with its own name, and without a trace of ours; nobody changed a voxel."""
+    ds.Manufacturer = "a viewer"
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    ds.SeriesInstanceUID = generate_uid()
+    for segment in ds.get("SegmentSequence", []):
+        segment.TrackingUID, segment.SegmentAlgorithmType = generate_uid(), "SEMIAUTOMATIC"
+
+
+def predictions_are_gone(lab: Predicted) -> None:
+    shutil.rmtree(lab.paths.predictions(lab.model.model_id))
+
+
+def predicted_in_another_way(lab: Predicted) -> None:
+    file = lab.paths.config / "dataset_D.yaml"
+    file.write_text(f"{file.read_text()}prediction: {{mirroring: false}}\n")
+    predict(lab.paths, lab.model, {"GTV": np.roll(TUMOUR, 1, axis=2), "node": NODE}, lab.case())
+
+
+def the_structure_has_another_name(lab: Predicted) -> None:
+    (lab.paths.config / "roi_D.yaml").write_text("tumour: GTV\nnode: node\n")
+
+
+@pytest.mark.parametrize("ending", ["seg", "rtstruct"])
+@pytest.mark.parametrize(
+    "meanwhile", [predictions_are_gone, predicted_in_another_way, the_structure_has_another_name]
+)
+def test_what_nobody_changed_is_known_without_the_prediction_itself(
+    lab: Predicted, tmp_path: Path, ending: str, meanwhile: Callable[[Predicted], None]
+) -> None:
+    """What was drawn is on record, whatever became of the files, the settings and the names."""
+    back = copy_of(lab, tmp_path, ending, saved_by_a_viewer)
+    meanwhile(lab)
+    assert comes_back(lab, back)["recognised"] == {"unedited": 1}
+    assert lab.case().reason == "unlabelled"
+
+
+def test_a_structure_that_was_added_to_a_prediction_is_work(lab: Predicted, tmp_path: Path) -> None:
+    """A dataset that has learned another structure since."""
+    (lab.paths.config / "roi_D.yaml").write_text("GTV: GTV\nnode: node\nvessel: vessel\n")
+    vessel = ball(SHAPE, (4, 20, 6), 2)
+    labels = UNEDITED + 3 * vessel
+    file = write_segments(tmp_path / "back" / "more.dcm", lab.series, labels, [*MASKS, "vessel"])
+    series = pydicom.dcmread(lab.object("seg")).SeriesInstanceUID
+    edit(file, lambda ds: setattr(ds, "SeriesInstanceUID", series))
+    assert comes_back(lab, file)["recognised"] == {"edited": 1}
+    assert lab.case().state == "pending"
+
+
+def test_an_image_that_has_grown_since_it_was_predicted_can_be_drawn(lab: Predicted, tmp_path: Path) -> None:
+    """The mask of then has fewer slices than the drawing of now."""
+    label = label_file(lab.paths.predictions(lab.model.model_id), lab.record["case_id"])
+    labels = sitk.ReadImage(str(label))
+    sitk.WriteImage(labels[:, :, 1:], str(label))
+    assert comes_back(lab, ohif_rtstruct(lab, tmp_path))["recognised"] == {"edited": 1}
+    assert lab.case().state == "pending"
+
+
+def test_who_puts_left_and_right_in_order_has_worked(lab: Predicted, tmp_path: Path) -> None:
+    """The same masks, under the other's name."""
+    swapped = write_segments(tmp_path / "back" / "x.dcm", lab.series, 2 * TUMOUR + NODE, list(MASKS))
+    series = pydicom.dcmread(lab.object("seg")).SeriesInstanceUID
+    edit(swapped, lambda ds: setattr(ds, "SeriesInstanceUID", series))
+    assert comes_back(lab, swapped)["recognised"] == {"edited": 1}
     assert lab.case().state == "pending"

@@ -31,7 +31,7 @@ AS_NOBODY = ("setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear
 PORT_OF_THE_PAGE = "4217"
 STAYS = re.compile(r"PIP_|SSL_|REQUESTS_|https?_proxy|HTTPS?_PROXY|no_proxy|NO_PROXY|LANG|LC_")
 """How to reach an index, and nothing else of whoever runs this."""
-LIMIT_S = 1200
+LIMIT_S = 1800
 
 
 def blocks(page: Path) -> list[str]:
