@@ -34,7 +34,8 @@ from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.snapshots import Snapshot
 from tasks.ledger.store import Store
 from tasks.nnunet.preprocess import imported_early
-from tasks.open_iteration import book, open_iteration
+from tasks.open_iteration import book, open_iteration, without_copies
+from tasks.predict import patients_of_test_set
 from tasks.prepare import (
     close_iteration,
     plan_iteration,
@@ -43,7 +44,7 @@ from tasks.prepare import (
     write_converted,
 )
 from tasks.progress import waiting
-from tasks.refine import recognise_refinements
+from tasks.refine import drawn_over_predictions, recognise_refinements
 from tasks.settings import (
     DatasetSettings,
     RoiPatterns,
@@ -73,6 +74,7 @@ def prepare(
         # Also what an ingest sealed that was killed before it had looked; what is known costs nothing.
         recognise_refinements(paths.dataset_id)
         assembly, snapshot = state_at(paths, settings, date)
+        set_aside_what_no_test_may_hold(paths, settings, assembly)
         jobs = {
             case.case_id: to_convert(case, settings, rois)
             for case in assembly.images
@@ -82,7 +84,7 @@ def prepare(
         few = not worth_workers(_dicom_of(missing))
         with imported_early() if few and missing and not convert_only else nullcontext():
             outcomes = _convert(paths, missing, settings, rois, where)
-            converted = _settle(assembly, jobs, outcomes)
+            converted = without_copies(paths, assembly.images, _settle(assembly, jobs, outcomes))
             report = _report(paths, assembly, converted)
             if convert_only:
                 cases = opaque(list(converted.values()))
@@ -95,6 +97,23 @@ def prepare(
                 _preprocess(paths, iteration, where)
                 close_iteration(paths.dataset_id, opaque(iteration))
     return {**report, "iteration": iteration.name, "reused": known}
+
+
+def set_aside_what_no_test_may_hold(
+    paths: DatasetPaths, settings: DatasetSettings, assembly: Assembly
+) -> None:
+    """A test label that was drawn over a prediction would ask the model whether it agrees with itself.
+
+    Whoever is new to the ledger and was predicted before can never be in the test set.
+    """
+    pending = [case for case in assembly.images if case.state == "pending"]
+    over = drawn_over_predictions(paths, pending)
+    if over:
+        patients = {case.patient for case in over}
+        test = patients_of_test_set(paths.dataset_id, patients, settings, from_outside=True)
+        for case in over:
+            if case.patient in test:
+                case.settle("rejected", Reason.DRAWN_OVER_PREDICTION, "")
 
 
 def _missing(paths: DatasetPaths, jobs: Mapping[str, CaseToConvert]) -> list[CaseToConvert]:

@@ -22,7 +22,7 @@ from tasks.epochs import epochs_file
 from tasks.errors import ConfigError, IterSegError
 from tasks.ledger.iterations import Contender, Iteration, newest_iteration
 from tasks.ledger.lineages import load_lineages
-from tasks.ledger.models import ModelRecord, latest_model, load_models
+from tasks.ledger.models import ModelRecord, latest_model, load_models, was_rolled_back_since
 from tasks.ledger.paths import DatasetPaths
 from tasks.progress import epochs_shown
 from tasks.promote import promote_model
@@ -35,6 +35,7 @@ from tasks.train import (
     control_is_due,
     is_finished,
     model_of,
+    require_current,
     train_fold,
 )
 from tasks.turn import turn_of
@@ -63,11 +64,13 @@ def train(
         known = model_of(paths, prepared)
         if known is not None:
             before = (known.compared_with, known.model_id)
-            if known.accepted and not known.promoted and _in_use(paths) in before:
+            waits = known.accepted and not known.promoted and not was_rolled_back_since(paths, known)
+            if waits and _in_use(paths) in before:
                 # The run before was killed between the model's record and the end of its promotion.
                 promote_model(paths.dataset_id, known)
                 write_report(paths.dataset_id)
             return _report(paths, prepared, known, "nothing new")
+        require_current(paths, prepared)
         chosen = _folds(prepared, folds)
         return _train(paths, prepared, chosen, settings, where, _Budget(gpu_hours, jobs))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -10,16 +11,18 @@ from typing import Any
 from prefect import task
 
 from tasks.conversion import CaseToConvert
+from tasks.dicom.cases import Case
+from tasks.dicom.reasons import Reason
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.case_book import BookedCase, book_cases
 from tasks.ledger.dated import DatedName, dated_folders
-from tasks.ledger.files import digest_of, remove_temporaries
+from tasks.ledger.files import digest_of, remove_temporaries, sha256_of_file
 from tasks.ledger.iterations import Iteration, load_iteration
 from tasks.ledger.journal import Journal
 from tasks.ledger.lineages import Lineage, current_lineage, open_lineage
 from tasks.ledger.models import load_models, parent_in
 from tasks.ledger.paths import DatasetPaths, IterationPaths
-from tasks.ledger.patients import TEST, PatientTable, extend_patients
+from tasks.ledger.patients import TEST, PatientTable, extend_patients, load_patients
 from tasks.ledger.snapshots import note_snapshots
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
@@ -67,6 +70,35 @@ def book(dataset_id: str, snapshot: DatedName, cases: Mapping[str, BookedCase]) 
     book_cases(paths.cases, str(snapshot), cases)
 
 
+def without_copies(
+    paths: DatasetPaths, images: Sequence[Case], converted: Mapping[str, CaseToConvert]
+) -> dict[str, CaseToConvert]:
+    """The converted cases, less those whose image is also a case of another patient, who may be in the test.
+
+    One scan may come under two identities: in the clear, and de-identified elsewhere. Of two the one stays
+    whose patient has a place, else that which came first.
+    """
+    patients, store = load_patients(paths.patients), Store(paths.store)
+    places = patients.place if patients else {}
+
+    def rank(case: Case) -> tuple[bool, int, str]:
+        return case.patient not in places, min(file.arrival for file in case.files), case.case_id
+
+    kept: dict[tuple[int, str], Case] = {}
+    files = {case_id: store.image(case_id, job.image_key) for case_id, job in converted.items()}
+    sizes = Counter(file.stat().st_size for file in files.values())
+    copies = set()
+    for case in sorted((case for case in images if case.case_id in converted), key=rank):
+        size = files[case.case_id].stat().st_size
+        if sizes[size] == 1:  # others need not be read
+            continue
+        first = kept.setdefault((size, sha256_of_file(files[case.case_id])), case)
+        if first.patient != case.patient:
+            case.settle("rejected", Reason.SAME_IMAGE, f"{first.case_id} has the same voxels")
+            copies.add(case.case_id)
+    return {case_id: job for case_id, job in converted.items() if case_id not in copies}
+
+
 @task(task_run_name="open-iteration", **RETRIED)
 def open_iteration(
     dataset_id: str,
@@ -94,6 +126,7 @@ def open_iteration(
     lineage = current_lineage(paths)
     if lineage is not None and lineage.plans is not None:
         _same_lineage(lineage, settings, rois)
+        _same_modality(paths, lineage, settings)
     patients = extend_patients(
         paths.patients,
         [patient for _, patient in done],
@@ -167,7 +200,10 @@ def _opened(
 
 def _heads(paths: DatasetPaths) -> dict[str, str | None]:
     """Where each journal of the ledger stands: from here on it may only grow."""
-    journals = (paths.snapshots, paths.cases, paths.patients, paths.labels, paths.withdrawals, paths.lineages)
+    journals = (
+        *(paths.snapshots, paths.cases, paths.patients, paths.labels, paths.withdrawals, paths.lineages),
+        *(paths.refinements, paths.acceptances),
+    )
     return {path.stem: Journal(path).head() for path in journals}
 
 
@@ -239,6 +275,19 @@ def _same_lineage(lineage: Lineage, settings: DatasetSettings, rois: RoiPatterns
     if lineage.base is None and lineage.plans_name != PLANS_OF_PLANNER[settings.planner]:
         raise ConfigError(
             f"lineage {lineage.number} was planned by another planner ({lineage.plans_name}). {way_out}"
+        )
+
+
+def _same_modality(paths: DatasetPaths, lineage: Lineage, settings: DatasetSettings) -> None:
+    """Plans hold how intensities are normalised: those of a CT are no MR's."""
+    folders = dated_folders(paths.procdata, paths.dataset_id).values()
+    known = [iteration for folder in folders if (iteration := load_iteration(IterationPaths(folder)))]
+    others = {it.modality for it in known if it.lineage == lineage.number} - {settings.image_modality}
+    if others:
+        raise ConfigError(
+            f"lineage {lineage.number} learns on {others.pop()}, and `modalities` names "
+            f"{settings.image_modality}: those are two datasets. Set it back, and begin another one with "
+            "`iterseg init`"
         )
 
 

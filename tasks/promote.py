@@ -16,6 +16,7 @@ from tasks.ledger.files import read_json
 from tasks.ledger.iterations import Contender, Iteration, load_iteration
 from tasks.ledger.lineages import resume_lineage
 from tasks.ledger.models import (
+    BY_ROLLBACK,
     ModelRecord,
     check_record,
     check_weights,
@@ -251,6 +252,6 @@ def put_back(dataset_id: str, model_id: str) -> dict[str, Any]:
     check_record(paths, record)
     check_weights(paths, record)
     resume_lineage(paths, record.lineage, f"rollback to {record.model_id}")
-    promote(paths, record, "rollback")
+    promote(paths, record, BY_ROLLBACK)
     save_model(paths, replace(record, promoted=True))
     return {"model": record.model_id, "instead_of": before.model_id if before else None}

@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from prefect import task
 
-from tasks.conversion import label_rules
+from tasks.conversion import OWN_CONVERTER, label_rules
 from tasks.dicom.cases import Case, DicomFile
 from tasks.dicom.convert import LabelRules, structure_masks
 from tasks.dicom.image import SeriesVolume, read_series
@@ -38,6 +38,7 @@ from tasks.ledger.refinements import (
     note_acceptances,
     note_refinements,
 )
+from tasks.ledger.store import image_key
 from tasks.output_settings import Output
 from tasks.retries import RETRIED
 from tasks.settings import DatasetSettings, check_choices, roi_file
@@ -209,11 +210,16 @@ def accept(dataset_id: str, model: ModelRecord, cases: Sequence[str]) -> list[Pa
     if strangers:
         raise UserDataError(f"model {model.model_id} has not predicted {', '.join(strangers)}")
     images = state_at(paths, settings)[0].images
-    there = {case.case_id for case in images if case.reason != Reason.WITHDRAWN}
-    if missing := sorted(set(cases) - there):
+    there = {case.case_id: case for case in images if case.reason != Reason.WITHDRAWN}
+    if missing := sorted(set(cases) - there.keys()):
         raise UserDataError(
             f"{', '.join(missing)}: no image of {dataset_id}, or withdrawn from it. What was predicted with "
             "--input becomes a label once its image is ingested"
+        )
+    keys = {case_id: image_key([f.sha256 for f in there[case_id].files], OWN_CONVERTER) for case_id in cases}
+    if grown := sorted(case_id for case_id in cases if predicted[case_id]["image_key"] != keys[case_id]):
+        raise UserDataError(
+            f"{', '.join(grown)}: the image has grown since it was predicted; run `iterseg predict` first"
         )
     files: list[Path] = []
     uids: list[str] = []
@@ -231,6 +237,19 @@ def accept(dataset_id: str, model: ModelRecord, cases: Sequence[str]) -> list[Pa
         files.append(object_file(paths.predictions(model.model_id), case_id, kinds[0]))
     note_acceptances(paths.acceptances, uids)
     return [file for file, uid in zip(files, uids, strict=True) if not _is_back(paths, uid)]
+
+
+def drawn_over_predictions(paths: DatasetPaths, cases: Sequence[Case]) -> list[Case]:
+    """Those of labelled cases whose label was made from one of our predictions."""
+    noted = {uid for uid, row in load_refinements(paths.refinements).items() if row.prediction is not None}
+    if not noted:
+        return []
+    pseudonyms = Pseudonyms(paths.patient_key, first=False)
+    return [
+        case
+        for case in cases
+        if case.segmentation and pseudonyms.uid(case.segmentation.header.sop_instance_uid) in noted
+    ]
 
 
 def _is_back(paths: DatasetPaths, prediction: str) -> bool:

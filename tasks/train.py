@@ -21,9 +21,11 @@ from tasks.ledger.models import (
     leaked_patients,
     load_model,
     load_models,
+    parent_in,
     save_model,
 )
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.withdrawals import load_withdrawals
 from tasks.nnunet.fold import RESULT, STOPPED, FoldJob, trained_model_folder
 from tasks.nnunet.fold import train_fold as run_fold
 from tasks.placement import gpu_of_this_worker, take_no_more, this_worker
@@ -50,6 +52,19 @@ def model_of(paths: DatasetPaths, iteration: Iteration) -> ModelRecord | None:
     """The model that an iteration has already become."""
     wanted = model_id_of(iteration, paths.dataset_id)
     return next((record for record in load_models(paths) if record.model_id == wanted), None)
+
+
+def require_current(paths: DatasetPaths, iteration: Iteration) -> None:
+    """Raise :class:`UserDataError` for a prepared iteration that would not be prepared like this any more."""
+    withdrawals = load_withdrawals(paths.withdrawals)
+    out = [case for case in iteration.cases if withdrawals.hold(case["patient"], case["case_id"])]
+    parent = parent_in(paths, iteration.lineage)
+    other = iteration.parent != (parent.model_id if parent else None)
+    if out or other:
+        why = f"{len(out)} of its cases were withdrawn" if out else "another model is in use"
+        raise UserDataError(
+            f"since {iteration.name} was prepared {why}; run `iterseg prepare {paths.dataset_id}` first"
+        )
 
 
 def control_is_due(paths: DatasetPaths, iteration: Iteration, every: int | None) -> bool:

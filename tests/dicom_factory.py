@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pydicom
@@ -81,7 +82,7 @@ def write_series(
     """
     grid = grid or grid_for(shape)
     if voxels is None:
-        rng = np.random.default_rng(len(name))
+        rng = np.random.default_rng(crc32(name.encode()))  # no two scans are alike
         voxels = rng.integers(-1000, 1500, grid.shape).astype(np.int16)
     folder.mkdir(parents=True, exist_ok=True)
     uids = {part: generate_uid(entropy_srcs=[name, part]) for part in ("study", "series", "frame")}

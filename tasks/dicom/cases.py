@@ -262,6 +262,10 @@ def _choose(
         )
         return
     (case.segmentation,) = preferred
+    if grown := _grown_since(case, case.segmentation):
+        named = f"{case.segmentation.header.kind} {case.segmentation.header.sop_instance_uid}"
+        case.settle("rejected", Reason.IMAGE_HAS_GROWN, f"{grown} slices came after {named}")
+        return
     others = [file for file in claimants if file is not case.segmentation]
     for file in others:
         chosen = case.segmentation.header.sop_instance_uid
@@ -270,6 +274,19 @@ def _choose(
     case.settle(
         "pending", None, said if len(current) == 1 else f"the preferred of {len(claimants)} segmentations"
     )
+
+
+def _grown_since(case: Case, segmentation: DicomFile) -> int:
+    """How many slices came after a drawing of those that were there, and were not on the screen then.
+
+    On them nobody has looked, and without a contour they would be background. A drawing that names them
+    was made of the whole image, whichever arrived first.
+    """
+    later = [file for file in case.files if file.arrival > segmentation.arrival]
+    named = set(segmentation.header.referenced_instances)
+    if len(later) == len(case.files):
+        return 0
+    return sum(file.header.sop_instance_uid not in named for file in later)
 
 
 def _preferred(files: list[DicomFile], precedence: Sequence[str]) -> list[DicomFile]:

@@ -27,6 +27,9 @@ class Reason(StrEnum):
     REFERENCE_ABSENT = "reference-absent"
     REFERENCE_AMBIGUOUS = "reference-ambiguous"
     SEVERAL_SEGMENTATIONS = "several-segmentations"
+    IMAGE_HAS_GROWN = "image-has-grown"
+    DRAWN_OVER_PREDICTION = "drawn-over-prediction"
+    SAME_IMAGE = "same-image-other-patient"
     PATIENT_MISMATCH = "patient-mismatch"
     # images
     NO_GEOMETRY = "no-geometry"
@@ -76,6 +79,9 @@ WHAT_TO_DO: dict[Reason, str] = {
     Reason.TEST_SET: "Its patient is in the test set: draw it by hand, not over a prediction.",
     Reason.OTHER_MODALITY: "`modalities` in the dataset's YAML asks for another modality.",
     Reason.SUPERSEDED: "A newer segmentation of the same image is used.",
+    Reason.IMAGE_HAS_GROWN: "Slices came after it was drawn that it does not name; save it again on all.",
+    Reason.DRAWN_OVER_PREDICTION: "Its patient is in the test set; draw it anew, and not over a prediction.",
+    Reason.SAME_IMAGE: "Its voxels are those of a case of another patient; withdraw one of the two.",
     Reason.REFERENCE_ABSENT: "Ingest the image series that this segmentation refers to.",
     Reason.REFERENCE_AMBIGUOUS: "It refers to several images; keep one reference.",
     Reason.SEVERAL_SEGMENTATIONS: (

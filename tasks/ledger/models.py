@@ -210,9 +210,18 @@ def promote(paths: DatasetPaths, record: ModelRecord, why: str) -> None:
     replace_symlink(paths.latest, target)
 
 
+BY_ROLLBACK = "rollback"
+"""Why a model is in use that a person has put back."""
+
+
 def load_promotions(paths: DatasetPaths) -> list[dict[str, Any]]:
     """Which model was put into use when, instead of which, and why; oldest first."""
     return Journal(paths.promotions).entries()
+
+
+def was_rolled_back_since(paths: DatasetPaths, record: ModelRecord) -> bool:
+    """Whether a person has chosen a model after this one was made: it does not take its place by itself."""
+    return any(e["why"] == BY_ROLLBACK and e["at"] >= record.created for e in load_promotions(paths))
 
 
 def check_weights(paths: DatasetPaths, record: ModelRecord) -> None:

@@ -14,17 +14,20 @@ import pydicom
 import pytest
 import readers
 import SimpleITK as sitk
-from dicom_factory import ball, edit, write_rois, write_segments
+from dicom_factory import ball, edit, write_rois, write_segments, write_series
 from predicted_lab import Predicted, a_model, predict, predicted
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
+from flows.prepare import set_aside_what_no_test_may_hold
 from tasks.errors import UserDataError
 from tasks.ingest import take_accepted, take_delivery
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.patients import extend_patients, load_patients
 from tasks.ledger.predictions import label_file
 from tasks.ledger.refinements import Refinement, load_refinements
 from tasks.ledger.withdrawals import add_withdrawal
+from tasks.predict import patients_of_test_set
 from tasks.refine import accept, recognise_refinements
 from tasks.settings import load_dataset_settings
 from tasks.state import state_at
@@ -435,3 +438,37 @@ def test_who_puts_left_and_right_in_order_has_worked(lab: Predicted, tmp_path: P
     edit(swapped, lambda ds: setattr(ds, "SeriesInstanceUID", series))
     assert comes_back(lab, swapped)["recognised"] == {"edited": 1}
     assert lab.case().state == "pending"
+
+
+@pytest.mark.parametrize("in_test", [True, False])
+def test_a_test_label_is_never_drawn_over_a_prediction(
+    lab: Predicted, tmp_path: Path, in_test: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a prediction under another identity; whoever has no place yet comes into a fold."""
+    patient = lab.case().patient
+    if in_test:
+        extend_patients(lab.paths.patients, [patient], 5, 1.0, every_fold=False)
+    comes_back(lab, ohif_seg(lab, tmp_path))
+    settings = load_dataset_settings(lab.paths.config, "D")
+    assembly, _ = state_at(lab.paths, settings)
+    monkeypatch.setattr("flows.prepare.patients_of_test_set", patients_of_test_set.fn)
+    set_aside_what_no_test_may_hold(lab.paths, settings, assembly)
+    (case,) = assembly.images
+    table = load_patients(lab.paths.patients)
+    assert table is not None
+    if in_test:
+        assert (case.state, case.reason) == ("rejected", "drawn-over-prediction")
+    else:
+        assert (case.state, table.place[patient]) == ("pending", "training")
+
+
+def test_a_prediction_of_half_an_image_cannot_be_accepted(lab: Predicted, tmp_path: Path) -> None:
+    """The other half came later."""
+    more = write_series(tmp_path / "more", (9, *SHAPE[1:]))
+    for file in sorted(more.files)[:-1]:
+        file.unlink()
+    (last,) = [file for file in more.files if file.is_file()]
+    edit(last, lambda ds: setattr(ds, "SOPInstanceUID", generate_uid()))
+    take_delivery.fn("D", last.parent, date(2026, 11, 21))
+    with pytest.raises(UserDataError, match="has grown since it was predicted; run `iterseg predict` first"):
+        accept.fn("D", lab.model, [lab.record["case_id"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -194,3 +195,29 @@ def test_an_image_of_another_modality_is_not_meant() -> None:
     files = [*image("1"), *image("2", kind="MR"), segmentation("rt", series=["1", "2"])]
     assembly = assemble(files, "CT", ["RTSTRUCT"])
     assert fate(assembly.images)["1"] == ("pending", None)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "named", "arrivals", "grown"),
+    [
+        (0, [], [0, 0, 0], 0),
+        (1, [], [0, 0, 0], 0),
+        (0, [], [0, 0, 1], 1),
+        (1, [], [0, 1, 2], 1),
+        (0, ["1.0", "1.1", "1.2"], [0, 0, 1], 0),  # drawn on all three, and first to arrive
+        (0, ["1.0", "1.1"], [0, 1, 1], 1),
+        (0, [], [1, 1, 1], 0),  # it waited for its image
+    ],
+)
+def test_slices_that_came_after_a_drawing_are_no_background(
+    drawn: int, named: list[str], arrivals: list[int], grown: int
+) -> None:
+    """Nobody has looked at them."""
+    files = [replace(file, arrival=when) for file, when in zip(image("1"), arrivals, strict=True)]
+    label = segmentation("s", series=["1"], instances=named, arrival=drawn)
+    (case,) = assemble([*files, label], "CT", ["RTSTRUCT"]).images
+    if not grown:
+        assert case.state == "pending"
+        return
+    assert (case.state, case.reason) == ("rejected", "image-has-grown")
+    assert case.detail == f"{grown} slices came after RTSTRUCT s"

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import UserDataError
+from tasks.ledger.journal import Journal
 from tasks.ledger.models import (
+    BY_ROLLBACK,
     ModelRecord,
     latest_model,
     leaked_patients,
@@ -16,6 +18,7 @@ from tasks.ledger.models import (
     load_models,
     promote,
     save_model,
+    was_rolled_back_since,
 )
 from tasks.ledger.paths import DatasetPaths
 
@@ -93,3 +96,14 @@ def test_a_folder_in_the_place_of_latest_is_an_error(paths: DatasetPaths) -> Non
 def test_a_validation_patient_that_an_ancestor_has_seen_is_found() -> None:
     assert leaked_patients(record("m"), {0: ["a"], 1: ["b"]}) == {}
     assert leaked_patients(record("m"), {0: ["a", "c"], 1: ["b"]}) == {0: ["c"]}
+
+
+@pytest.mark.parametrize(
+    ("made", "rolled_back"), [("2026-11-24T10:00:00", True), ("2026-11-24T12:00:01", False)]
+)
+def test_a_person_who_went_back_is_not_overruled(paths: DatasetPaths, made: str, rolled_back: bool) -> None:
+    """By a promotion that was cut off before they did."""
+    Journal(paths.promotions).append(
+        {"at": "2026-11-24T12:00:00", "model": "2026-11-23", "before": "2026-11-24", "why": BY_ROLLBACK}
+    )
+    assert was_rolled_back_since(paths, replace(record("2026-11-24"), created=made)) is rolled_back
