@@ -11,7 +11,7 @@ from tasks.cluster import threads_per_worker, worker_count
 from tasks.cluster_settings import ClusterSettings
 from tasks.labels import Labels
 from tasks.ledger.iterations import Contender, Iteration
-from tasks.ledger.models import ModelRecord, latest_model
+from tasks.ledger.models import ModelRecord, best_in_use, latest_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.progress import waiting
 from tasks.promote import judge_candidate, race, score_test_set
@@ -28,7 +28,8 @@ def judged(
 ) -> ModelRecord:
     """Score the candidate and the model in use on the same cases, and write the candidate's record.
 
-    Where a control raced the warm start, the better of the two is the candidate.
+    Where a control raced the warm start, the better of the two is the candidate. It must not be worse than
+    the model in use, nor than the best one that ever was.
     """
     dataset_id, current = paths.dataset_id, latest_model(paths)
     name = model_id_of(iteration, dataset_id)
@@ -42,7 +43,16 @@ def judged(
     raced = race(iteration, results, scores) if "control" in results else None
     winner: Contender = "control" if raced is not None and raced["winner"] == "control" else "fold"
     before = [] if current is None else _scores_of(paths, iteration, current, settings, where)
-    judgement = judge_candidate(dataset_id, iteration, results[winner], scores[winner], before, settings)
+    candidate = (dataset_id, iteration, results[winner], scores[winner])
+    judgement = judge_candidate(*candidate, before, settings, current)
+    best = best_in_use(paths)
+    others = {model.model_id for model in (best, current) if model is not None}
+    if judgement["accepted"] and best is not None and len(others) == 2:
+        # A margin that is granted night after night adds up.
+        earlier = _scores_of(paths, iteration, best, settings, where)
+        beside_best = judge_candidate(*candidate, earlier, settings, best)
+        if any(not verdict["non_inferior"] for verdict in beside_best["verdicts"]):
+            judgement = beside_best
     return record_model(dataset_id, iteration, results[winner], scores[winner], judgement, raced)
 
 
@@ -53,7 +63,7 @@ def _scores_of(
     settings: DatasetSettings,
     where: ClusterSettings,
 ) -> list[dict[str, Any]]:
-    """What the model in use scores on the cases of today's test set."""
+    """What a model scores on the cases of today's test set."""
     # An imported model was validated elsewhere; without a test set it is asked what the folds are, unless it
     # is one of ours that came back and has learned from them.
     validated_elsewhere = model.imported_from is not None and not model.seen and not iteration.test_cases()

@@ -93,7 +93,7 @@ def _train(report: dict[str, Any]) -> list[str]:
         used = report["in_use"]
         place = f"in use: {report['latest']}" if used == report["model"] else f"in use is {used}"
         return [*lines, f"  {place}"]
-    stays = f"{report['compared_with']} stays; `iterseg rollback` puts this one into use all the same"
+    stays = f"{report['in_use']} stays; `iterseg rollback` puts this one into use all the same"
     return [*lines, f"  NOT put into use: {why_not(report)}", f"  {stays}"]
 
 

@@ -119,8 +119,9 @@ def judge_candidate(
     test_cases: Sequence[Mapping[str, Any]],
     current_cases: Sequence[Mapping[str, Any]],
     settings: DatasetSettings,
+    current: ModelRecord | None,
 ) -> dict[str, Any]:
-    """Whether a candidate is fit to take the place of the model in use.
+    """Whether a candidate is not worse than another model, as a rule the one in use.
 
     On the test set where there is one; else on the cases that both models were validated on in the
     same fold and under the same label, each by weights that have never seen them.
@@ -128,15 +129,16 @@ def judge_candidate(
     Parameters
     ----------
     current_cases
-        What the model in use scored on the test set; without one, an imported model's scores on all
-        cases, none of which it has seen.
+        What that model scored on the test set; without one, an imported model's scores on all cases, none
+        of which it has seen.
+    current
+        That model; None: there is none, and the candidate is the first.
 
     Returns
     -------
     The fields ``compared_with``, ``basis``, ``verdicts`` and ``accepted`` of a model's record.
     """
     paths = DatasetPaths.of(dataset_id)
-    current = latest_model(paths)
     if current is None:
         return {"compared_with": None, "basis": "the first model", "verdicts": [], "accepted": True}
     patients = {case["case_id"]: case["patient"] for case in iteration.cases}

@@ -219,6 +219,26 @@ def load_promotions(paths: DatasetPaths) -> list[dict[str, Any]]:
     return Journal(paths.promotions).entries()
 
 
+def best_in_use(paths: DatasetPaths) -> ModelRecord | None:
+    """The model with the best mean Dice of those that were in use; since a rollback, of those since then.
+
+    By what stood on record when it was made: on the test set, or cross-validated where there is none.
+    """
+    entries = load_promotions(paths)
+    last = max((n for n, entry in enumerate(entries) if entry["why"] == BY_ROLLBACK), default=0)
+    used = {entry["model"] for entry in entries[last:]}
+    records = [r for r in load_models(paths) if r.model_id in used and (paths.home / r.folder).is_dir()]
+    tested = [record for record in records if record.test_dice]
+    scored = [(mean, r.created, r) for r in tested or records if (mean := _mean_dice(r)) is not None]
+    return max(scored, key=lambda found: found[:2])[2] if scored else None
+
+
+def _mean_dice(record: ModelRecord) -> float | None:
+    rows = [record.test_dice] if record.test_dice else record.validation_dice.values()
+    values = [value for row in rows for value in row.values() if value is not None]
+    return sum(values) / len(values) if values else None
+
+
 def was_rolled_back_since(paths: DatasetPaths, record: ModelRecord) -> bool:
     """Whether a person has chosen a model after this one was made: it does not take its place by itself."""
     return any(e["why"] == BY_ROLLBACK and e["at"] >= record.created for e in load_promotions(paths))

@@ -11,7 +11,11 @@ import pytest
 from predicted_lab import a_model
 
 from flows import judgement
+from tasks.ledger.iterations import Iteration
+from tasks.ledger.models import promote, save_model
 from tasks.ledger.paths import DatasetPaths
+from tasks.promote import judge_candidate
+from tasks.settings import DatasetSettings
 
 
 @pytest.mark.parametrize(
@@ -36,3 +40,36 @@ def test_an_imported_model_is_scored_on_what_it_has_not_seen(
     monkeypatch.setattr(judgement, "_scored", lambda *_, cases, **__: cases)
     nothing: Any = None
     assert judgement._scores_of(DatasetPaths.of("D"), iteration, model, nothing, nothing) == asked
+
+
+@pytest.mark.parametrize(
+    ("dice", "accepted", "against"),
+    [
+        (0.835, True, "2026-11-21"),
+        (0.825, False, "2026-11-20"),  # 0.015 below the model in use, 0.025 below the best
+        (0.815, False, "2026-11-21"),
+    ],
+)
+def test_a_margin_that_is_granted_each_night_does_not_add_up(
+    home: Path, monkeypatch: pytest.MonkeyPatch, dice: float, accepted: bool, against: str
+) -> None:
+    paths = DatasetPaths.of("D")
+    before = {"2026-11-20": 0.85, "2026-11-21": 0.84}
+    for model_id, mean in before.items():
+        model = replace(a_model(paths, ["GTV"], model_id), test_dice={"GTV": mean})
+        (paths.home / model.folder).mkdir(parents=True)
+        save_model(paths, model)
+        promote(paths, model, "not worse")
+    cases = [{"case_id": f"c{n}", "patient": f"p{n}", "place": "test"} for n in range(6)]
+    name = "2026-11-22__D"
+    iteration = Iteration(name, name, None, "CT", ["GTV"], "3d_fullres", "nnUNetPlans", "", 2, cases)
+
+    def scored(*given: Any, **_: Any) -> list[dict[str, Any]]:
+        return [{"case_id": row["case_id"], "dice": {"GTV": before.get(given[3], dice)}} for row in cases]
+
+    monkeypatch.setattr(judgement, "_scored", scored)
+    monkeypatch.setattr(judgement, "judge_candidate", judge_candidate.fn)
+    monkeypatch.setattr(judgement, "record_model", lambda *given: given[4])
+    nothing: Any = None
+    found: Any = judgement.judged(paths, iteration, {"fold": []}, DatasetSettings(), nothing)
+    assert (found["accepted"], found["compared_with"]) == (accepted, against)

@@ -81,8 +81,14 @@ def fold_results(dice: dict[str, float]) -> list[dict[str, Any]]:
     return [{"fold": 0, "cases": {name: {"GTV": value} for name, value in dice.items()}}]
 
 
+def judged(*given: Any) -> dict[str, Any]:
+    """A candidate beside the model in use."""
+    found: dict[str, Any] = judge_candidate.fn(*given, latest_model(DatasetPaths.of("D")))
+    return found
+
+
 def test_the_first_model_is_used(paths: DatasetPaths) -> None:
-    judgement = judge_candidate.fn("D", iteration("1", [case(1, 0)]), [], [], [], SETTINGS)
+    judgement = judged("D", iteration("1", [case(1, 0)]), [], [], [], SETTINGS)
     assert (judgement["accepted"], judgement["basis"]) == (True, "the first model")
 
 
@@ -90,7 +96,7 @@ def test_the_first_model_is_used(paths: DatasetPaths) -> None:
 def test_without_a_test_set_validation_cases_decide(paths: DatasetPaths, dice: float, accepted: bool) -> None:
     cases = [case(n, n % 2) for n in range(6)]
     promote(paths, trained(paths, "2026-01-01", cases, 0.8), "first")
-    judgement = judge_candidate.fn(
+    judgement = judged(
         "D", iteration("2", cases), fold_results({c["case_id"]: dice for c in cases}), [], [], SETTINGS
     )
     assert (judgement["accepted"], judgement["basis"]) == (accepted, "cross-validation")
@@ -102,7 +108,7 @@ def test_a_case_under_a_corrected_label_is_no_comparison(paths: DatasetPaths) ->
     promote(paths, trained(paths, "2026-01-01", [case(0, 0), case(1, 1)], 0.8), "first")
     now = [case(0, 0, "corrected"), case(1, 1), case(2, 0)]
     results = fold_results({"case0": 0.1, "case1": 0.9, "case2": 0.1})
-    judgement = judge_candidate.fn("D", iteration("2", now), results, [], [], SETTINGS)
+    judgement = judged("D", iteration("2", now), results, [], [], SETTINGS)
     assert (judgement["accepted"], judgement["verdicts"][0]["cases"]) == (True, 1)
 
 
@@ -111,7 +117,7 @@ def test_where_there_is_a_test_set_it_decides(paths: DatasetPaths) -> None:
     promote(paths, trained(paths, "2026-01-01", cases, 0.2), "first")
     rows = [[{"case_id": "case2", "dice": {"GTV": value}}] for value in (0.5, 0.8)]
     results = fold_results({"case0": 0.9, "case1": 0.9})
-    judgement = judge_candidate.fn("D", iteration("2", cases), results, *rows, SETTINGS)
+    judgement = judged("D", iteration("2", cases), results, *rows, SETTINGS)
     assert (judgement["accepted"], judgement["basis"]) == (False, "test set")
     assert judgement["verdicts"][0]["difference"] == pytest.approx(-0.3)
 
@@ -214,7 +220,7 @@ def test_structures_that_only_one_lineage_knows_are_no_reason(paths: DatasetPath
     promote(paths, trained(paths, "2026-01-01", cases, 0.8), "first")
     now = replace(iteration("2", cases), structures=["GTV", "Lung"], lineage=2)
     results = [{"fold": 0, "cases": {c["case_id"]: {"GTV": 0.9, "Lung": 0.1} for c in cases}}]
-    judgement = judge_candidate.fn("D", now, results, [], [], SETTINGS)
+    judgement = judged("D", now, results, [], [], SETTINGS)
     assert judgement["accepted"]
     assert [verdict["structure"] for verdict in judgement["verdicts"]] == ["GTV"]
 
@@ -226,7 +232,7 @@ def test_without_a_test_set_an_imported_model_is_scored_on_what_it_has_not_seen(
     promote(paths, imported, "first")
     before = [{"case_id": c["case_id"], "dice": {"GTV": 0.9}} for c in cases]
     results = fold_results({c["case_id"]: 0.5 for c in cases})
-    judgement = judge_candidate.fn("D", iteration("2", cases), results, [], before, SETTINGS)
+    judgement = judged("D", iteration("2", cases), results, [], before, SETTINGS)
     assert (judgement["accepted"], judgement["verdicts"][0]["difference"]) == (False, pytest.approx(-0.4))
 
 
@@ -256,11 +262,11 @@ def test_what_nothing_speaks_for_is_not_used(paths: DatasetPaths) -> None:
     """No case, or no structure, that both know: the user may still put it into use."""
     promote(paths, trained(paths, "2026-01-01", [case(0, 0), case(1, 1)], 0.8), "first")
     others = iteration("2", [case(8, 0), case(9, 1)])
-    judgement = judge_candidate.fn("D", others, fold_results({"case8": 0.9, "case9": 0.9}), [], [], SETTINGS)
+    judgement = judged("D", others, fold_results({"case8": 0.9, "case9": 0.9}), [], [], SETTINGS)
     assert (judgement["accepted"], judgement["basis"][:29]) == (False, "cross-validation, without a c")
     other = replace(iteration("2", [case(0, 0), case(1, 1)]), structures=["Lung"])
     results = [{"fold": 0, "cases": {"case0": {"Lung": 0.9}, "case1": {"Lung": 0.9}}}]
-    assert not judge_candidate.fn("D", other, results, [], [], SETTINGS)["accepted"]
+    assert not judged("D", other, results, [], [], SETTINGS)["accepted"]
 
 
 def test_under_a_corrected_label_the_prediction_of_then_is_scored_again(paths: DatasetPaths) -> None:
@@ -276,7 +282,7 @@ def test_under_a_corrected_label_the_prediction_of_then_is_scored_again(paths: D
         sitk.WriteImage(sitk.GetImageFromArray(array), str(file))
     now = [case(0, 0, "corrected"), case(1, 1)]
     results = fold_results({"case0": 0.9, "case1": 0.9})
-    verdict = judge_candidate.fn("D", iteration("2", now), results, [], [], SETTINGS)["verdicts"][0]
+    verdict = judged("D", iteration("2", now), results, [], [], SETTINGS)["verdicts"][0]
     assert (verdict["cases"], verdict["current"]) == (2, pytest.approx((2 / 3 + 0.8) / 2))
 
 

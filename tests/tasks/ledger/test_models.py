@@ -12,6 +12,7 @@ from tasks.ledger.journal import Journal
 from tasks.ledger.models import (
     BY_ROLLBACK,
     ModelRecord,
+    best_in_use,
     latest_model,
     leaked_patients,
     load_model,
@@ -107,3 +108,31 @@ def test_a_person_who_went_back_is_not_overruled(paths: DatasetPaths, made: str,
         {"at": "2026-11-24T12:00:00", "model": "2026-11-23", "before": "2026-11-24", "why": BY_ROLLBACK}
     )
     assert was_rolled_back_since(paths, replace(record("2026-11-24"), created=made)) is rolled_back
+
+
+@pytest.mark.parametrize(
+    ("used", "back_to", "best"),
+    [
+        ([0.80, 0.85, 0.84], None, 1),
+        ([0.80, 0.85, 0.84], 0, 0),  # a person had a reason to go back: what was before does not count
+        ([None, None], None, None),
+        ([], None, None),
+    ],
+)
+def test_the_best_of_those_that_were_in_use_since_a_rollback(
+    paths: DatasetPaths, used: list[float | None], back_to: int | None, best: int | None
+) -> None:
+    models = [
+        replace(record(f"2026-11-2{n}"), test_dice={"GTV": dice} if dice else {}, validation_dice={})
+        for n, dice in enumerate(used)
+    ]
+    for model in models:
+        (paths.home / model.folder).mkdir(parents=True)
+        save_model(paths, model)
+        promote(paths, model, "not worse")
+    never = replace(record("2026-11-29"), test_dice={"GTV": 0.99})
+    (paths.home / never.folder).mkdir(parents=True)
+    save_model(paths, never)
+    if back_to is not None:
+        promote(paths, models[back_to], BY_ROLLBACK)
+    assert best_in_use(paths) == (None if best is None else models[best])
