@@ -21,7 +21,7 @@ from tasks.ledger.files import read_json, sha256_of_file
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.refinements import load_acceptances
-from tasks.ledger.snapshots import FileRow, FileState, accounted, load_snapshots
+from tasks.ledger.snapshots import FileRow, FileState, accounted, load_snapshots, require_whole
 from tasks.ledger.withdrawals import Withdrawals, load_withdrawals
 from tasks.placement import cores
 from tasks.progress import progress
@@ -67,6 +67,7 @@ class Intake:
     @classmethod
     def of(cls, paths: DatasetPaths, *, deidentify_all: bool) -> Intake:
         """Read what a dataset knows."""
+        require_whole(paths)
         snapshots = load_snapshots(paths)
         taken = [row for row in accounted(paths) if row.state == "taken" and row.header is not None]
         rules = _rules(paths)
@@ -137,15 +138,23 @@ class Intake:
     def accept(self, content: bytes, suffix: str, *, may_change: bool) -> tuple[Header, bytes]:
         """The header of a file and what is kept of it; raises CaseRejected with its fate."""
         header = describe(parse(content, suffix), self.pseudonyms.patient)
-        if self.withdrawn.hold(header.patient, case_id_of(header.series_instance_uid)):
+        if self._is_withdrawn(header):
             raise CaseRejected(Reason.WITHDRAWN, "")
         of_strangers = any(self._stranger(uid) for uid in header.referenced_series)
         if may_change and self.rules is not None and (self.everything or of_strangers):
             content = deidentify(content, self.rules, self.pseudonyms, self.known_uids.__contains__)
-            header = header_of(content, suffix, self.pseudonyms.patient)
-            if self.withdrawn.hold(header.patient, case_id_of(header.series_instance_uid)):
+            # What tells a prediction need not be among what stays.
+            predicted = header.predicted
+            header = replace(header_of(content, suffix, self.pseudonyms.patient), predicted=predicted)
+            if self._is_withdrawn(header):
                 raise CaseRejected(Reason.WITHDRAWN, "")
         return header, content
+
+    def _is_withdrawn(self, header: Header) -> bool:
+        """Also in the clear, where it was the de-identified scan that was withdrawn."""
+        series = header.series_instance_uid
+        cases = {case_id_of(uid) for uid in (series, self.pseudonyms.uid(series))}
+        return any(self.withdrawn.hold(header.patient, case_id) for case_id in cases)
 
     def _stranger(self, uid: str) -> bool:
         """Whether a series is here only under its keyed UID."""

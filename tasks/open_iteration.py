@@ -23,7 +23,7 @@ from tasks.ledger.lineages import Lineage, current_lineage, open_lineage
 from tasks.ledger.models import load_models, parent_in
 from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.ledger.patients import TEST, PatientTable, extend_patients, load_patients
-from tasks.ledger.snapshots import note_snapshots
+from tasks.ledger.snapshots import note_snapshots, require_whole
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.nnunet.plan import PLANNED_ASIDE, PLANS_OF_PLANNER
@@ -209,6 +209,7 @@ def _heads(paths: DatasetPaths) -> dict[str, str | None]:
 
 def _nothing_is_lost(paths: DatasetPaths) -> None:
     """A ledger that was lost is no fresh start: who was withdrawn would be trained on, plans made anew."""
+    require_whole(paths)
     folders = dated_folders(paths.procdata, paths.dataset_id).values()
     known = [iteration for folder in folders if (iteration := load_iteration(IterationPaths(folder)))]
     for name, head in (known[-1].ledger if known else {}).items():

@@ -12,6 +12,8 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 
+from tasks.ledger.paths import is_a_lab
+
 PATHS_ARE_FOR_SCRIPTS = ("image", "label")
 
 
@@ -21,7 +23,12 @@ def artifact_key(*parts: str) -> str:
 
 
 def show_table(stage: str, dataset_id: str, rows: Sequence[dict[str, Any]], summary: str) -> None:
-    """Show a table in the UI; one of the same stage and dataset becomes its newest version."""
+    """Show a table in the UI; one of the same stage and dataset becomes its newest version.
+
+    A simulated lab shows none: its tables would stand where the dataset's own are looked for.
+    """
+    if is_a_lab():
+        return
     table = [
         {k: "" if v is None else str(v) for k, v in row.items() if k not in PATHS_ARE_FOR_SCRIPTS}
         for row in rows

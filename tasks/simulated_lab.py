@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import shutil
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def open_lab(lab: Lab, simulation: Simulation) -> None:
         if begun.is_dir():
             _copy(begun, home)
         else:
-            _fill(lab, home)
+            _fill(lab, simulation, home)
         choices = settings_of(lab.source.config, lab.source.dataset_id, lab.arm)
         file = dataset_file(DatasetPaths(home, lab.source.dataset_id).config, lab.source.dataset_id)
         file.write_text(yaml.safe_dump(choices, sort_keys=False))
@@ -103,7 +104,7 @@ def _begun(lab: Lab, simulation: Simulation) -> Path:
     """Where a lab is kept that has begun like this one: all settings count but those of the worklist."""
     choices = settings_of(lab.source.config, lab.source.dataset_id, lab.arm)
     choices.pop("review", None)
-    digest = digest_of([choices, simulation.first_batch, lab.seed])
+    digest = digest_of([choices, simulation.first_batch, lab.seed, simulation.places_key])
     return lab.source.simulations / f"begun-{lab.seed}-{digest[:8]}"
 
 
@@ -119,7 +120,15 @@ def _copy(home: Path, target: Path) -> None:
     shutil.copytree(home, target, symlinks=True, copy_function=copy, dirs_exist_ok=True)
 
 
-def _fill(lab: Lab, home: Path) -> None:
+def _key_of(lab: Lab, simulation: Simulation) -> str:
+    """The lab's patient key: the same for every arm of a seed."""
+    if simulation.places_key is not None:
+        return sha256(f"{simulation.places_key} {lab.seed}".encode()).hexdigest()
+    secret = lab.source.patient_key.read_bytes()
+    return hmac.new(secret, f"simulation {lab.seed}".encode(), sha256).hexdigest()
+
+
+def _fill(lab: Lab, simulation: Simulation, home: Path) -> None:
     source, dataset_id = lab.source, lab.source.dataset_id
     paths = DatasetPaths(home, dataset_id)
     paths.config.mkdir(parents=True)
@@ -132,9 +141,7 @@ def _fill(lab: Lab, home: Path) -> None:
         (images / case.case_id).mkdir(parents=True)
         for number, file in enumerate(case.files):
             _link(file.path, images / case.case_id / f"{number:04}.dcm")
-    # The patients' places come from this key: the same for every arm of a seed.
-    key = sha256(f"{dataset_id} {lab.seed}".encode()).hexdigest()
-    paths.patient_key.write_text(f"{key}\n")
+    paths.patient_key.write_text(f"{_key_of(lab, simulation)}\n")
     # Labs convert and preprocess the same cases; what is addressed by its content can be shared.
     paths.procdata.mkdir(parents=True)
     source.simulated_store.mkdir(exist_ok=True)

@@ -49,6 +49,9 @@ class Simulation(Settings):
     """Cases that the reader corrects after each round."""
     rounds: PositiveInt = 5
     """Iterations, the first on the first batch alone."""
+    places_key: str | None = Field(default=None, min_length=1)
+    """What places follow from, besides the seed: whoever has the same one plays with the same test sets.
+    Without one they follow from the dataset's own key, and nobody can tell patients by counting."""
     seeds: list[int] = Field(default=[1, 2, 3], min_length=1)
     """Each has a test set, folds and a first batch of its own, which all arms share."""
     arms: dict[str, Arm] = Field(min_length=1)

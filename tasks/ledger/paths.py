@@ -52,6 +52,12 @@ def at_home(root: Path) -> Iterator[None]:
             os.environ["ITERSEG_HOME"] = before
 
 
+def is_a_lab() -> bool:
+    """Whether this process works in the home of a simulated lab."""
+    return home().parts[-3:-2] == (SIMULATIONS,)
+
+
+SIMULATIONS = "simulations"
 CHECKPOINT = "checkpoint_final.pth"
 """nnU-Net's name for the weights of a fold that is finished."""
 
@@ -96,7 +102,7 @@ class DatasetPaths:
     @property
     def simulations(self) -> Path:
         """The homes of simulated labs, with links to the dataset's images."""
-        return self.home / "data" / "simulations" / self.dataset_id
+        return self.home / "data" / SIMULATIONS / self.dataset_id
 
     @property
     def simulated_store(self) -> Path:

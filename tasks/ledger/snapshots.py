@@ -96,6 +96,20 @@ def noted_snapshots(paths: DatasetPaths) -> dict[str, dict[str, Any]]:
     return {entry["snapshot"]: entry for entry in Journal(paths.snapshots).entries()}
 
 
+def require_whole(paths: DatasetPaths) -> None:
+    """Raise :class:`UserDataError` where a snapshot is on record and its folder is gone.
+
+    The label before the one that it brought would count again, and the next delivery take its name.
+    """
+    folders = dated_folders(paths.rawdata, paths.dataset_id).items()
+    there = {str(name) for name, folder in folders if is_sealed(folder)}
+    if lost := sorted(noted_snapshots(paths).keys() - there):
+        raise UserDataError(
+            f"{', '.join(lost)}: on record, and not in {paths.rawdata}; restore it from the backup. Who "
+            "wants it gone for ever uses `iterseg withdraw`"
+        )
+
+
 def make_read_only(folder: Path) -> None:
     """Nothing below a sealed snapshot may change; what another account put there only they can close."""
     for path in [*folder.rglob("*"), folder]:

@@ -472,3 +472,17 @@ def test_a_prediction_of_half_an_image_cannot_be_accepted(lab: Predicted, tmp_pa
     take_delivery.fn("D", last.parent, date(2026, 11, 21))
     with pytest.raises(UserDataError, match="has grown since it was predicted; run `iterseg predict` first"):
         accept.fn("D", lab.model, [lab.record["case_id"]])
+
+
+def test_a_recipe_that_removes_the_manufacturer_does_not_make_a_label(lab: Predicted, tmp_path: Path) -> None:
+    """A stranger's prediction that is de-identified as it comes in."""
+    config = lab.paths.config
+    for name in ("roi", "dataset"):
+        (config / f"{name}_E.yaml").write_text((config / f"{name}_D.yaml").read_text())
+    recipe = (Path(__file__).parents[2] / "config" / "deidentification.yaml").read_text()
+    assert "  - Manufacturer\n" in recipe
+    (config / "deidentification.yaml").write_text(recipe.replace("  - Manufacturer\n", ""))
+    back = copy_of(lab, tmp_path, "seg", lambda _: None)
+    take_delivery.fn("E", tmp_path / "scan", date(2026, 11, 21), True)
+    take_delivery.fn("E", back.parent, date(2026, 11, 23), True)
+    assert replace(lab, paths=DatasetPaths.of("E")).case().reason == "unlabelled"

@@ -13,11 +13,13 @@ from dicom_factory import ball, edit, write_rois, write_segments, write_series
 
 from tasks.conversion import to_convert
 from tasks.convert import convert_case
+from tasks.dicom.cases import case_id_of
 from tasks.errors import UserDataError
 from tasks.ingest import seal_by_hand, take_delivery
 from tasks.ledger.files import sha256_of_file
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import extend_patients, load_patients
+from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.snapshots import load_snapshots
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
@@ -208,3 +210,19 @@ def test_a_folder_of_another_account_is_told_without_its_name(
     with pytest.raises(UserDataError, match="another account") as caught:
         delete_withdrawn.fn("D")
     assert str(paths.rawdata) not in str(caught.value)
+
+
+def test_a_scan_that_is_out_does_not_come_back_in_the_clear(home: Path, tmp_path: Path) -> None:
+    """It was withdrawn under the pseudonym with which it came."""
+    recipe = Path(__file__).parents[2] / "config" / "deidentification.yaml"
+    (home / "config" / recipe.name).write_text(recipe.read_text())
+    scan = write_series(tmp_path / "in" / "scan", SHAPE, patient=GONE)
+    write_series(tmp_path / "in" / "other", SHAPE, name="other", patient=GONE)
+    take_delivery.fn("D", tmp_path / "in", date(2026, 11, 22), True)
+    paths = DatasetPaths.of("D")
+    known = Pseudonyms(paths.patient_key, first=False).uid(scan.uids["series"])
+    withdraw(case_id=case_id_of(known))
+    for file in scan.files:  # as another system exports it
+        edit(file, lambda ds: setattr(ds, "StudyID", "4711"))
+    report = take_delivery.fn("D", tmp_path / "in" / "scan", date(2026, 11, 23))
+    assert (report["files"]["taken"], report["reasons"]) == (0, {"withdrawn": 6})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import date
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from tasks.ledger.snapshots import (
     count_states,
     load_snapshots,
     next_snapshot_name,
+    note_snapshots,
+    require_whole,
     seal,
     unsealed_folders,
 )
@@ -55,3 +58,14 @@ def test_a_delivery_cannot_be_dated_before_the_newest(paths: DatasetPaths) -> No
 def test_counts_add_up() -> None:
     rows = [FileRow("a", state, None, "", "", 0, None) for state in ("taken", "taken", "rejected")]  # type: ignore[arg-type]
     assert count_states(rows) == {"taken": 2, "duplicate": 0, "rejected": 1, "ignored": 0}
+
+
+def test_a_snapshot_that_is_on_record_is_there(paths: DatasetPaths) -> None:
+    """Else an older label counts, and the next delivery takes its name."""
+    folder(paths, "2026-11-22__D", sealed=True)
+    folder(paths, "2026-11-23__D", sealed=True)
+    note_snapshots(paths)
+    require_whole(paths)
+    shutil.rmtree(paths.rawdata / "2026-11-23__D")
+    with pytest.raises(UserDataError, match="2026-11-23__D: on record, and not in .* restore it"):
+        require_whole(paths)

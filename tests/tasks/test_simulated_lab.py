@@ -1,0 +1,55 @@
+"""A lab plays with patients of whom nobody can tell who they are, and tells nobody of what it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from tasks import events, shown
+from tasks.ledger.paths import DatasetPaths, at_home, is_a_lab
+from tasks.simulated_lab import Lab, _key_of
+from tasks.simulation_settings import Arm, Simulation
+
+
+def key(home: Path, seed: int = 1, **more: Any) -> str:
+    source = DatasetPaths(home, "D")
+    return _key_of(Lab(source, "a", Arm(), seed), Simulation(arms={"a": Arm()}, **more))
+
+
+def secret(home: Path, text: str) -> None:
+    file = DatasetPaths(home, "D").patient_key
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def test_its_key_follows_from_the_datasets_own(home: Path) -> None:
+    secret(home, "one")
+    keys = {key(home), key(home, seed=2)}
+    secret(home, "other")
+    assert len({*keys, key(home), key(home, seed=2)}) == 4
+    assert key(home) == key(home)
+
+
+def test_public_data_may_be_played_alike_by_everybody(home: Path) -> None:
+    secret(home, "one")
+    before = key(home, places_key="hippocampus")
+    secret(home, "other")
+    assert key(home, places_key="hippocampus") == before != key(home, seed=2, places_key="hippocampus")
+
+
+def test_what_a_lab_does_is_no_news_of_the_dataset(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(events, "emit_event", lambda event, **_: told.append(event))
+    monkeypatch.setattr(shown, "create_table_artifact", lambda **made: told.append(made["key"]))
+    lab = home / "data" / "simulations" / "D" / "random-1"
+    lab.mkdir(parents=True)
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
+        for where in (lab, home):
+            with at_home(where):
+                assert is_a_lab() is (where == lab)
+                events.tell_event("iterseg.model.promoted", "D")
+                shown.show_table("train", "D", [], "")
+    assert told == ["iterseg.model.promoted", "train-d"]
