@@ -167,6 +167,7 @@ def open_iteration(
         lineage=lineage.number,
         ledger=_heads(paths),
         code=f"nnunetv2-{version('nnunetv2')}",
+        choices={"rois": rois.model_dump(mode="json"), "settings": settings.model_dump(mode="json")},
     )
     return iteration, False
 

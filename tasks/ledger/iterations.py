@@ -23,7 +23,8 @@ class Iteration:
     ``cases`` have ``case_id``, ``patient`` (keyed hash), ``place`` (a fold or ``"test"``),
     ``image_key`` and ``label_key``. ``digest`` is of everything that decides what is learned.
     ``partial``: label maps may hold the ignore label. ``ledger`` has the digest at which each journal of
-    the ledger stood, ``code`` what preprocessed the cases besides the plans.
+    the ledger stood, ``code`` what preprocessed the cases besides the plans, ``choices`` the ROI patterns
+    and the dataset's settings as they were: with the raw data all that its labels follow from.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Iteration:
     lineage: int = 1
     ledger: dict[str, str | None] = field(default_factory=dict)
     code: str = ""
+    choices: dict[str, Any] = field(default_factory=dict)
 
     @property
     def labels(self) -> Labels:

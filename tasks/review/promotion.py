@@ -43,6 +43,8 @@ class Verdict:
         Their difference, candidate minus current.
     lower_bound
         Of the difference, at the one-sided confidence asked for.
+    margin, confidence
+        What was asked for; None on record of before 0.2.
     """
 
     structure: str
@@ -53,6 +55,8 @@ class Verdict:
     difference: float | None
     lower_bound: float | None
     non_inferior: bool
+    margin: float | None = None
+    confidence: float | None = None
 
 
 def judge(
@@ -77,7 +81,7 @@ def _verdict(cases: Sequence[ScoredCase], structure: str, margin: float, confide
         if (pair := _pair(case.candidate.get(structure), case.current.get(structure))) is not None
     ]
     if not pairs:
-        return Verdict(structure, 0, 0, None, None, None, None, non_inferior=True)
+        return Verdict(structure, 0, 0, None, None, None, None, True, margin, confidence)
     by_patient: dict[str, list[float]] = defaultdict(list)
     for patient, candidate, current in pairs:
         by_patient[patient].append(candidate - current)
@@ -92,6 +96,8 @@ def _verdict(cases: Sequence[ScoredCase], structure: str, margin: float, confide
         difference,
         bound,
         non_inferior=bound > -margin,
+        margin=margin,
+        confidence=confidence,
     )
 
 

@@ -14,11 +14,11 @@ from tasks.conversion import CaseToConvert
 from tasks.dicom.cases import Case, DicomFile
 from tasks.dicom.headers import Header
 from tasks.errors import ConfigError, UserDataError
-from tasks.ledger.dated import DatedName
+from tasks.ledger.dated import DatedName, dated_folders
 from tasks.ledger.files import write_json
-from tasks.ledger.iterations import Iteration
+from tasks.ledger.iterations import Iteration, load_iteration
 from tasks.ledger.lineages import current_lineage, keep_plans
-from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.ledger.patients import extend_patients
 from tasks.ledger.refinements import Refinement, note_acceptances, note_refinements
 from tasks.ledger.store import Store
@@ -247,3 +247,14 @@ def test_one_scan_under_two_identities_is_one_case(
     out = [case for case in images if case.case_id not in stay]
     assert {(case.state, case.reason) for case in out} <= {("rejected", "same-image-other-patient")}
     assert all(case.detail == f"{stay[0]} has the same voxels" for case in out)
+
+
+def test_what_was_chosen_is_on_record(home: Path) -> None:
+    """With the raw data it gives the labels again, whatever the files say by then."""
+    _closed(opened(home, [False] * 4, surface_tolerance_mm=3.0)[0])
+    (at,) = dated_folders(DatasetPaths.of("D").procdata, "D").values()
+    iteration = load_iteration(IterationPaths(at))
+    assert iteration is not None
+    assert RoiPatterns.model_validate(iteration.choices["rois"]) == ROIS
+    kept = DatasetSettings.model_validate(iteration.choices["settings"])
+    assert kept == DatasetSettings.model_validate(SETTINGS | {"surface_tolerance_mm": 3.0})
