@@ -174,9 +174,10 @@ def seal_by_hand(dataset_id: str) -> list[dict[str, Any]]:
     for snapshot in load_snapshots(paths):
         later = _added_later(snapshot)
         if later:
-            newest = load_snapshots(paths)[-1].name.day
+            # Of today: under the day of the newest label it would be another one of one date.
+            day = max(date.today(), load_snapshots(paths)[-1].name.day)
             wanted = settings.deidentify_folders
-            report = _take(paths, later, snapshot.folder, newest, "copied", deidentify=wanted)
+            report = _take(paths, later, snapshot.folder, day, "copied", deidentify=wanted)
             # Copies of what is known may lie there for ever, and are no news.
             reports += [report] if report["snapshot"] or report["manifest"] else []
     return reports

@@ -48,9 +48,22 @@ def test_what_is_put_into_a_sealed_folder_is_a_delivery_of_its_own(home: Path) -
     manifest = (folder / "manifest.json").read_bytes()
     write_rois(folder / "rt.dcm", series, {"GTV": ball(SHAPE, (3, 8, 8), 3)})
     (report,) = seal_by_hand.fn("D")
-    assert (report["snapshot"], report["files"]["taken"]) == ("2026-11-20.2__D", 1)
+    assert (report["snapshot"], report["files"]["taken"]) == (f"{date.today()}__D", 1)
     assert (folder / "manifest.json").read_bytes() == manifest
     assert seal_by_hand.fn("D") == []
+
+
+def test_a_correction_that_is_put_beside_the_label_is_newer_than_it(home: Path) -> None:
+    """Under the folder's own day there would be two of one date, and neither would count."""
+    folder = home / "data" / "rawdata" / "D" / "2026-11-20__D"
+    series = write_series(folder / "ct", SHAPE)
+    write_rois(folder / "rt.dcm", series, {"GTV": ball(SHAPE, (3, 8, 8), 3)})
+    seal_by_hand.fn("D")
+    write_rois(folder / "corrected.dcm", series, {"GTV": ball(SHAPE, (3, 8, 8), 4)}, name="corrected")
+    seal_by_hand.fn("D")
+    (case,) = state_at(DatasetPaths.of("D"), DatasetSettings())[0].images
+    assert case.state == "pending"
+    assert case.segmentation is not None and case.segmentation.path.name != "rt.dcm"
 
 
 def test_a_file_that_was_changed_after_sealing_is_no_label(home: Path) -> None:
