@@ -201,11 +201,7 @@ def _opened(
 
 def _heads(paths: DatasetPaths) -> dict[str, str | None]:
     """Where each journal of the ledger stands: from here on it may only grow."""
-    journals = (
-        *(paths.snapshots, paths.cases, paths.patients, paths.labels, paths.withdrawals, paths.lineages),
-        *(paths.refinements, paths.acceptances),
-    )
-    return {path.stem: Journal(path).head() for path in journals}
+    return {name: Journal(path).head() for name, path in paths.what_an_iteration_is_of.items()}
 
 
 def _nothing_is_lost(paths: DatasetPaths) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,13 @@ class _Recogniser:
         noted = load_refinements(paths.refinements)
         self._known = {uid: row for uid, row in noted.items() if row.kind != "unsettled"}
         self._accepted = load_acceptances(paths.acceptances)
-        self._sent = sent_by_case(paths)
         self._models = {model.model_id: model for model in load_models(paths)}
         self._pseudonyms = Pseudonyms(paths.patient_key, first=False)
+
+    @cached_property
+    def _sent(self) -> dict[str, list[dict[str, Any]]]:
+        """Read when something new is to be compared, which is not every night."""
+        return sent_by_case(self._paths)
 
     def of_case(self, case: Case, files: Sequence[DicomFile]) -> dict[str, Refinement]:
         """Keyed stand-in → what it is, of those segmentations of a case that are not known yet."""

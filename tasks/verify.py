@@ -58,18 +58,9 @@ def _key(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:
 
 def _records(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:
     """Journals whose chain is whole and has only grown; manifests, plans and models that are as noted."""
-    names = (
-        "snapshots",
-        "cases",
-        "patients",
-        "labels",
-        "withdrawals",
-        "lineages",
-        "promotions",
-        "model_digests",
-        "iterations",
-    )
-    journals = {name: Journal(getattr(paths, name)) for name in names}
+    others = (paths.promotions, paths.model_digests, paths.iterations)
+    files = {**paths.what_an_iteration_is_of, **{path.stem: path for path in others}}
+    journals = {name: Journal(path) for name, path in files.items()}
     broken = {name: _finding(journal.entries) for name, journal in journals.items()}
     for finding in broken.values():
         yield "records", finding

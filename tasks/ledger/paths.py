@@ -217,6 +217,15 @@ class DatasetPaths:
         return self.ledger / "sent"
 
     @property
+    def what_an_iteration_is_of(self) -> dict[str, Path]:
+        """Name → journal: where each stood is noted in an iteration, and from then on it may only grow."""
+        journals = (
+            *(self.snapshots, self.cases, self.patients, self.labels, self.withdrawals, self.lineages),
+            *(self.refinements, self.acceptances),
+        )
+        return {path.stem: path for path in journals}
+
+    @property
     def refinements(self) -> Path:
         """What became of predictions that came back, append only."""
         return self.ledger / "refinements.json"

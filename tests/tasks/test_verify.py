@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from dicom_factory import write_series
 
 from tasks.ingest import take_delivery
+from tasks.ledger.files import write_json
+from tasks.ledger.iterations import Iteration
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import make_writable
 from tasks.verify import verify_dataset
@@ -29,7 +32,7 @@ def test_every_file_of_a_snapshot_is_hashed_again(
     take_delivery.fn("D", tmp_path / "DOE^JOHN", date(2026, 11, 24))
     paths = DatasetPaths.of("D")
     assert verify_dataset(paths) == {
-        "checked": {"files": 6, "checkpoints": 0, "iterations": 0, "records": 11},
+        "checked": {"files": 6, "checkpoints": 0, "iterations": 0, "records": 13},
         "findings": [],
     }
     make_writable(paths.rawdata / "2026-11-24__D")
@@ -58,3 +61,14 @@ def test_a_record_that_cannot_be_read_is_a_finding_and_no_end(home: Path, tmp_pa
     found = verify_dataset(paths)
     assert found["findings"] == [f"{paths.sent / '1.2.json'} is damaged; restore it from the backup"]
     assert found["checked"]["files"] == 6
+
+
+@pytest.mark.parametrize("name", DatasetPaths(Path(), "D").what_an_iteration_is_of)
+def test_a_journal_that_is_older_than_an_iteration_is_missed(home: Path, name: str) -> None:
+    paths = DatasetPaths.of("D")
+    heads = dict.fromkeys(paths.what_an_iteration_is_of) | {name: "what it was then"}
+    of_then = Iteration("2026-11-20__D", "d", None, "CT", ["GTV"], "3d_fullres", "p", "", 2, [], ledger=heads)
+    record = paths.procdata / "2026-11-20__D" / "iteration.json"
+    write_json(record, {"version": 1, **asdict(of_then)})
+    (finding,) = verify_dataset(paths)["findings"]
+    assert finding == f"the ledger's {name}.json has lost entries since iteration 2026-11-20__D"
