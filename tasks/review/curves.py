@@ -9,6 +9,7 @@ from html import escape
 from tasks.review.montage import COLOURS
 
 WIDTH, HEIGHT, MARGIN, TOP, RIGHT = 640, 260, 44, 40, 28
+LEGEND, ROW = 28, 16
 QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 LETTER = 8.0
 """About how wide one is, in the units of the picture."""
@@ -61,10 +62,11 @@ def curve(
         marks.append(_line(number, name, points, [scale.x(place) for place in places], scale))
     below = f"y='{HEIGHT - 10}' text-anchor='middle' fill='currentColor'"
     names = [f"<text x='{x:.1f}' {below}>{escape(name)}</text>" for x, name in scale.names(models)]
+    legend, more = _legend(list(lines))
     return (
-        f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' font-size='12' aria-label='{escape(what)}'>"
-        f"<text x='0' y='12' fill='currentColor'>{escape(what)}</text>{_legend(list(lines))}"
-        f"{''.join(marks)}{''.join(names)}</svg>"
+        f"<svg viewBox='0 0 {WIDTH} {HEIGHT + more}' role='img' font-size='12' aria-label='{escape(what)}'>"
+        f"<text x='0' y='12' fill='currentColor'>{escape(what)}</text>{legend}"
+        f"<g transform='translate(0 {more})'>{''.join(marks)}{''.join(names)}</g></svg>"
     )
 
 
@@ -109,12 +111,15 @@ def _colour(number: int) -> str:
     return f"rgb({red},{green},{blue})"
 
 
-def _legend(names: Sequence[str]) -> str:
-    parts, x = [], 0.0
+def _legend(names: Sequence[str]) -> tuple[str, int]:
+    """The names in their colours, in as many rows as they need, and how much lower the rest lies for it."""
+    parts, x, y = [], 0.0, LEGEND
     for number, name in enumerate(names):
-        parts.append(f"<text x='{x:.0f}' y='28' fill='{_colour(number)}'>● {escape(name)}</text>")
+        if x and x + LETTER * (len(name) + 2) > WIDTH:
+            x, y = 0.0, y + ROW
+        parts.append(f"<text x='{x:.0f}' y='{y}' fill='{_colour(number)}'>● {escape(name)}</text>")
         x += LETTER * (len(name) + 4)
-    return "".join(parts)
+    return "".join(parts), y - LEGEND
 
 
 def _axes(scale: _Scale) -> str:

@@ -41,3 +41,13 @@ def test_an_axis_of_many_cases_is_read_without_exponents() -> None:
     drawn = curve("x", [], {"line": [Point(1, 1, 1, 1)]}, across={"line": [10_000.0]})
     assert ">10,000</text>" in drawn
     assert ">2,500</text>" in drawn
+
+
+@pytest.mark.parametrize(("names", "rows"), [(3, 1), (7, 2), (14, 3)])
+def test_a_legend_stays_within_the_picture(names: int, rows: int) -> None:
+    drawn = curve("Dice", ["a"], {f"the name {n}": [Point(0.5, 0.4, 0.6, 3)] for n in range(names)})
+    places = re.findall(r"<text x='(\d+)' y='(\d+)' fill='[^']+'>● the name \d+<", drawn)
+    assert len(places) == names
+    assert max(int(x) for x, _ in places) <= 640 - 8 * len("● the name 0")
+    assert len({y for _, y in places}) == rows
+    assert f"viewBox='0 0 640 {260 + 16 * (rows - 1)}'" in drawn
