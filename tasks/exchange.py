@@ -143,6 +143,7 @@ def _taken(
     digest: str,
 ) -> ModelRecord:
     model = look_into(archive, settings.configuration)
+    not_of_ours_through_others(paths, model)
     rois = _rois(paths, model, names)
     labels = Labels(rois.structures, settings.mask_strategy)
     at = paths.imported(model_id)
@@ -180,6 +181,20 @@ def _taken(
     return record
 
 
+def not_of_ours_through_others(paths: DatasetPaths, model: ForeignModel) -> None:
+    """A model of ours that comes back says whom each fold has seen; one that others trained on does not.
+
+    Its folds here would be validated, and the test set scored, by weights that may have learned them.
+    """
+    ours = {record.digest: record.model_id for record in load_models(paths)}
+    known = [ours[digest] for digest in model.ancestors if digest in ours]
+    if known and model.card_digest not in ours:
+        raise UserDataError(
+            f"it was trained on from {known[-1]} of this dataset, whose patients its weights have seen, and "
+            "nobody could tell which fold whom. Import a model that has not learned here"
+        )
+
+
 def _record(
     paths: DatasetPaths, model: ForeignModel, lineage: Lineage, folder: Path, digest: str
 ) -> ModelRecord:
@@ -202,5 +217,6 @@ def _record(
         basis="imported, trained elsewhere",
         lineage=lineage.number,
         imported_from=digest,
+        ancestors=[*model.ancestors, model.card_digest] if model.card_digest else [],
         versions=versions(),
     )

@@ -273,6 +273,7 @@ def record_model(
         test_cases=list(test_cases),
         lineage=iteration.lineage,
         parent_digest=parent.digest if parent else None,
+        ancestors=[*parent.ancestors, parent.digest] if parent else [],
         training_s={str(result["fold"]): result["training_s"] for result in folds},
         control=None if race is None else dict(race),
         versions=versions(),

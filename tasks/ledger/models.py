@@ -46,6 +46,8 @@ class ModelRecord:
         The number of its lineage.
     parent_digest
         :attr:`digest` of its parent, so that no ancestor can be changed unseen.
+    ancestors
+        Digests of all models that it came from, here or elsewhere, the oldest first.
     training_s
         Fold → seconds spent in epochs, over all attempts.
     control
@@ -83,6 +85,7 @@ class ModelRecord:
     control: dict[str, Any] | None = None
     imported_from: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    ancestors: list[str] = field(default_factory=list)
 
     @property
     def digest(self) -> str:

@@ -43,6 +43,8 @@ class ForeignModel:
         The members with the final weights of each fold, in order.
     card_digest
         Which model of IterSeg it says to be; None: of another origin.
+    ancestors
+        Digests of the models that it says to come from.
     """
 
     inside: str
@@ -51,6 +53,7 @@ class ForeignModel:
     fingerprint: dict[str, Any]
     checkpoints: list[str]
     card_digest: str | None = None
+    ancestors: tuple[str, ...] = ()
 
     @property
     def labels(self) -> dict[str, Any]:
@@ -89,14 +92,16 @@ def _model_in(content: zipfile.ZipFile, configuration: str) -> ForeignModel:
             f"the archive has no fold with {CHECKPOINT} in {inside}; export it with its final checkpoints"
         )
     fingerprint = inside / "dataset_fingerprint.json"
-    card = inside / "model_card.json"
+    card_file = inside / "model_card.json"
+    card = _json(content, card_file) if card_file in members else {}
     model = ForeignModel(
         str(inside),
         _json(content, inside / "plans.json"),
         _json(content, inside / "dataset.json"),
         _json(content, fingerprint) if fingerprint in members else {},
         checkpoints,
-        str(_json(content, card).get("digest")) if card in members else None,
+        str(card.get("digest")) if card else None,
+        tuple(str(digest) for digest in card.get("ancestors") or ()),
     )
     _has_what_is_read(model)
     return model

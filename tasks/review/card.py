@@ -51,6 +51,7 @@ def model_card(
         "created": record.created,
         "parent": record.parent,
         "parent_digest": record.parent_digest,
+        "ancestors": record.ancestors,
         "imported_from_sha256": record.imported_from,
         "lineage": record.lineage,
         "plans_sha256": lineage.plans if lineage else None,
