@@ -14,8 +14,9 @@ from pathlib import Path
 from tasks.delivery import content_of
 from tasks.dicom.cases import case_id_of
 from tasks.dicom.deidentify import Deidentification, deidentify
-from tasks.dicom.headers import Header, describe, header_of, parse
+from tasks.dicom.headers import IMAGE_KINDS, Header, describe, header_of, parse
 from tasks.dicom.reasons import Reason
+from tasks.dicom.written import under_another_uid
 from tasks.errors import CaseRejected, ConfigError
 from tasks.ledger.files import read_json, sha256_of_file
 from tasks.ledger.paths import DatasetPaths
@@ -140,6 +141,11 @@ class Intake:
         header = describe(parse(content, suffix), self.pseudonyms.patient)
         if self._is_withdrawn(header):
             raise CaseRejected(Reason.WITHDRAWN, "")
+        if may_change and self._saved_in_place_again(header, content):
+            # Under a UID of its own a second correction is another object, and not a conflict.
+            uid = self.pseudonyms.uid(f"{header.sop_instance_uid} {sha256(content).hexdigest()}")
+            content = under_another_uid(content, uid)
+            header = replace(header, sop_instance_uid=uid)
         of_strangers = any(self._stranger(uid) for uid in header.referenced_series)
         if may_change and self.rules is not None and (self.everything or of_strangers):
             content = deidentify(content, self.rules, self.pseudonyms, self.known_uids.__contains__)
@@ -149,6 +155,14 @@ class Intake:
             if self._is_withdrawn(header):
                 raise CaseRejected(Reason.WITHDRAWN, "")
         return header, content
+
+    def _saved_in_place_again(self, header: Header, content: bytes) -> bool:
+        """Whether a viewer has saved a prediction under our own UID, and has done so before."""
+        uid = header.sop_instance_uid
+        if uid not in self.known or header.kind in IMAGE_KINDS or not (self.sent / f"{uid}.json").is_file():
+            return False
+        digest = sha256(content).hexdigest()
+        return digest not in (self.known[uid], read_json(self.sent / f"{uid}.json")["sha256"])
 
     def _is_withdrawn(self, header: Header) -> bool:
         """Also in the clear, where it was the de-identified scan that was withdrawn."""

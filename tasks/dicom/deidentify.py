@@ -15,16 +15,15 @@ from typing import Protocol
 
 import pydicom
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.dataset import Dataset
 
 from tasks.dicom.headers import identity_of
 from tasks.dicom.reasons import Reason
+from tasks.dicom.written import as_bytes
 from tasks.errors import CaseRejected, ConfigError
 
 STANDARD_UIDS = "1.2.840.10008."
 """UIDs of the standard (PS3.6 A) name classes and codes, never a patient."""
-IMPLEMENTATION_UID = UID("2.25.208190843203290193219018283920182911532")
 METHOD = "IterSeg: allow-list, keyed UIDs"
 TYPED_BY_PEOPLE = frozenset(
     tag_for_keyword(keyword)
@@ -123,7 +122,7 @@ def deidentify(
         for tag in rules.empty:
             if tag not in target and tag in source:
                 target.add_new(tag, dictionary_VR(tag), "")
-        return _written(target, source)
+        return as_bytes(target, source)
     except CaseRejected:
         raise
     except Exception as error:  # damaged elements fail anywhere inside pydicom
@@ -208,27 +207,6 @@ def _text(value: object) -> str:
     if isinstance(value, Sequence):
         return "\\".join(str(one) for one in value)
     return str(value)
-
-
-def _written(target: Dataset, source: Dataset) -> bytes:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = target.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = target.SOPInstanceUID
-    old = getattr(source, "file_meta", None)
-    meta.TransferSyntaxUID = getattr(old, "TransferSyntaxUID", ExplicitVRLittleEndian)
-    # Constant: another version of pydicom must not give other bytes.
-    meta.ImplementationClassUID, meta.ImplementationVersionName = IMPLEMENTATION_UID, "ITERSEG"
-    target.file_meta = meta
-    stream = io.BytesIO()
-    encoding = source.original_encoding
-    pydicom.dcmwrite(
-        stream,
-        target,
-        implicit_vr=None if old is not None and "TransferSyntaxUID" in old else encoding[0],
-        little_endian=None if old is not None and "TransferSyntaxUID" in old else encoding[1],
-        enforce_file_format=True,
-    )
-    return stream.getvalue()
 
 
 def _tag(keyword: str) -> int:

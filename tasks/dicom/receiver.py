@@ -16,8 +16,8 @@ from pydicom.uid import UID, AllTransferSyntaxes
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from tasks.dicom.deidentify import IMPLEMENTATION_UID
 from tasks.dicom.headers import KIND_OF_SOP_CLASS
+from tasks.dicom.written import IMPLEMENTATION_UID
 from tasks.errors import CaseRejected, ConfigError
 
 AE_TITLE_LENGTH = 16

@@ -221,3 +221,27 @@ def test_what_is_no_image_of_the_dataset_cannot_be_accepted(lab: Predicted) -> N
     with pytest.raises(UserDataError, match="or withdrawn from it"):
         accept.fn("D", lab.model, [lab.record["case_id"]])
     assert not lab.paths.acceptances.is_file()
+
+
+@pytest.mark.parametrize("deidentify", [False, True])
+def test_a_viewer_that_saves_in_place_may_do_so_again(
+    lab: Predicted, tmp_path: Path, deidentify: bool
+) -> None:
+    """Both corrections bear our UID; the second is no conflict with the first, and it counts."""
+    if deidentify:
+        recipe = Path(__file__).parents[2] / "config" / "deidentification.yaml"
+        (lab.paths.config / recipe.name).write_text(recipe.read_text())
+    first = saved_in_place(lab, tmp_path)
+    take_delivery.fn("D", first.parent, date(2026, 11, 23), deidentify)
+    assert recognise_refinements.fn("D") == {"edited": 1}
+    before = lab.case().segmentation
+    edit(first, lambda ds: setattr(ds, "ContentLabel", "AGAIN"))
+    report = take_delivery.fn("D", first.parent, date(2026, 11, 24), deidentify)
+    assert (report["files"]["taken"], report["reasons"]) == (1, {})
+    assert recognise_refinements.fn("D") == {"edited": 1}
+    after = lab.case()
+    assert after.state == "pending"
+    assert before is not None and after.segmentation is not None
+    assert after.segmentation.header.sop_instance_uid != before.header.sop_instance_uid
+    again = take_delivery.fn("D", first.parent, date(2026, 11, 24), deidentify)
+    assert again["files"]["taken"] == 0, "the same file is known by its content"

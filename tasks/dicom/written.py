@@ -1,0 +1,40 @@
+"""A file whose elements were changed, written as it was: the same input gives the same bytes."""
+
+from __future__ import annotations
+
+import io
+
+import pydicom
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian
+
+IMPLEMENTATION_UID = UID("2.25.208190843203290193219018283920182911532")
+
+
+def as_bytes(target: Dataset, source: Dataset) -> bytes:
+    """The file of ``target``, in the transfer syntax of ``source``, from which it was made."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = target.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = target.SOPInstanceUID
+    old = getattr(source, "file_meta", None)
+    meta.TransferSyntaxUID = getattr(old, "TransferSyntaxUID", ExplicitVRLittleEndian)
+    # Constant: another version of pydicom must not give other bytes.
+    meta.ImplementationClassUID, meta.ImplementationVersionName = IMPLEMENTATION_UID, "ITERSEG"
+    target.file_meta = meta
+    stream = io.BytesIO()
+    encoding = source.original_encoding
+    pydicom.dcmwrite(
+        stream,
+        target,
+        implicit_vr=None if old is not None and "TransferSyntaxUID" in old else encoding[0],
+        little_endian=None if old is not None and "TransferSyntaxUID" in old else encoding[1],
+        enforce_file_format=True,
+    )
+    return stream.getvalue()
+
+
+def under_another_uid(content: bytes, sop_instance_uid: str) -> bytes:
+    """The same object as another instance."""
+    dataset = pydicom.dcmread(io.BytesIO(content), force=True)
+    dataset.SOPInstanceUID = sop_instance_uid
+    return as_bytes(dataset, dataset)
