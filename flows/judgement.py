@@ -29,7 +29,7 @@ def judged(
     """Score the candidate and the model in use on the same cases, and write the candidate's record.
 
     Where a control raced the warm start, the better of the two is the candidate. It must not be worse than
-    the model in use, nor than the best one that ever was.
+    the model in use, nor than the best one since the last rollback.
     """
     dataset_id, current = paths.dataset_id, latest_model(paths)
     name = model_id_of(iteration, dataset_id)
