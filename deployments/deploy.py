@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from tasks.cluster_settings import load_cluster
 from tasks.errors import ConfigError, IterSegError
-from tasks.ledger.paths import config_folder, home
+from tasks.ledger.home import config_folder, home
 from tasks.night_settings import NightSettings
 from tasks.notification_settings import load_notifications
 from tasks.settings import load_dataset_settings, load_rois

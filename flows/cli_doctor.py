@@ -12,7 +12,8 @@ from flows.options import AsJson, Cluster
 from flows.words_at_the_start import verdict_in_words
 from tasks.cluster_settings import ClusterSettings, load_cluster
 from tasks.errors import ConfigError
-from tasks.ledger.paths import DatasetPaths, config_folder
+from tasks.ledger.home import config_folder
+from tasks.ledger.paths import DatasetPaths
 from tasks.settings import check_dataset_id
 
 of_doctor = typer.Typer()

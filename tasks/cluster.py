@@ -15,7 +15,8 @@ from prefect.task_runners import TaskRunner
 
 from tasks.cluster_settings import Allocation, ClusterSettings, Stage, load_cluster
 from tasks.errors import ConfigError
-from tasks.ledger.paths import DatasetPaths, config_folder
+from tasks.ledger.home import config_folder
+from tasks.ledger.paths import DatasetPaths
 from tasks.placement import cores, gpus
 
 Item = TypeVar("Item")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from prefect.events import emit_event
 from prefect.settings import PREFECT_API_URL
 
-from tasks.ledger.paths import is_a_lab
+from tasks.ledger.home import is_a_lab
 
 Event = Literal["iterseg.delivery.complete", "iterseg.model.promoted", "iterseg.queue.full"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from tasks.delivery import content_of
 from tasks.dicom.cases import case_id_of
 from tasks.dicom.deidentify import Deidentification, deidentify
-from tasks.dicom.headers import IMAGE_KINDS, Header, describe, header_of, parse
+from tasks.dicom.headers import Header, describe, header_of, parse
 from tasks.dicom.reasons import Reason
 from tasks.dicom.written import under_another_uid
 from tasks.errors import CaseRejected, ConfigError
@@ -159,10 +159,10 @@ class Intake:
     def _saved_in_place_again(self, header: Header, content: bytes) -> bool:
         """Whether a viewer has saved a prediction under our own UID, and has done so before."""
         uid = header.sop_instance_uid
-        if uid not in self.known or header.kind in IMAGE_KINDS or not (self.sent / f"{uid}.json").is_file():
+        handed_out, known = self._handed_out(uid), self.known.get(uid)
+        if handed_out is None or known is None:
             return False
-        digest = sha256(content).hexdigest()
-        return digest not in (self.known[uid], read_json(self.sent / f"{uid}.json")["sha256"])
+        return sha256(content).hexdigest() not in (known, handed_out)
 
     def _is_withdrawn(self, header: Header) -> bool:
         """Also in the clear, where it was the de-identified scan that was withdrawn."""
@@ -179,10 +179,13 @@ class Intake:
         return list(_settle(rows, self.known, self._sent))
 
     def _sent(self, sop_instance_uid: str) -> str | None:
+        """As :meth:`_handed_out`, of a prediction for which no person stands."""
+        return None if sop_instance_uid in self.accepted else self._handed_out(sop_instance_uid)
+
+    def _handed_out(self, sop_instance_uid: str) -> str | None:
         """The sha256 of the prediction that was written under a UID, None where none was."""
         file = self.sent / f"{sop_instance_uid}.json"
-        known = file.is_file() and sop_instance_uid not in self.accepted
-        return str(read_json(file)["sha256"]) if known else None
+        return str(read_json(file)["sha256"]) if file.is_file() else None
 
 
 def _rules(paths: DatasetPaths) -> Deidentification | None:

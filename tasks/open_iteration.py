@@ -15,13 +15,13 @@ from tasks.dicom.cases import Case
 from tasks.dicom.reasons import Reason
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.case_book import BookedCase, book_cases
-from tasks.ledger.dated import DatedName, dated_folders
+from tasks.ledger.dated import DatedName
 from tasks.ledger.files import digest_of, remove_temporaries, sha256_of_file
-from tasks.ledger.iterations import Iteration, load_iteration
+from tasks.ledger.iterations import Iteration, load_iterations
 from tasks.ledger.journal import Journal
 from tasks.ledger.lineages import Lineage, current_lineage, open_lineage
 from tasks.ledger.models import load_models, parent_in
-from tasks.ledger.paths import DatasetPaths, IterationPaths
+from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import TEST, PatientTable, extend_patients, load_patients
 from tasks.ledger.snapshots import note_snapshots, require_whole
 from tasks.ledger.store import Store
@@ -175,11 +175,10 @@ def open_iteration(
 def _opened_before(paths: DatasetPaths, digests: Collection[str], parent_id: str | None) -> Iteration | None:
     """The iteration of exactly these inputs, if there is one."""
     models = {record.model_id for record in load_models(paths)}
-    for name, folder in dated_folders(paths.procdata, paths.dataset_id).items():
-        existing = load_iteration(IterationPaths(folder))
+    for name, existing in load_iterations(paths).items():
         # After a rollback one that was prepared and not trained would start from the wrong model.
-        usable = existing is not None and (name.short in models or existing.parent == parent_id)
-        if existing is not None and usable and existing.digest in digests:
+        usable = name.short in models or existing.parent == parent_id
+        if usable and existing.digest in digests:
             return existing
     return None
 
@@ -207,8 +206,7 @@ def _heads(paths: DatasetPaths) -> dict[str, str | None]:
 def _nothing_is_lost(paths: DatasetPaths) -> None:
     """A ledger that was lost is no fresh start: who was withdrawn would be trained on, plans made anew."""
     require_whole(paths)
-    folders = dated_folders(paths.procdata, paths.dataset_id).values()
-    known = [iteration for folder in folders if (iteration := load_iteration(IterationPaths(folder)))]
+    known = list(load_iterations(paths).values())
     for name, head in (known[-1].ledger if known else {}).items():
         journal = Journal(paths.ledger / f"{name}.json")
         if not journal.has_been_at(head):
@@ -278,8 +276,7 @@ def _same_lineage(lineage: Lineage, settings: DatasetSettings, rois: RoiPatterns
 
 def _same_modality(paths: DatasetPaths, lineage: Lineage, settings: DatasetSettings) -> None:
     """Plans hold how intensities are normalised: those of a CT are no MR's."""
-    folders = dated_folders(paths.procdata, paths.dataset_id).values()
-    known = [iteration for folder in folders if (iteration := load_iteration(IterationPaths(folder)))]
+    known = load_iterations(paths).values()
     others = {it.modality for it in known if it.lineage == lineage.number} - {settings.image_modality}
     if others:
         raise ConfigError(

@@ -12,7 +12,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 
-from tasks.ledger.paths import is_a_lab
+from tasks.ledger.home import is_a_lab
 
 PATHS_ARE_FOR_SCRIPTS = ("image", "label")
 

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import UserDataError
-from tasks.ledger.dated import dated_folders
 from tasks.ledger.files import digest_of, read_json, sha256_of_file
-from tasks.ledger.iterations import load_iteration
+from tasks.ledger.iterations import load_iterations
 from tasks.ledger.journal import Journal
 from tasks.ledger.lineages import load_lineages, plans_of
 from tasks.ledger.models import load_models, load_promotions, noted_models
-from tasks.ledger.paths import DatasetPaths, IterationPaths
+from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import object_file
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.snapshots import MANIFEST, load_snapshots, noted_snapshots
@@ -66,9 +65,8 @@ def _records(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:
         yield "records", finding
     if any(broken.values()):
         return  # what follows is read from them
-    for name, folder in dated_folders(paths.procdata, paths.dataset_id).items():
-        iteration = load_iteration(IterationPaths(folder))
-        for journal, head in (iteration.ledger if iteration else {}).items():
+    for name, iteration in load_iterations(paths).items():
+        for journal, head in iteration.ledger.items():
             lost = f"the ledger's {journal}.json has lost entries since iteration {name}"
             yield "records", None if journals[journal].has_been_at(head) else lost
     for snapshot, noted in noted_snapshots(paths).items():
@@ -138,12 +136,9 @@ def _models(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:
 
 
 def _iterations(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:
-    for name, folder in dated_folders(paths.procdata, paths.dataset_id).items():
-        at = IterationPaths(folder)
-        iteration = load_iteration(at)
-        if iteration is None:
-            continue
-        broken = sum(link.is_symlink() and not link.exists() for link in folder.rglob("*"))
+    for name, iteration in load_iterations(paths).items():
+        at = paths.iteration(name)
+        broken = sum(link.is_symlink() and not link.exists() for link in at.root.rglob("*"))
         plans, description = (
             at.preprocessed / f"{iteration.plans_name}.json",
             at.preprocessed / "dataset.json",

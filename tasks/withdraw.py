@@ -14,11 +14,10 @@ from tasks.dicom.cases import case_id_of
 from tasks.dicom.headers import IMAGE_KINDS
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
-from tasks.ledger.dated import dated_folders
 from tasks.ledger.files import read_json, write_json
-from tasks.ledger.iterations import load_iteration
+from tasks.ledger.iterations import load_iterations
 from tasks.ledger.models import latest_model, load_models
-from tasks.ledger.paths import DatasetPaths, IterationPaths
+from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.snapshots import (
     MANIFEST,
@@ -82,9 +81,8 @@ def _models_that_learned_from(paths: DatasetPaths, cases: set[str]) -> list[str]
     """Models whose own iteration, or an ancestor's, trained on one of the cases."""
     trained = {
         name.short
-        for name, folder in dated_folders(paths.procdata, paths.dataset_id).items()
-        if (iteration := load_iteration(IterationPaths(folder))) is not None
-        and cases & {case["case_id"] for case in iteration.training_cases()}
+        for name, iteration in load_iterations(paths).items()
+        if cases & {case["case_id"] for case in iteration.training_cases()}
     }
     learned: set[str] = set()
     for record in load_models(paths):  # oldest first: a parent stands before its children

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from tasks.errors import UserDataError
 from tasks.labels import Labels, MaskStrategy
-from tasks.ledger.dated import dated_folders
+from tasks.ledger.dated import DatedName, dated_folders
 from tasks.ledger.files import read_json
 from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.ledger.patients import TEST
@@ -71,6 +71,13 @@ def load_iteration(at: IterationPaths) -> Iteration | None:
     return Iteration(**content)
 
 
+def load_iterations(paths: DatasetPaths) -> dict[DatedName, Iteration]:
+    """Every iteration that was finished, the oldest first."""
+    folders = dated_folders(paths.procdata, paths.dataset_id).items()
+    found = ((name, load_iteration(IterationPaths(folder))) for name, folder in folders)
+    return {name: iteration for name, iteration in found if iteration is not None}
+
+
 def newest_iteration(
     paths: DatasetPaths, day: str | None = None, name: str | None = None, lineage: int | None = None
 ) -> Iteration:
@@ -83,10 +90,9 @@ def newest_iteration(
     """
     found = [
         iteration
-        for dated, folder in dated_folders(paths.procdata, paths.dataset_id).items()
+        for dated, iteration in load_iterations(paths).items()
         if (day is None or str(dated.day) == day) and (name is None or str(dated) == name)
-        if (iteration := load_iteration(IterationPaths(folder))) is not None
-        and lineage in (None, iteration.lineage)
+        if lineage in (None, iteration.lineage)
     ]
     if not found:
         wanted = f" {name}" if name else f" of {day}" if day else ""

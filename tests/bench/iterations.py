@@ -17,7 +17,8 @@ from homes import ITERSEG, SMALL_NETWORK, imgtools, new_home, side
 from measure import Row, Side, compare, measured
 
 from tasks.last_run import inputs_of, remember_run
-from tasks.ledger.paths import DatasetPaths, at_home
+from tasks.ledger.home import at_home
+from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import FileRow, note_snapshots, seal
 
 Shape = tuple[int, int, int]

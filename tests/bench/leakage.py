@@ -21,9 +21,10 @@ import numpy as np
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
 from tasks.ledger.files import read_json, sha256_of_file, write_json, write_text
+from tasks.ledger.home import at_home
 from tasks.ledger.iterations import Iteration, load_iteration
 from tasks.ledger.models import ModelRecord, load_models
-from tasks.ledger.paths import DatasetPaths, IterationPaths, at_home
+from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.nnunet.fold import train_fold, trained_model_folder
 from tasks.promote import score_test_set
 from tasks.review.curves import curve, standing_alone

@@ -20,7 +20,8 @@ from predicted_lab import a_model, predict
 from tasks.dicom.image import image_files, read_series
 from tasks.ingest import take_delivery
 from tasks.ledger.files import replace_symlink
-from tasks.ledger.paths import DatasetPaths, at_home
+from tasks.ledger.home import at_home
+from tasks.ledger.paths import DatasetPaths
 from tasks.report import write_report
 from tasks.settings import load_dataset_settings
 from tasks.state import state_at

@@ -18,8 +18,9 @@ from tasks.conversion import to_convert
 from tasks.dicom.cases import Case
 from tasks.hand_over import recipe_of
 from tasks.ledger.files import replace_symlink, write_json
+from tasks.ledger.home import at_home
 from tasks.ledger.models import ModelRecord, save_model
-from tasks.ledger.paths import DatasetPaths, at_home
+from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import extend_patients
 from tasks.ledger.predictions import object_file, picture_file, record_file
 from tasks.ledger.pseudonyms import Pseudonyms

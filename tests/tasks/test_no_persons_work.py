@@ -24,7 +24,7 @@ from coming_back import (
     ohif_seg,
 )
 from dicom_factory import ball, edit, write_segments, write_series
-from predicted_lab import Predicted, a_model, predict, predicted
+from predicted_lab import Predicted, a_model, predict
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
@@ -38,12 +38,6 @@ from tasks.predict import patients_of_test_set
 from tasks.refine import accept, recognise_refinements
 from tasks.settings import load_dataset_settings
 from tasks.state import state_at
-
-
-@pytest.fixture
-def lab(home: Path, tmp_path: Path) -> Predicted:
-    (home / "config" / "dataset_D.yaml").write_text("arrival_quiet_s: 0\nmodalities: CT,SEG,RTSTRUCT\n")
-    return predicted(home, tmp_path, MASKS)
 
 
 def approved(ds: Dataset) -> None:

@@ -26,19 +26,13 @@ from coming_back import (
     saved_in_place,
 )
 from dicom_factory import edit, write_rois, write_segments
-from predicted_lab import Predicted, a_model, predict, predicted
+from predicted_lab import Predicted, a_model, predict
 from pydicom.uid import generate_uid
 
 from tasks.errors import UserDataError
 from tasks.ingest import take_accepted, take_delivery
 from tasks.ledger.withdrawals import add_withdrawal
 from tasks.refine import accept, recognise_refinements
-
-
-@pytest.fixture
-def lab(home: Path, tmp_path: Path) -> Predicted:
-    (home / "config" / "dataset_D.yaml").write_text("arrival_quiet_s: 0\nmodalities: CT,SEG,RTSTRUCT\n")
-    return predicted(home, tmp_path, MASKS)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks import events, shown
-from tasks.ledger.paths import DatasetPaths, at_home, is_a_lab
+from tasks.ledger.home import at_home, is_a_lab
+from tasks.ledger.paths import DatasetPaths
 from tasks.simulated_lab import Lab, _key_of
 from tasks.simulation_settings import Arm, Simulation
 
