@@ -138,13 +138,24 @@ def predicted_in_another_way(lab: Predicted) -> None:
     predict(lab.paths, lab.model, {"GTV": np.roll(TUMOUR, 1, axis=2), "node": NODE}, lab.case())
 
 
+def made_anew_on_another_device(lab: Predicted) -> None:
+    """Under the same UIDs, a voxel different."""
+    predict(lab.paths, lab.model, {"GTV": np.roll(TUMOUR, 1, axis=2), "node": NODE}, lab.case())
+
+
 def the_structure_has_another_name(lab: Predicted) -> None:
     (lab.paths.config / "roi_D.yaml").write_text("tumour: GTV\nnode: node\n")
 
 
 @pytest.mark.parametrize("ending", ["seg", "rtstruct"])
 @pytest.mark.parametrize(
-    "meanwhile", [predictions_are_gone, predicted_in_another_way, the_structure_has_another_name]
+    "meanwhile",
+    [
+        predictions_are_gone,
+        predicted_in_another_way,
+        made_anew_on_another_device,
+        the_structure_has_another_name,
+    ],
 )
 def test_what_nobody_changed_is_known_without_the_prediction_itself(
     lab: Predicted, tmp_path: Path, ending: str, meanwhile: Callable[[Predicted], None]
@@ -192,6 +203,8 @@ def test_a_test_label_is_never_drawn_over_a_prediction(
 ) -> None:
     """As after a prediction under another identity; whoever has no place yet comes into a fold."""
     patient = lab.case().patient
+    file = lab.paths.config / "dataset_D.yaml"
+    file.write_text(f"{file.read_text()}test_share: 0.6\n")  # of one new patient that is one
     if in_test:
         extend_patients(lab.paths.patients, [patient], 5, 1.0, every_fold=False)
     comes_back(lab, ohif_seg(lab, tmp_path))
