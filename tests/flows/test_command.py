@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,28 @@ def test_what_is_nobodys_mistake_is_a_line_too(
     said = capsys.readouterr().err
     assert said.startswith("error: ")
     assert words in said
+
+
+@pytest.mark.parametrize(("verbose", "heard"), [(False, False), (True, True)])
+def test_what_a_library_logs_of_a_peer_is_heard_by_who_asks_for_it(
+    served: None, caplog: pytest.LogCaptureFixture, verbose: bool, heard: bool
+) -> None:
+    """Our own error says it once, with what to do."""
+    logger = logging.getLogger("pynetdicom.transport")
+    parent = logging.getLogger("pynetdicom")
+    before = parent.level
+    parent.setLevel(logging.NOTSET)  # as a new process has it
+
+    def flow() -> dict[str, Any]:
+        logger.error("Connection refused")
+        raise UserDataError("cannot be reached")
+
+    try:
+        with pytest.raises(SystemExit):
+            run_flow("D", flow, as_json=False, verbose=verbose)
+        assert ("Connection refused" in caplog.text) is heard
+    finally:
+        parent.setLevel(before)
 
 
 def test_a_fault_of_ours_keeps_its_traceback(served: None) -> None:

@@ -10,9 +10,10 @@ import pytest
 from predicted_lab import a_model
 
 from tasks.errors import UserDataError
-from tasks.exchange import not_of_ours_through_others
+from tasks.exchange import not_of_ours_through_others, take_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.nnunet.foreign import ForeignModel, look_into
+from tasks.settings import DatasetSettings
 
 
 @pytest.mark.parametrize(
@@ -43,16 +44,28 @@ def test_a_model_that_others_trained_on_from_ours_does_not_come_back(
         not_of_ours_through_others(paths, model)
 
 
-def test_the_file_says_so(tmp_path: Path) -> None:
-    folder, file = Path("Dataset001_x/t__p__3d_fullres"), tmp_path / "m.zip"
+def archive(file: Path, ancestors: list[str]) -> Path:
+    folder = Path("Dataset001_x/t__p__3d_fullres")
     contents = {
         "plans.json": {"plans_name": "p", "image_reader_writer": "SimpleITKIO", "configurations": {}},
         "dataset.json": {"labels": {"background": 0, "GTV": 1}},
-        "model_card.json": {"digest": "itself", "ancestors": ["first", "second"]},
+        "model_card.json": {"digest": "itself", "ancestors": ancestors},
     }
-    with zipfile.ZipFile(file, "w") as archive:
+    with zipfile.ZipFile(file, "w") as made:
         for name, content in contents.items():
-            archive.writestr(str(folder / name), json.dumps(content))
-        archive.writestr(str(folder / "fold_0" / "checkpoint_final.pth"), b"weights")
-    found = look_into(file, "3d_fullres")
+            made.writestr(str(folder / name), json.dumps(content))
+        made.writestr(str(folder / "fold_0" / "checkpoint_final.pth"), b"weights")
+    return file
+
+
+def test_the_file_says_so(tmp_path: Path) -> None:
+    found = look_into(archive(tmp_path / "m.zip", ["first", "second"]), "3d_fullres")
     assert (found.card_digest, found.ancestors) == ("itself", ("first", "second"))
+
+
+def test_it_is_asked_before_anything_is_taken(home: Path, tmp_path: Path) -> None:
+    paths = DatasetPaths.of("D")
+    file = archive(tmp_path / "m.zip", [a_model(paths, ["GTV"]).digest])
+    with pytest.raises(UserDataError, match="trained on from 2026-11-20 of this dataset"):
+        take_model.fn("D", file, {}, DatasetSettings())
+    assert not paths.lineages.exists()

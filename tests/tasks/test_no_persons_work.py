@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -203,14 +204,18 @@ def test_a_test_label_is_never_drawn_over_a_prediction(
 ) -> None:
     """As after a prediction under another identity; whoever has no place yet comes into a fold."""
     patient = lab.case().patient
-    file = lab.paths.config / "dataset_D.yaml"
-    file.write_text(f"{file.read_text()}test_share: 0.6\n")  # of one new patient that is one
     if in_test:
         extend_patients(lab.paths.patients, [patient], 5, 1.0, every_fold=False)
     comes_back(lab, ohif_seg(lab, tmp_path))
     settings = load_dataset_settings(lab.paths.config, "D")
     assembly, _ = state_at(lab.paths, settings)
-    monkeypatch.setattr("flows.prepare.patients_of_test_set", patients_of_test_set.fn)
+
+    def place(*given: Any, from_outside: bool) -> set[str]:
+        assert from_outside, "whoever was predicted before must not be drawn for the test set"
+        found: set[str] = patients_of_test_set.fn(*given, from_outside=from_outside)
+        return found
+
+    monkeypatch.setattr("flows.prepare.patients_of_test_set", place)
     set_aside_what_no_test_may_hold(lab.paths, settings, assembly)
     (case,) = assembly.images
     table = load_patients(lab.paths.patients)

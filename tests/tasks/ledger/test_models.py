@@ -100,12 +100,19 @@ def test_a_validation_patient_that_an_ancestor_has_seen_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "rolled_back"), [("2026-11-24T10:00:00", True), ("2026-11-24T12:00:01", False)]
+    ("made", "why", "rolled_back"),
+    [
+        ("2026-11-24T10:00:00", BY_ROLLBACK, True),
+        ("2026-11-24T12:00:01", BY_ROLLBACK, False),
+        ("2026-11-24T10:00:00", "not worse than another", False),
+    ],
 )
-def test_a_person_who_went_back_is_not_overruled(paths: DatasetPaths, made: str, rolled_back: bool) -> None:
+def test_a_person_who_went_back_is_not_overruled(
+    paths: DatasetPaths, made: str, why: str, rolled_back: bool
+) -> None:
     """By a promotion that was cut off before they did."""
     Journal(paths.promotions).append(
-        {"at": "2026-11-24T12:00:00", "model": "2026-11-23", "before": "2026-11-24", "why": BY_ROLLBACK}
+        {"at": "2026-11-24T12:00:00", "model": "2026-11-23", "before": "2026-11-24", "why": why}
     )
     assert was_rolled_back_since(paths, replace(record("2026-11-24"), created=made)) is rolled_back
 

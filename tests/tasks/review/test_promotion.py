@@ -38,6 +38,7 @@ def test_a_candidate_must_not_be_worse(
 ) -> None:
     (verdict,) = judge(cases(candidate, current), ["A"], margin=0.02, confidence=0.95)
     assert verdict.non_inferior is accepted
+    assert (verdict.margin, verdict.confidence) == (0.02, 0.95), "whoever judges again must know"
 
 
 def test_one_structure_that_got_worse_is_enough() -> None:
