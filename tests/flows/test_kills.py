@@ -24,7 +24,10 @@ KILLS = 30
 SHORTEST_S, LONGEST_S = 4.0, 15.0
 """A run takes 5 s to its first step; an iteration of three cases about 40 s."""
 TRAINING = {"control_every": 2}
-OF_THE_RUN = {"created", "training_s", "checkpoints", "parent_digest", "versions", "digest", "parent", "at"}
+OF_THE_RUN = {
+    *("created", "training_s", "checkpoints", "parent_digest", "ancestors", "versions", "digest", "parent"),
+    "at",
+}
 """What a clock, or a hash of what a clock wrote, makes differ."""
 
 

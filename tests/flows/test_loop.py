@@ -21,6 +21,9 @@ from tests_support import Answer
 from tasks.dicom.headers import read_header
 from tasks.dicom.image import read_series
 from tasks.dicom.seg import SegObject
+from tasks.ledger.files import read_json
+from tasks.ledger.models import load_models
+from tasks.ledger.paths import DatasetPaths
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,14 @@ def test_the_first_iteration_trains_from_scratch(lab: Lab) -> None:
     first = lab.models()["2026-11-22"]
     assert first["parent"] is None
     assert set(first["checkpoints"]) == {"0", "1"}
+
+
+def test_a_model_names_all_that_it_came_from(lab: Lab) -> None:
+    """Also in its card, which goes out with it: whoever imports it knows it again."""
+    paths = DatasetPaths(lab.home, "STS")
+    first, second = load_models(paths)
+    assert (first.ancestors, second.ancestors) == ([], [first.digest])
+    assert read_json(paths.latest / "model_card.json")["ancestors"] == [first.digest]
 
 
 def test_labels_given_to_nnunet_equal_the_reference_masks(lab: Lab) -> None:

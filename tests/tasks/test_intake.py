@@ -13,8 +13,10 @@ from dicom_factory import write_series
 
 from tasks.conversion import to_convert
 from tasks.convert import convert_case
+from tasks.errors import UserDataError
 from tasks.ingest import take_delivery
 from tasks.ledger.files import sha256_of_file
+from tasks.ledger.journal import Journal
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots
 from tasks.ledger.store import Store
@@ -73,3 +75,11 @@ def test_who_must_have_them_gets_the_masks_of_imgtools(home: Path, sarcoma: Path
         label = Store(paths.store).label(job.case_id, job.label_key or "")
         labels[converter] = sitk.GetArrayFromImage(sitk.ReadImage(str(label))) > 0
     assert dice(labels["iterseg"], labels["imgtools"]) == pytest.approx(0.94, abs=0.02)
+
+
+def test_nothing_is_taken_while_a_snapshot_is_lost(home: Path, tmp_path: Path) -> None:
+    """It would get the lost one's name."""
+    write_series(tmp_path / "in", SHAPE)
+    Journal(DatasetPaths.of("D").snapshots).append({"snapshot": "2026-11-23__D", "manifest_sha256": "x"})
+    with pytest.raises(UserDataError, match="2026-11-23__D: on record, and not in"):
+        take(tmp_path / "in")

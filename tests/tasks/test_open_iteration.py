@@ -17,6 +17,7 @@ from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.dated import DatedName, dated_folders
 from tasks.ledger.files import write_json
 from tasks.ledger.iterations import Iteration, load_iteration
+from tasks.ledger.journal import Journal
 from tasks.ledger.lineages import current_lineage, keep_plans
 from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.ledger.patients import extend_patients
@@ -258,3 +259,9 @@ def test_what_was_chosen_is_on_record(home: Path) -> None:
     assert RoiPatterns.model_validate(iteration.choices["rois"]) == ROIS
     kept = DatasetSettings.model_validate(iteration.choices["settings"])
     assert kept == DatasetSettings.model_validate(SETTINGS | {"surface_tolerance_mm": 3.0})
+
+
+def test_nothing_is_learned_while_a_snapshot_is_lost(home: Path) -> None:
+    Journal(DatasetPaths.of("D").snapshots).append({"snapshot": "2026-11-19__D", "manifest_sha256": "x"})
+    with pytest.raises(UserDataError, match="2026-11-19__D: on record, and not in"):
+        opened(home, [False] * 4)

@@ -216,3 +216,21 @@ def test_rois_that_name_no_frame_lie_in_that_of_their_set(
 
     with pytest.raises(CaseRejected, match=r"lies in 1\.2\.3\.4"):
         label_map(volume, edit(file, change), "RTSTRUCT", RULES)
+
+
+def test_an_error_names_the_slice_as_a_viewer_does(tmp_path: Path) -> None:
+    """Numbers run from the head here, and slices from the feet."""
+
+    def number(k: int, ds: Any) -> None:
+        ds.InstanceNumber = 100 - k
+
+    series = write_series(tmp_path / "ct", SHAPE, change=number)
+    file = write_rois(tmp_path / "rt.dcm", series, {"left": LEFT, "right": RIGHT})
+
+    def twice(ds: Any) -> None:
+        contours = ds.ROIContourSequence[0].ContourSequence
+        contours.append(contours[0])
+
+    lowest = int(np.flatnonzero(LEFT.any(axis=(1, 2)))[0])
+    with pytest.raises(CaseRejected, match=f"contours that overlap, slice {100 - lowest}$"):
+        label_map(read_series(series.files), edit(file, twice), "RTSTRUCT", RULES)

@@ -1,0 +1,96 @@
+"""What a stage asks before it begins, without a server or a network around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from predicted_lab import a_model
+
+from flows import predict as predicting
+from flows import prepare as preparing
+from flows import train as training
+from tasks.errors import UserDataError
+from tasks.ledger.paths import DatasetPaths
+
+
+class Asked(Exception):
+    """As far as a test goes."""
+
+
+def asks(*_: Any, **__: Any) -> Any:
+    raise Asked
+
+
+@contextmanager
+def at_once(*_: Any) -> Iterator[None]:
+    yield
+
+
+@pytest.fixture
+def paths(home: Path, monkeypatch: pytest.MonkeyPatch) -> DatasetPaths:
+    (home / "config" / "roi_D.yaml").write_text("GTV: GTV\n")
+    for flow in (preparing, training):
+        monkeypatch.setattr(flow, "turn_of", at_once)
+        monkeypatch.setattr(flow, "require_dataset", lambda _: None)
+    for flow in (preparing, predicting):
+        monkeypatch.setattr(flow, "seal_by_hand", lambda _: [])
+    iteration = SimpleNamespace(name="2026-11-20__D", folds=2)
+    monkeypatch.setattr(training, "newest_iteration", lambda *_: iteration)
+    return DatasetPaths.of("D")
+
+
+def test_training_asks_whether_it_would_be_prepared_like_this_again(
+    paths: DatasetPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "model_of", lambda *_: None)
+    monkeypatch.setattr(training, "require_current", asks)
+    monkeypatch.setattr(training, "_train", lambda *_: pytest.fail("trained"))
+    with pytest.raises(Asked):
+        training.train.fn("D")
+
+
+@pytest.mark.parametrize("rolled_back", [True, False])
+def test_a_promotion_that_was_cut_off_waits_for_nobody_but_a_person(
+    paths: DatasetPaths, monkeypatch: pytest.MonkeyPatch, rolled_back: bool
+) -> None:
+    candidate = replace(a_model(paths, ["GTV"]), compared_with=None, accepted=True, promoted=False)
+    monkeypatch.setattr(training, "model_of", lambda *_: candidate)
+    monkeypatch.setattr(training, "_in_use", lambda _: None)
+    monkeypatch.setattr(training, "was_rolled_back_since", lambda *_: rolled_back)
+    monkeypatch.setattr(training, "_report", lambda *_: {"state": "nothing new"})
+    monkeypatch.setattr(training, "promote_model", asks)
+    if rolled_back:
+        assert training.train.fn("D") == {"state": "nothing new"}
+        return
+    with pytest.raises(Asked):
+        training.train.fn("D")
+
+
+@pytest.mark.parametrize("stage", ["prepare", "predict"])
+def test_what_came_back_is_recognised_before_anything_is_read(
+    paths: DatasetPaths, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """Also if the ingest that sealed it was killed before it looked."""
+    flow = {"prepare": preparing, "predict": predicting}[stage]
+    monkeypatch.setattr(flow, "recognise_refinements", asks)
+    monkeypatch.setattr(flow, "state_at", lambda *_: pytest.fail("read before"))
+    with pytest.raises(Asked):
+        if stage == "prepare":
+            preparing.prepare.fn("D")
+        else:
+            settings: Any = None
+            predicting._images(paths, settings, None, None)
+
+
+def test_the_error_says_what_to_do(paths: DatasetPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    iteration = SimpleNamespace(name="2026-11-20__D", lineage=1, parent="2026-11-19", cases=[], folds=2)
+    monkeypatch.setattr(training, "newest_iteration", lambda *_: iteration)
+    monkeypatch.setattr(training, "model_of", lambda *_: None)
+    with pytest.raises(UserDataError, match="another model is in use; run `iterseg prepare D` first"):
+        training.train.fn("D")
