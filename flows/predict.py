@@ -28,9 +28,9 @@ from tasks.dicom.cases import Case
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
 from tasks.ingest import seal_by_hand
+from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.models import ModelRecord, load_model, load_models
 from tasks.ledger.paths import DatasetPaths
-from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.snapshots import load_snapshots
 from tasks.predict import images_in, patients_of_test_set, predict_cases, stale_predictions
 from tasks.refine import recognise_refinements
@@ -152,8 +152,7 @@ def _images(
     paths: DatasetPaths, settings: DatasetSettings, folder: Path | None, date: Day
 ) -> tuple[list[Case], list[dict[str, Any]]]:
     if folder is not None:
-        pseudonyms = Pseudonyms(paths.patient_key, first=not load_snapshots(paths))
-        return images_in(folder, settings, pseudonyms.patient)
+        return images_in(folder, settings, pseudonyms_of(paths).patient)
     seal_by_hand(paths.dataset_id)
     recognise_refinements(paths.dataset_id)  # as prepare does
     assembly, _ = state_at(paths, settings, date)

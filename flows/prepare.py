@@ -27,10 +27,10 @@ from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
 from tasks.ingest import seal_by_hand
 from tasks.ledger.case_book import BookedCase
+from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.iterations import Iteration
 from tasks.ledger.lineages import load_lineages
 from tasks.ledger.paths import DatasetPaths
-from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.snapshots import Snapshot
 from tasks.ledger.store import Store
 from tasks.nnunet.preprocess import imported_early
@@ -250,7 +250,7 @@ def _booked(
     rois: RoiPatterns,
 ) -> dict[str, BookedCase]:
     """The cases that can be used: those that are labelled, and those that can be predicted."""
-    pseudonyms = Pseudonyms(paths.patient_key, first=False)
+    pseudonyms = pseudonyms_of(paths)
     cases = {}
     for case in assembly.images:
         job = converted.get(case.case_id)

@@ -180,6 +180,8 @@ def _withdraw(report: dict[str, Any]) -> list[str]:
             f"  models {', '.join(report['models'])} have learned from them{in_use}; their weights stay as "
             "they are, and so does what later models inherit from them"
         )
+    if report["also_in"]:
+        lines.append(f"  they are in {', '.join(report['also_in'])} too, and not withdrawn there")
     return lines
 
 

@@ -17,11 +17,11 @@ from tasks.dicom.image import read_series, slice_numbers
 from tasks.dicom.predicted import AUTOMATIC
 from tasks.dicom.rtstruct_writer import StructureSetIdentity, write_rtstruct
 from tasks.dicom.seg_writer import SegIdentity, write_seg
+from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.files import digest_of, read_json, sha256_of_file, whole_file, write_json
 from tasks.ledger.models import ModelRecord
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import label_file, object_file, picture_file, record_file, triage_file
-from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.store import Store
 from tasks.output_settings import Output
 from tasks.review.montage import montage
@@ -88,7 +88,7 @@ def _write_object(
     """Write a SEG or an RTSTRUCT, and put it on record as handed out; its SOPInstanceUID."""
     # The same image and model give the same UIDs: writing again changes nothing for the PACS.
     # Keyed: de-identification knows them for ours when they come back, and leaves them as they are.
-    pseudonyms = Pseudonyms(paths.patient_key, first=False)
+    pseudonyms = pseudonyms_of(paths)
     series_uid, sop_uid = (
         pseudonyms.uid(f"{record['image_key']} {record['recipe']} {kind} {part}")
         for part in ("series", "instance")

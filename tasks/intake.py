@@ -18,11 +18,12 @@ from tasks.dicom.headers import Header, describe, header_of, parse
 from tasks.dicom.reasons import Reason
 from tasks.dicom.written import under_another_uid
 from tasks.errors import CaseRejected, ConfigError
+from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.files import read_json, sha256_of_file
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.refinements import load_acceptances
-from tasks.ledger.snapshots import FileRow, FileState, accounted, load_snapshots, require_whole
+from tasks.ledger.snapshots import FileRow, FileState, accounted, require_whole
 from tasks.ledger.withdrawals import Withdrawals, load_withdrawals
 from tasks.placement import cores
 from tasks.progress import progress
@@ -69,7 +70,6 @@ class Intake:
     def of(cls, paths: DatasetPaths, *, deidentify_all: bool) -> Intake:
         """Read what a dataset knows."""
         require_whole(paths)
-        snapshots = load_snapshots(paths)
         taken = [row for row in accounted(paths) if row.state == "taken" and row.header is not None]
         rules = _rules(paths)
         if deidentify_all and rules is None:
@@ -78,7 +78,7 @@ class Intake:
             )
         headers = [row.header for row in taken if row.header is not None]
         return cls(
-            pseudonyms=Pseudonyms(paths.patient_key, first=not snapshots),
+            pseudonyms=pseudonyms_of(paths),
             known={row.header["sop_instance_uid"]: row.sha256 for row in taken if row.header},
             settled=frozenset({row.sha256 for row in taken} | {row.source_sha256 for row in taken} - {""}),
             known_series=frozenset(header["series_instance_uid"] for header in headers),

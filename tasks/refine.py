@@ -27,10 +27,10 @@ from tasks.dicom.provenance import Provenance, provenance_of
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected, UserDataError
 from tasks.hand_over import is_same_drawing, what_is_drawn
+from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.models import ModelRecord, load_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import label_file, object_file, predictions_of, sent_by_case
-from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.refinements import (
     Evidence,
     Refinement,
@@ -81,7 +81,7 @@ class _Recogniser:
         self._known = {uid: row for uid, row in noted.items() if row.kind != "unsettled"}
         self._accepted = load_acceptances(paths.acceptances)
         self._models = {model.model_id: model for model in load_models(paths)}
-        self._pseudonyms = Pseudonyms(paths.patient_key, first=False)
+        self._pseudonyms = pseudonyms_of(paths)
 
     @cached_property
     def _sent(self) -> dict[str, list[dict[str, Any]]]:
@@ -249,7 +249,7 @@ def drawn_over_predictions(paths: DatasetPaths, cases: Sequence[Case]) -> list[C
     noted = {uid for uid, row in load_refinements(paths.refinements).items() if row.prediction is not None}
     if not noted:
         return []
-    pseudonyms = Pseudonyms(paths.patient_key, first=False)
+    pseudonyms = pseudonyms_of(paths)
     return [
         case
         for case in cases

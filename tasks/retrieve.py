@@ -11,8 +11,8 @@ from prefect.logging import get_run_logger
 from tasks.dicom.cases import case_id_of
 from tasks.dicom.web import DicomWeb, RemoteSeries
 from tasks.errors import CaseRejected, IterSegError
+from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.paths import DatasetPaths
-from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.snapshots import accounted
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.progress import progress
@@ -45,7 +45,7 @@ def retrieve_series(dataset_id: str, url: str, studies: list[str], *, deidentify
     transfers = InboxTransfers(dataset_id, deidentify=deidentify)
     server = DicomWeb(url)
     known = {row.header["sop_instance_uid"] for row in accounted(paths) if row.header is not None}
-    pseudonyms = Pseudonyms(paths.patient_key, first=True)
+    pseudonyms = pseudonyms_of(paths)
     wanted: list[str | None] = [*studies] or [None]
     remote = [series for study in wanted for series in server.series(study)]
     withdrawn = load_withdrawals(paths.withdrawals).cases

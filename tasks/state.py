@@ -10,9 +10,9 @@ from typing import Any
 from tasks.dicom.cases import Assembly, Case, DicomFile, assemble, segmentations
 from tasks.dicom.headers import Header
 from tasks.errors import ConfigError, UserDataError
+from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.dated import dated_folders
 from tasks.ledger.paths import DatasetPaths
-from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.refinements import load_refinements
 from tasks.ledger.snapshots import Snapshot, load_snapshots
 from tasks.ledger.withdrawals import load_withdrawals
@@ -81,7 +81,7 @@ def _predictions(paths: DatasetPaths) -> Callable[[DicomFile], bool]:
     noted = load_refinements(paths.refinements)
     if not noted:
         return lambda file: file.header.predicted
-    pseudonyms = Pseudonyms(paths.patient_key, first=False)
+    pseudonyms = pseudonyms_of(paths)
 
     def is_prediction(file: DicomFile) -> bool:
         known = noted.get(pseudonyms.uid(file.header.sop_instance_uid))
@@ -97,13 +97,12 @@ def require_dataset(paths: DatasetPaths) -> None:
     """Raise :class:`ConfigError` for a dataset that nobody has begun, naming those that exist."""
     if dated_folders(paths.rawdata, paths.dataset_id):
         return
-    parent = paths.rawdata.parent
-    folders = sorted(p for p in parent.iterdir() if p.is_dir()) if parent.is_dir() else []
-    known = [folder.name for folder in folders if dated_folders(folder, folder.name)]
+    known = [one.dataset_id for one in paths.others if dated_folders(one.rawdata, one.dataset_id)]
     begun = roi_file(paths.config, paths.dataset_id).is_file()
     first = "" if begun else f"`iterseg init {paths.dataset_id} --look FOLDER`, then "
     raise ConfigError(
-        f"there is no dataset {paths.dataset_id!r} in {parent}; there are: {', '.join(known) or 'none'}. "
+        f"there is no dataset {paths.dataset_id!r} in {paths.rawdata.parent}; there are: "
+        f"{', '.join(known) or 'none'}. "
         f"Run {first}`iterseg ingest {paths.dataset_id} --from FOLDER`{_misnamed(paths)}"
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import UserDataError
+from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.files import digest_of, read_json, sha256_of_file
 from tasks.ledger.iterations import load_iterations
 from tasks.ledger.journal import Journal
@@ -16,7 +17,6 @@ from tasks.ledger.lineages import load_lineages, plans_of
 from tasks.ledger.models import load_models, load_promotions, noted_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import object_file
-from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.snapshots import MANIFEST, load_snapshots, noted_snapshots
 from tasks.nnunet.dataset import preparation_digest
 from tasks.progress import progress
@@ -50,9 +50,9 @@ def _to_its_end(looks: Iterator[tuple[str, str | None]]) -> Iterator[tuple[str, 
 
 
 def _key(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:
-    """Without it nobody would be known again; that it is another one the next delivery tells."""
+    """Without it, or under another one, nobody would be known again."""
     if load_snapshots(paths):
-        yield "records", _finding(lambda: Pseudonyms(paths.patient_key, first=False))
+        yield "records", _finding(partial(pseudonyms_of, paths))
 
 
 def _records(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:

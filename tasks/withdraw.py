@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from prefect import task
+from prefect.logging import get_run_logger
 
 from tasks.dicom.cases import case_id_of
 from tasks.dicom.headers import IMAGE_KINDS
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
+from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.files import read_json, write_json
 from tasks.ledger.iterations import load_iterations
 from tasks.ledger.models import latest_model, load_models
 from tasks.ledger.paths import DatasetPaths
-from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.snapshots import (
     MANIFEST,
     FileRow,
@@ -42,7 +43,8 @@ def withdraw_from_ledger(
     Returns
     -------
     ``cases`` that are out by this, ``models`` that have learned from them, ``in_use`` (whether the model
-    in use is one of these), and ``new`` (False where it had been done before).
+    in use is one of these), ``new`` (False where it had been done before), and ``also_in``: other
+    datasets of the home that have the patient or the case, and where they are not out.
 
     Raises
     ------
@@ -51,12 +53,8 @@ def withdraw_from_ledger(
     """
     paths = DatasetPaths.of(dataset_id)
     rows = _rows_of_dataset(paths)
-    wanted: str | None = None
-    if patient_id is not None:
-        wanted = Pseudonyms(paths.patient_key, first=False).patient(f"patient:{patient_id.strip()}")
-        cases = {case for case, patient in rows if patient == wanted}
-    else:
-        cases = {case for case, _ in rows if case == case_id}
+    wanted = None if patient_id is None else _pseudonym(paths, patient_id)
+    cases = {case for case, patient in rows if (case == case_id if wanted is None else patient == wanted)}
     if not cases:
         what = "patient with this PatientID" if patient_id is not None else f"case {case_id}"
         raise UserDataError(f"{dataset_id} has no {what}; nothing is withdrawn")
@@ -64,7 +62,26 @@ def withdraw_from_ledger(
     learned = _models_that_learned_from(paths, cases)
     current = latest_model(paths)
     in_use = current is not None and current.model_id in learned
-    return {"cases": sorted(cases), "models": learned, "in_use": in_use, "new": new}
+    also_in = [other.dataset_id for other in paths.others if _has(other, patient_id, case_id)]
+    return {"cases": sorted(cases), "models": learned, "in_use": in_use, "new": new, "also_in": also_in}
+
+
+def _pseudonym(paths: DatasetPaths, patient_id: str) -> str:
+    return pseudonyms_of(paths).patient(f"patient:{patient_id.strip()}")
+
+
+def _has(paths: DatasetPaths, patient_id: str | None, case_id: str | None) -> bool:
+    """Whether a patient, or a case, is in a dataset and is not out there."""
+    try:
+        rows, out = _rows_of_dataset(paths), load_withdrawals(paths.withdrawals)
+        wanted = _pseudonym(paths, patient_id) if rows and patient_id is not None else None
+    except UserDataError as error:  # what is withdrawn here is withdrawn all the same
+        get_run_logger().warning("whether %s has them too is not known: %s", paths.dataset_id, error)
+        return False
+    return any(
+        (case == case_id if wanted is None else patient == wanted) and not out.hold(patient, case)
+        for case, patient in rows
+    )
 
 
 def _rows_of_dataset(paths: DatasetPaths) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from tasks.ledger.dated import DatedName
 from tasks.ledger.home import SIMULATIONS, home
 from tasks.settings import check_dataset_id
+from tasks.yaml_model import DATASET_ID
 
 CHECKPOINT = "checkpoint_final.pth"
 """nnU-Net's name for the weights of a fold that is finished."""
@@ -31,6 +32,12 @@ class DatasetPaths:
     def of(cls, dataset_id: str) -> DatasetPaths:
         """The paths of a dataset in the home of this process."""
         return cls(home(), check_dataset_id(dataset_id))
+
+    @property
+    def others(self) -> list[DatasetPaths]:
+        """The other datasets of the same home that have raw data."""
+        names = sorted(folder.name for folder in self.rawdata.parent.glob("*/"))
+        return [DatasetPaths(self.home, n) for n in names if DATASET_ID.fullmatch(n) and n != self.dataset_id]
 
     @property
     def config(self) -> Path:

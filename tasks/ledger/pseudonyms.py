@@ -49,6 +49,11 @@ class Pseudonyms:
             _make_key(key_file)
         self._key = _read_key(key_file)
 
+    @property
+    def mark(self) -> str:
+        """What tells this key from another one, and nothing else of it."""
+        return self._digest("mark")[:PATIENT_DIGITS]
+
     def patient(self, identity: str) -> str:
         """The hash that stands for an identity in the ledger.
 

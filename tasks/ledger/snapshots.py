@@ -16,6 +16,7 @@ from tasks.ledger.dated import DatedName, dated_folders
 from tasks.ledger.files import digest_of, read_json, sha256_of_file, write_json
 from tasks.ledger.journal import Journal
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.pseudonyms import Pseudonyms
 
 MANIFEST = "manifest.json"
 
@@ -87,6 +88,7 @@ def note_snapshots(paths: DatasetPaths, rewritten: Iterable[str] = ()) -> None:
                 "snapshot": str(name),
                 "origin": read_json(folder / MANIFEST)["origin"],
                 "manifest_sha256": digest,
+                "key_mark": Pseudonyms(paths.patient_key, first=False).mark,
             }
             Journal(paths.snapshots).append(row)
 

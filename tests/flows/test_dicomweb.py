@@ -75,6 +75,11 @@ def test_everything_that_is_new_is_fetched_without_its_identity(
     assert again.report["retrieved"] == {"series": {"known": 3, "other modality": 1}, "refused": {}}
     assert again.report["snapshots"] == []
 
+    (lab / "data" / "rawdata" / "D" / "patient.key").unlink()
+    lost = ingest(orthanc, lab, **ACCESS)
+    assert (lost.returncode, "restore it from the backup" in lost.stderr) == (1, True)
+    assert not (lab / "data" / "rawdata" / "D" / "patient.key").exists(), "a new key makes strangers of all"
+
 
 def test_one_study_can_be_asked_for_and_identities_kept(orthanc: Orthanc, series: Series, lab: Path) -> None:
     answer = ingest(orthanc, lab, "--study", series.uids["study"], "--keep-identities", **ACCESS)

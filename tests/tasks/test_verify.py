@@ -47,9 +47,12 @@ def test_a_key_that_a_restore_forgot_is_missed(home: Path, tmp_path: Path) -> No
     write_series(tmp_path / "scan", (6, 20, 24))
     take_delivery.fn("D", tmp_path / "scan", date(2026, 11, 24))
     paths = DatasetPaths.of("D")
+    paths.patient_key.write_text("ab" * 32)
+    (finding,) = verify_dataset(paths)["findings"]
+    assert "patient.key is not the key with which 2026-11-24__D was taken" in finding
     paths.patient_key.unlink()
     (finding,) = verify_dataset(paths)["findings"]
-    assert "patient.key" in finding
+    assert "patient.key is lost or damaged" in finding
 
 
 def test_a_record_that_cannot_be_read_is_a_finding_and_no_end(home: Path, tmp_path: Path) -> None:

@@ -104,6 +104,20 @@ def test_their_data_are_deleted_everywhere(paths: DatasetPaths) -> None:
     assert delete_withdrawn.fn("D") == {"rawdata": 0, "procdata": 0, "results": 0}
 
 
+@pytest.mark.parametrize("which", ["patient", "case"])
+def test_other_datasets_that_have_them_are_named(paths: DatasetPaths, tmp_path: Path, which: str) -> None:
+    """Each has a key and a list of its own: who withdraws from one must know of the other."""
+    take_delivery.fn("OTHER", tmp_path / "in", date(2026, 11, 22))
+    write_series(tmp_path / "third", SHAPE, name="d", patient="P-3")
+    take_delivery.fn("THIRD", tmp_path / "third", date(2026, 11, 22))
+    case = min(withdraw(patient_id=GONE)["cases"])
+    by_patient = which == "patient"
+    wanted = {"patient_id": GONE if by_patient else None, "case_id": None if by_patient else case}
+    assert withdraw_from_ledger.fn("D", DAY, **wanted)["also_in"] == ["OTHER"]
+    assert withdraw_from_ledger.fn("OTHER", DAY, **wanted)["also_in"] == []
+    assert withdraw_from_ledger.fn("D", DAY, **wanted)["also_in"] == []
+
+
 def test_a_single_case_is_out_and_its_patient_is_not(paths: DatasetPaths) -> None:
     case = next(iter(fates(paths)))
     assert withdraw(case_id=case)["cases"] == [case]

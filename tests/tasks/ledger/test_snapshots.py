@@ -10,6 +10,7 @@ import pytest
 
 from tasks.errors import UserDataError
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.snapshots import (
     FileRow,
     count_states,
@@ -24,7 +25,9 @@ from tasks.ledger.snapshots import (
 
 @pytest.fixture
 def paths(home: Path) -> DatasetPaths:
-    return DatasetPaths(home, "D")
+    paths = DatasetPaths(home, "D")
+    Pseudonyms(paths.patient_key, first=True)
+    return paths
 
 
 def folder(paths: DatasetPaths, name: str, *, sealed: bool) -> None:
