@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from uuid import UUID
 
+import httpx
 from notifications import notify
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
@@ -103,3 +104,10 @@ if __name__ == "__main__":
     except IterSegError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except httpx.HTTPError as error:
+        address = PREFECT_API_URL.value()
+        print(f"error: the server at {address} does not answer ({error}); `make server`", file=sys.stderr)
+        sys.exit(1)
+    except subprocess.CalledProcessError:
+        print("error: `prefect deploy` failed, for the reason above; nothing was scheduled", file=sys.stderr)
+        sys.exit(1)

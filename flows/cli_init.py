@@ -41,6 +41,7 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Write the YAML files of a new dataset. Example: iterseg init PM_IASLC --look /incoming"""
+    from tasks.delivery import files_below
     from tasks.dicom.survey import survey
     from tasks.ledger.paths import DatasetPaths
     from tasks.new_dataset import patterns_of, refuse_existing, write
@@ -52,7 +53,9 @@ def init(
     named = checked(patterns_of, structure or [], as_json)
     asked = not yes and not as_json and not named and sys.stdin.isatty()
     found = checked(
-        lambda at: survey(Path(at), lambda looked, of: progress(looked, "look", of)), folder, as_json
+        lambda at: survey(files_below(Path(at)), lambda looked, of: progress(looked, "look", of)),
+        folder,
+        as_json,
     )
     if found is None and not named:
         fail(ConfigError("give --look FOLDER, or --structure NAME=PATTERN for each structure"), as_json)

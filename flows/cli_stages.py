@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from flows.command import checked, existing_folder, fail, hidden, run_flow, show
 from flows.options import AsJson, Cluster, Dataset, Day, Verbose
-from tasks.delivery import refuse_a_day_to_come
+from tasks.delivery import files_below, refuse_a_day_to_come
 from tasks.errors import ConfigError, UserDataError
 from tasks.nnunet.preprocess import imported_early
 from tasks.settings import check_dataset_id
@@ -195,7 +195,7 @@ def _stop_on_signals() -> threading.Event:
 
 def _delivery(folder: Path) -> str:
     existing_folder(folder, "--from")
-    if not any(path.is_file() for path in folder.rglob("*")):
+    if not files_below(folder):
         raise UserDataError(f"--from {folder}: the folder holds no files")
     return str(folder.resolve())
 

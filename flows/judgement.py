@@ -45,7 +45,7 @@ def judged(
     before = [] if current is None else _scores_of(paths, iteration, current, settings, where)
     candidate = (dataset_id, iteration, results[winner], scores[winner])
     judgement = judge_candidate(*candidate, before, settings, current)
-    best = best_in_use(paths)
+    best = best_in_use(paths, iteration.structures)
     others = {model.model_id for model in (best, current) if model is not None}
     if judgement["accepted"] and best is not None and len(others) == 2:
         # A margin that is granted night after night adds up.
@@ -92,6 +92,8 @@ def _scored(
     cases: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Score where the folds were trained: on a cluster the flow's own machine has no GPU."""
+    if not (iteration.test_cases() if cases is None else cases):
+        return []  # and no job waits in a queue for it
     # The folds are done, and their workers idle: locally the whole machine is there for it.
     share = worker_count(where, "train") if where.kind == "local" else 1
     threads = threads_per_worker(where, "train") * share

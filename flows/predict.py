@@ -24,7 +24,7 @@ from tasks.cluster import (
 )
 from tasks.cluster_settings import load_cluster
 from tasks.conversion import to_convert
-from tasks.dicom.cases import Case
+from tasks.dicom.case import Case
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
 from tasks.ingest import seal_by_hand

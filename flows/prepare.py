@@ -22,7 +22,7 @@ from tasks.cluster import chunks, task_runner, worker_count, worth_workers
 from tasks.cluster_settings import ClusterSettings, load_cluster
 from tasks.conversion import CaseToConvert, as_booked, to_convert
 from tasks.convert import convert_cases
-from tasks.dicom.cases import Assembly
+from tasks.dicom.case import Assembly
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
 from tasks.ingest import seal_by_hand
@@ -35,6 +35,7 @@ from tasks.ledger.snapshots import Snapshot
 from tasks.ledger.store import Store
 from tasks.nnunet.preprocess import imported_early
 from tasks.open_iteration import book, open_iteration, without_copies
+from tasks.outcomes import remember_outcomes
 from tasks.predict import patients_of_test_set
 from tasks.prepare import (
     close_iteration,
@@ -74,17 +75,21 @@ def prepare(
         # Also what an ingest sealed that was killed before it had looked; what is known costs nothing.
         recognise_refinements(paths.dataset_id)
         assembly, snapshot = state_at(paths, settings, date)
-        set_aside_what_no_test_may_hold(paths, settings, assembly)
-        jobs = {
+        labelled = {
             case.case_id: to_convert(case, settings, rois)
             for case in assembly.images
             if case.state == "pending"
         }
+        set_aside_what_no_test_may_hold(paths, settings, assembly)
+        pending = {case.case_id for case in assembly.images if case.state == "pending"}
+        jobs = {case_id: job for case_id, job in labelled.items() if case_id in pending}
         missing = _missing(paths, jobs)
         few = not worth_workers(_dicom_of(missing))
         with imported_early() if few and missing and not convert_only else nullcontext():
             outcomes = _convert(paths, missing, settings, rois, where)
             converted = without_copies(paths, assembly.images, _settle(assembly, jobs, outcomes))
+            if date is None:
+                remember_outcomes(paths, assembly, labelled)
             report = _report(paths, assembly, converted)
             if convert_only:
                 cases = opaque(list(converted.values()))
@@ -94,7 +99,8 @@ def prepare(
             if not known:
                 with waiting("planning"):
                     iteration = _plan(paths, iteration, settings, where)
-                _preprocess(paths, iteration, where)
+            _preprocess(paths, iteration, where)  # of a known one too: a backup need not hold the store
+            if not known:
                 close_iteration(paths.dataset_id, opaque(iteration))
     return {**report, "iteration": iteration.name, "reused": known}
 

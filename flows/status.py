@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from tasks.dicom.cases import Assembly
+from tasks.dicom.case import Assembly
 from tasks.ledger.iterations import load_iteration
 from tasks.ledger.lineages import Lineage, current_lineage, load_lineages
 from tasks.ledger.lock import working_on
@@ -35,9 +35,11 @@ def status_of(dataset_id: str, *, verify: bool = False) -> dict[str, Any]:
     account: dict[str, int] = {}
     if load_snapshots(paths):
         from tasks.conversion import to_convert  # late: it takes half a second
+        from tasks.outcomes import settle_as_remembered
 
         rois, settings = check_choices(paths.config, dataset_id)
         assembly, _ = state_at(paths, settings)
+        settle_as_remembered(paths, assembly, settings, rois)
         jobs = {
             case.case_id: to_convert(case, settings, rois).label_key
             for case in assembly.images
@@ -98,7 +100,7 @@ def _next(account: dict[str, int], waiting: list[str], start: str) -> str:
     if not changes and "anew" not in start and not account.get("reused"):
         return "nothing: no image is labelled yet"
     if not changes and "anew" not in start:
-        return "nothing new, unless a case was rejected or a candidate is waiting"
+        return "nothing new, unless a candidate is waiting"
     return "; ".join([", ".join(changes), start] if changes else [start])
 
 

@@ -163,8 +163,10 @@ def _accept(report: dict[str, Any]) -> list[str]:
 
 
 def _sent(report: dict[str, Any]) -> list[str]:
+    words = {"known": "were there", "locked": "are locked: somebody is at them"}
     return [
-        f"  {name}: {counts['sent']} cases sent, {counts['known']} were there"
+        f"  {name}: {counts['sent']} cases sent"
+        + "".join(f", {n} {words.get(fate, fate)}" for fate, n in counts.items() if n and fate != "sent")
         for name, counts in report["sent"].items()
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tasks.dicom.cases import Case
+from tasks.dicom.case import Case
 from tasks.dicom.convert import CONVERTER_VERSION, LabelRules
 from tasks.dicom.imgtools_converter import imgtools_version
 from tasks.ledger.case_book import BookedCase

@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from tasks.delivery import content_of
-from tasks.dicom.cases import case_id_of
+from tasks.dicom.case import case_id_of
 from tasks.dicom.deidentify import Deidentification, deidentify
 from tasks.dicom.headers import Header, describe, header_of, parse
 from tasks.dicom.reasons import Reason

@@ -63,9 +63,10 @@ def inputs_of(paths: DatasetPaths) -> Digests:
         "snapshots": digest_of({n: sha256_of_file(m) for n, m in manifests.items() if m.is_file()}),
         "by_hand": digest_of(by_hand),
         "configuration": digest_of([file.read_text() if file.is_file() else None for file in configuration]),
-        # A prediction that was accepted has become a label without any delivery.
+        # A prediction that was accepted has become a label without any delivery, and one that was locked
+        # waits to be sent.
         "decisions": digest_of(
-            [Journal(paths.withdrawals).head(), Journal(paths.refinements).head(), lineage]
+            [*(Journal(path).head() for path in (paths.withdrawals, paths.refinements, paths.marks)), lineage]
         ),
         "code": digest_of(versions()),
     }

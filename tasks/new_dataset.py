@@ -36,7 +36,6 @@ class Beginning:
     """What a user decided, or what was proposed and not objected to."""
 
     image_kind: str
-    segmentation_kinds: Sequence[str]
     structures: Mapping[str, str]
     """Structure → pattern, in the order of their labels."""
     folds: int = USUAL_FOLDS
@@ -54,7 +53,8 @@ class Beginning:
 
     def choices(self) -> str:
         """The text of the dataset's file; what is not in it has its default."""
-        lines: dict[str, Any] = {"modalities": ",".join([self.image_kind, *self.segmentation_kinds])}
+        # Both kinds, whatever was seen: the viewer in which predictions are corrected may save the other one.
+        lines: dict[str, Any] = {"modalities": f"{self.image_kind},RTSTRUCT,SEG"}
         lines["folds"] = self.folds
         if self.merge:
             lines["several_rois"] = "merge"
@@ -139,7 +139,7 @@ def begin(
     structures = {row.structure: row.pattern for row in rows}
     if len(structures) < len(rows):
         raise ConfigError("two structures have one name; nothing was written")
-    return Beginning(image_kind, usual_kinds(drawings), structures, folds, merge, absences)
+    return Beginning(image_kind, structures, folds, merge, absences)
 
 
 def folds_for(patients: int) -> int:
@@ -178,8 +178,3 @@ def refuse_existing(config_dir: Path, dataset_id: str) -> None:
     for path in (roi_file(config_dir, dataset_id), dataset_file(config_dir, dataset_id)):
         if path.exists():
             raise ConfigError(f"{path} exists; edit it, or give the new dataset another name")
-
-
-def usual_kinds(drawings: Sequence[Drawing]) -> list[str]:
-    """Which kinds of segmentation count; both where nothing was seen."""
-    return sorted({drawing.kind for drawing in drawings}) or ["RTSTRUCT", "SEG"]

@@ -11,7 +11,7 @@ from typing import Any
 from prefect import task
 
 from tasks.conversion import CaseToConvert
-from tasks.dicom.cases import Case
+from tasks.dicom.case import Case
 from tasks.dicom.reasons import Reason
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.case_book import BookedCase, book_cases
@@ -62,7 +62,7 @@ FIRST = "the first iteration"
 def book(dataset_id: str, snapshot: DatedName, cases: Mapping[str, BookedCase]) -> None:
     """Write into the ledger what each case is now; what killed runs left half-written is removed."""
     paths = DatasetPaths.of(dataset_id)
-    for root in (paths.store, paths.ledger):
+    for root in (paths.procdata, paths.ledger, paths.predicted):
         remove_temporaries(root)  # of runs that were killed; the dataset is locked
     for left in (*paths.procdata.glob(".scratch.*.tmp"), *paths.procdata.glob(f"{PLANNED_ASIDE}*")):
         shutil.rmtree(left, ignore_errors=True)

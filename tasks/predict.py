@@ -12,7 +12,8 @@ from prefect import task
 from tasks.conversion import CaseToConvert
 from tasks.convert import convert_image, told_without_names
 from tasks.delivery import content_of, files_below
-from tasks.dicom.cases import Case, DicomFile, assemble
+from tasks.dicom.case import Case, DicomFile
+from tasks.dicom.cases import assemble
 from tasks.dicom.headers import Header, header_of
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected, UserDataError

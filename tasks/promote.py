@@ -30,7 +30,7 @@ from tasks.ledger.store import Store
 from tasks.nnunet.fold import RESULT
 from tasks.nnunet.predict import predict_batch
 from tasks.retries import RETRIED
-from tasks.review.promotion import ScoredCase, judge
+from tasks.review.promotion import ScoredCase, Scores, Verdict, judge
 from tasks.review.scores import mean_of_defined, mean_scores, scores_of_files
 from tasks.settings import DatasetSettings
 
@@ -123,8 +123,8 @@ def judge_candidate(
 ) -> dict[str, Any]:
     """Whether a candidate is not worse than another model, as a rule the one in use.
 
-    On the test set where there is one; else on the cases that both models were validated on in the
-    same fold and under the same label, each by weights that have never seen them.
+    On the test set where there is one; else, and for a structure that no test case has, on the cases that
+    both models were validated on in the same fold, each by weights that have never seen them.
 
     Parameters
     ----------
@@ -141,27 +141,43 @@ def judge_candidate(
     paths = DatasetPaths.of(dataset_id)
     if current is None:
         return {"compared_with": None, "basis": "the first model", "verdicts": [], "accepted": True}
-    patients = {case["case_id"]: case["patient"] for case in iteration.cases}
-    if test_cases:
-        basis = "test set"
-        before = {row["case_id"]: row["dice"] for row in current_cases}
-        after = {row["case_id"]: row["dice"] for row in test_cases}
-    else:
-        basis = "cross-validation"
-        before = {row["case_id"]: row["dice"] for row in current_cases}
-        before = before or _validated_before(paths, current, iteration, settings.surface_tolerance_mm)
-        after = {case_id: dice for fold in folds for case_id, dice in fold["cases"].items()}
-    scored = [ScoredCase(patients[c], after[c], before[c]) for c in sorted(after.keys() & before.keys())]
-    limits = settings.promotion
+    basis = "test set" if test_cases else "cross-validation"
+    before = {row["case_id"]: row["dice"] for row in current_cases}
     shared = [name for name in iteration.structures if name in current.structures]
-    verdicts = judge(scored, shared, margin=limits.margin, confidence=limits.confidence)
-    compared = any(verdict.cases for verdict in verdicts)
+    verdicts: dict[str, Verdict] = {}
+    if test_cases:
+        after = {row["case_id"]: row["dice"] for row in test_cases}
+        verdicts = _verdicts(iteration, after, before, shared, settings)
+    if untested := [name for name in shared if name not in verdicts or not verdicts[name].cases]:
+        earlier = {} if test_cases else before
+        earlier = earlier or _validated_before(paths, current, iteration, settings.surface_tolerance_mm)
+        validated = {case_id: dice for fold in folds for case_id, dice in fold["cases"].items()}
+        found = _verdicts(iteration, validated, earlier, untested, settings)
+        other = "" if basis == "cross-validation" else "cross-validation"
+        verdicts |= {name: replace(v, basis=other if v.cases else "") for name, v in found.items()}
+    in_order = [verdicts[name] for name in shared]
+    compared = any(verdict.cases for verdict in in_order)
     return {
         "compared_with": current.model_id,
         "basis": basis if compared else f"{basis}, without a case and a structure that both know",
-        "verdicts": [asdict(verdict) for verdict in verdicts],
-        "accepted": compared and all(verdict.non_inferior for verdict in verdicts),
+        "verdicts": [asdict(verdict) for verdict in in_order],
+        "accepted": compared and all(verdict.non_inferior for verdict in in_order),
     }
+
+
+def _verdicts(
+    iteration: Iteration,
+    after: Mapping[str, Scores],
+    before: Mapping[str, Scores],
+    structures: Sequence[str],
+    settings: DatasetSettings,
+) -> dict[str, Verdict]:
+    """Structure → what the cases say that both models have scores of."""
+    patients = {case["case_id"]: case["patient"] for case in iteration.cases}
+    scored = [ScoredCase(patients[c], after[c], before[c]) for c in sorted(after.keys() & before.keys())]
+    limits = settings.promotion
+    found = judge(scored, structures, margin=limits.margin, confidence=limits.confidence)
+    return {verdict.structure: verdict for verdict in found}
 
 
 def _validated_before(
@@ -231,6 +247,7 @@ def promote_model(dataset_id: str, record: ModelRecord) -> Path:
     """Point ``latest`` at a model that was accepted, in one atomic step."""
     paths = DatasetPaths.of(dataset_id)
     check_record(paths, record)
+    check_weights(paths, record)
     why = f"not worse than {record.compared_with} on the {record.basis}"
     promote(paths, record, why if record.compared_with else record.basis)
     save_model(paths, replace(record, promoted=True))

@@ -6,8 +6,9 @@ import threading
 from collections import Counter
 from dataclasses import asdict
 from hashlib import sha256
+from typing import Literal
 
-from tasks.dicom.cases import case_id_of
+from tasks.dicom.case import case_id_of
 from tasks.errors import CaseRejected
 from tasks.intake import DICOM_SUFFIX, Intake, refused_row
 from tasks.ledger.inbox import Inbox
@@ -19,9 +20,16 @@ class InboxTransfers:
 
     What a dataset knows is read again with every transfer: a segmentation may refer to an image that
     came in an hour ago.
+
+    Parameters
+    ----------
+    via
+        How they come: what an earlier process left open when it was killed is told by it from what
+        another one is storing now.
     """
 
-    def __init__(self, dataset_id: str, *, deidentify: bool) -> None:
+    def __init__(self, dataset_id: str, *, deidentify: bool, via: Literal["store", "web"] = "store") -> None:
+        self._via = via
         self._paths = DatasetPaths.of(dataset_id)
         self._deidentify = deidentify
         self._lock = threading.Lock()
@@ -47,7 +55,7 @@ class InboxTransfers:
             self.inbox.refuse(row.sha256, asdict(row))
             raise
         series = case_id_of(header.series_instance_uid)
-        self.inbox.begin(transfer, series)
+        self.inbox.begin(f"{self._via}-{transfer}", series)
         name = f"{header.sop_instance_uid}.{sha256(kept).hexdigest()[:8]}{DICOM_SUFFIX}"
         self.inbox.put(series, name, kept)
         with self._lock:
@@ -57,7 +65,11 @@ class InboxTransfers:
         """Make the transfer's series ready, or hold them."""
         with self._lock:
             self._intakes.pop(transfer, None)
-        self.inbox.end(transfer, whole=whole)
+        self.inbox.end(f"{self._via}-{transfer}", whole=whole)
+
+    def cut_off_what_was_open(self) -> None:
+        """At the start, when nobody else stores this way: hold what was half there when one was killed."""
+        self.inbox.cut_off(f"{self._via}-")
 
     def _intake(self, transfer: str) -> Intake:
         with self._lock:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from prefect import task
 
 from tasks.conversion import OWN_CONVERTER, label_rules
-from tasks.dicom.cases import Case, DicomFile
+from tasks.dicom.case import Case, DicomFile
 from tasks.dicom.convert import LabelRules, structure_masks
 from tasks.dicom.image import SeriesVolume, read_series
 from tasks.dicom.provenance import Provenance, provenance_of
@@ -98,15 +98,13 @@ class _Recogniser:
         found = {}
         try:
             volume = read_series([file.path for file in case.files])
-        except (CaseRejected, OSError):
-            return {}  # prepare says why the image cannot be used
+        except Exception:  # whatever it is, prepare says why the image cannot be used
+            return {}
         for uid, file in new.items():
             try:
-                masks = dict(structure_masks(volume, file.path, file.header.kind, self._rules))
-            except (CaseRejected, OSError):
-                continue  # it is no label either, and prepare says why
-            try:
-                found[uid] = self._refinement(case, file, sent, volume, masks)
+                masks = self._masks(volume, file)
+                if masks is not None:
+                    found[uid] = self._refinement(case, file, sent, volume, masks)
             except OSError:
                 raise  # the disk, not the object
             except Exception as error:  # one object must not stop every ingest from now on
@@ -115,6 +113,13 @@ class _Recogniser:
                 arrived = file.path.relative_to(self._paths.rawdata).parts[0]
                 found[uid] = Refinement(case.case_id, "unsettled", "", None, None, False, arrived)
         return found
+
+    def _masks(self, volume: SeriesVolume, file: DicomFile) -> Masks | None:
+        """What was drawn; None where it is no label, of which prepare says why."""
+        try:
+            return dict(structure_masks(volume, file.path, file.header.kind, self._rules))
+        except (CaseRejected, OSError):
+            return None
 
     def _refinement(
         self, case: Case, file: DicomFile, sent: Sequence[Sent], volume: SeriesVolume, masks: Masks

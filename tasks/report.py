@@ -22,6 +22,7 @@ from tasks.ledger.refinements import load_refinements
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.nnunet.fold import RESULT
+from tasks.outcomes import settle_as_remembered
 from tasks.retries import RETRIED
 from tasks.review.curves import Point
 from tasks.review.intervals import interval
@@ -45,6 +46,7 @@ def write_report(dataset_id: str) -> Path:
     assembly, _ = state_at(paths, settings)
     model = latest_model(paths)
     rois = load_rois(paths.config, dataset_id)
+    settle_as_remembered(paths, assembly, settings, rois)
     labelled = [case for case in assembly.images if case.state == "pending"]
     unlabelled = [case for case in assembly.images if case.reason == "unlabelled"]
     aside = [c for c in [*assembly.images, *assembly.segmentations] if c.state == "rejected"]

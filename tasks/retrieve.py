@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import Any
+from uuid import uuid4
 
 from prefect import task
 from prefect.logging import get_run_logger
 
-from tasks.dicom.cases import case_id_of
+from tasks.dicom.case import case_id_of
 from tasks.dicom.web import DicomWeb, RemoteSeries
 from tasks.errors import CaseRejected, IterSegError
 from tasks.ledger.dataset_key import pseudonyms_of
@@ -42,7 +43,8 @@ def retrieve_series(dataset_id: str, url: str, studies: list[str], *, deidentify
     (instances by code).
     """
     paths = DatasetPaths.of(dataset_id)
-    transfers = InboxTransfers(dataset_id, deidentify=deidentify)
+    transfers = InboxTransfers(dataset_id, deidentify=deidentify, via="web")
+    transfers.cut_off_what_was_open()
     server = DicomWeb(url)
     known = {row.header["sop_instance_uid"] for row in accounted(paths) if row.header is not None}
     pseudonyms = pseudonyms_of(paths)
@@ -80,7 +82,7 @@ def retrieve_series(dataset_id: str, url: str, studies: list[str], *, deidentify
 
 
 def _fetch(server: DicomWeb, series: RemoteSeries, expected: int, transfers: InboxTransfers) -> bool:
-    transfer, received = f"web-{id(series)}", 0
+    transfer, received = uuid4().hex, 0
     try:
         for content in server.retrieve(series):
             received += 1

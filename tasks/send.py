@@ -11,7 +11,7 @@ from prefect.logging import get_run_logger
 
 from tasks.conversion import CaseToConvert
 from tasks.dicom.sender import Peer, store_dimse, store_web
-from tasks.errors import ConfigError, TransientError, UserDataError
+from tasks.errors import ConfigError, IterSegError, TransientError, UserDataError
 from tasks.ledger.files import read_json
 from tasks.ledger.journal import Journal
 from tasks.ledger.marks import Mark, load_marks
@@ -55,13 +55,13 @@ def send_predictions(
         objects = read_json(record_file(folder, case.case_id))["objects"]
         wanted = {uid: object_file(folder, case.case_id, kind) for kind, uid in objects.items()}
         files = [file for uid, file in wanted.items() if uid not in known]
-        if not files:
-            counts["known"] += 1
-            continue
         uids = list(wanted)
         # An image before what refers to it: viewers look for it at once.
         if destination.images and case.image_key not in known:
             files, uids = [*map(Path, case.files), *files], [case.image_key, *uids]
+        if not files:
+            counts["known"] += 1
+            continue
         try:
             _store(destination, files)
         except UserDataError as error:
@@ -94,21 +94,26 @@ def send_to_all(
 
     Raises
     ------
-    UserDataError
-        After all were tried, where something did not get to where it should.
+    IterSegError
+        After all were tried, where something did not get to where it should; of the kind that says who can
+        mend it.
     """
     found: dict[str, dict[str, int]] = {}
     trouble: list[str] = []
+    kinds: set[type[IterSegError]] = set()
     for destination in destinations:
         try:
             found[destination.name] = send_predictions(dataset_id, destination, cases, model)
         except (TransientError, ConfigError, UserDataError) as error:
             trouble.append(f"{destination.name}: {error}")
+            kinds.add(type(error))
             continue
         if refused := found[destination.name]["refused"]:
             trouble.append(f"{destination.name} refused the objects of {refused} cases; the log says why")
+            kinds.add(UserDataError)
     if trouble:
-        raise UserDataError(
+        kind = next(kind for kind in (ConfigError, UserDataError, TransientError) if kind in kinds)
+        raise kind(
             f"predictions are written, but not all are where people look: {'; '.join(trouble)}. "
             f"`iterseg send {dataset_id}` tries again"
         )

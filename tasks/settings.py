@@ -83,9 +83,9 @@ class DatasetSettings(Settings):
     """``dataset_<dataset_id>.yaml``; every key has a default, and so has the whole file."""
 
     modalities: Annotated[list[Literal["CT", "MR", "RTSTRUCT", "SEG"]], BeforeValidator(_modality_list)] = (
-        Field(default=["CT", "RTSTRUCT"])
+        Field(default=["CT", "RTSTRUCT", "SEG"])
     )
-    """One kind of image and the kinds of segmentation that count: ``CT,RTSTRUCT``."""
+    """One kind of image and the kinds of segmentation that count, those among them that your viewer saves."""
     converter: Literal["iterseg", "imgtools"] = "iterseg"
     """``imgtools`` is med-imagetools' own, with its masks; the README says how they differ."""
     mask_strategy: MaskStrategy = "label_image"
@@ -143,7 +143,7 @@ class DatasetSettings(Settings):
         images = [m for m in modalities if m in ("CT", "MR")]
         segmentations = [m for m in modalities if m in ("RTSTRUCT", "SEG")]
         if len(images) != 1 or not segmentations or len(set(modalities)) != len(modalities):
-            raise ValueError("one of CT, MR and at least one of RTSTRUCT, SEG: `CT,RTSTRUCT`")
+            raise ValueError("one of CT, MR and at least one of RTSTRUCT, SEG: `CT,RTSTRUCT,SEG`")
         return modalities
 
     @field_validator("mask_strategy", mode="before")

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 from prefect import task
 
-from tasks.dicom.cases import Case
-from tasks.errors import UserDataError
+from tasks.dicom.case import Case
+from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.dated import DatedName
 from tasks.ledger.files import digest_of, read_json, whole_folder, write_json
 from tasks.ledger.paths import DatasetPaths
@@ -58,6 +58,11 @@ class Lab:
         return self.paths.rawdata / str(name)
 
     @property
+    def choices(self) -> Path:
+        """With what it was begun."""
+        return self.home / "choices.json"
+
+    @property
     def _rounds(self) -> Path:
         return self.home / "rounds.json"
 
@@ -67,8 +72,9 @@ class Lab:
         return found
 
     def note(self, row: Row) -> None:
-        """Add a round."""
-        write_json(self._rounds, [*self.rounds(), row])
+        """Add a round; noted again, as by a task that is tried again, it takes its own place."""
+        others = [one for one in self.rounds() if one["round"] != row["round"]]
+        write_json(self._rounds, [*others, row])
 
 
 @task(task_run_name="open-{lab.label}", **RETRIED)
@@ -77,8 +83,21 @@ def open_lab(lab: Lab, simulation: Simulation) -> None:
 
     Where another arm of the seed has played the same first round, the lab goes on from there: until then
     nothing was chosen or corrected.
+
+    Raises
+    ------
+    ConfigError
+        Where the lab has begun with other choices: its rounds would be told as if they had been made with
+        those of now.
     """
+    choices = settings_of(lab.source.config, lab.source.dataset_id, lab.arm)
+    played = {"settings": choices, **_played(lab, simulation)}
     if lab.home.is_dir():
+        if lab.choices.is_file() and read_json(lab.choices) != played:
+            raise ConfigError(
+                f"the lab {lab.label} has begun with other choices ({lab.choices.name} in it says which); "
+                f"give the arm another name, or delete {lab.home} to play it anew"
+            )
         return
     begun = _begun(lab, simulation)
     with whole_folder(lab.home) as home:
@@ -86,9 +105,15 @@ def open_lab(lab: Lab, simulation: Simulation) -> None:
             _copy(begun, home)
         else:
             _fill(lab, simulation, home)
-        choices = settings_of(lab.source.config, lab.source.dataset_id, lab.arm)
         file = dataset_file(DatasetPaths(home, lab.source.dataset_id).config, lab.source.dataset_id)
         file.write_text(yaml.safe_dump(choices, sort_keys=False))
+        write_json(home / lab.choices.name, played)
+
+
+def _played(lab: Lab, simulation: Simulation) -> dict[str, Any]:
+    """What makes the rounds of a lab, besides its settings; how many are played may grow."""
+    arm = lab.arm.model_dump(mode="json", exclude={"settings"})
+    return {"arm": arm, **simulation.model_dump(mode="json", exclude={"arms", "seeds", "rounds"})}
 
 
 @task(task_run_name="keep-{lab.label}", **RETRIED)

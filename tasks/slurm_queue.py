@@ -94,7 +94,7 @@ def end_of_this_job() -> float | None:
     try:
         said = slurm("squeue", "--noheader", "--jobs", job, "--format=%e").strip()
         return datetime.fromisoformat(said).timestamp()
-    except (TransientError, ValueError):  # the controller is away, or it is "N/A"
+    except (ConfigError, TransientError, ValueError):  # no squeue here, the controller is away, or "N/A"
         return None
 
 

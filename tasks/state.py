@@ -7,7 +7,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from tasks.dicom.cases import Assembly, Case, DicomFile, assemble, segmentations
+from tasks.dicom.case import Assembly, Case, DicomFile
+from tasks.dicom.cases import assemble, segmentations
 from tasks.dicom.headers import Header
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.dataset_key import pseudonyms_of
@@ -108,14 +109,12 @@ def require_dataset(paths: DatasetPaths) -> None:
 
 
 def _misnamed(paths: DatasetPaths) -> str:
-    """Folders that were filled by hand and are called otherwise than the layout asks for."""
-    there = sorted(p.name for p in paths.rawdata.iterdir() if p.is_dir()) if paths.rawdata.is_dir() else []
-    others = [name for name in there if name not in (paths.inbox.name, "set_aside", "deliveries")]
+    """Whether folders were filled by hand and are called otherwise; not how, which may be by a patient."""
+    own = {paths.inbox, paths.set_aside, paths.deliveries}
+    others = sum(folder not in own for folder in paths.rawdata.glob("*/"))
     if not others:
         return ""
-    return (
-        f". A folder filled by hand is called <YYYY-MM-DD>__{paths.dataset_id}; there is {', '.join(others)}"
-    )
+    return f". A folder filled by hand is called <YYYY-MM-DD>__{paths.dataset_id}; {others} there are not"
 
 
 def require_begun(paths: DatasetPaths) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 from prefect import task
 from prefect.logging import get_run_logger
 
-from tasks.dicom.cases import case_id_of
+from tasks.dicom.case import case_id_of
 from tasks.dicom.headers import IMAGE_KINDS
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
 from tasks.ledger.dataset_key import pseudonyms_of
-from tasks.ledger.files import read_json, write_json
+from tasks.ledger.files import read_json, remove_temporaries, write_json
 from tasks.ledger.iterations import load_iterations
 from tasks.ledger.models import latest_model, load_models
 from tasks.ledger.paths import DatasetPaths
@@ -30,7 +30,7 @@ from tasks.ledger.snapshots import (
     make_writable,
     note_snapshots,
 )
-from tasks.ledger.withdrawals import add_withdrawal, load_withdrawals
+from tasks.ledger.withdrawals import add_withdrawal, load_withdrawals, withdrawn_before
 from tasks.retries import RETRIED
 
 
@@ -55,6 +55,8 @@ def withdraw_from_ledger(
     rows = _rows_of_dataset(paths)
     wanted = None if patient_id is None else _pseudonym(paths, patient_id)
     cases = {case for case, patient in rows if (case == case_id if wanted is None else patient == wanted)}
+    # Whose accounts are blank already: a deletion may have been cut off, and is asked for again.
+    cases |= withdrawn_before(paths.withdrawals, wanted, case_id)
     if not cases:
         what = "patient with this PatientID" if patient_id is not None else f"case {case_id}"
         raise UserDataError(f"{dataset_id} has no {what}; nothing is withdrawn")
@@ -95,32 +97,42 @@ def _rows_of_dataset(paths: DatasetPaths) -> list[tuple[str, str]]:
 
 
 def _models_that_learned_from(paths: DatasetPaths, cases: set[str]) -> list[str]:
-    """Models whose own iteration, or an ancestor's, trained on one of the cases."""
+    """Models whose own iteration, or an ancestor's, trained on one of the cases; imported ones as well."""
     trained = {
         name.short
         for name, iteration in load_iterations(paths).items()
         if cases & {case["case_id"] for case in iteration.training_cases()}
     }
-    learned: set[str] = set()
+    learned: dict[str, str] = {}
     for record in load_models(paths):  # oldest first: a parent stands before its children
-        if record.model_id in trained or record.parent in learned:
-            learned.add(record.model_id)
+        # One of ours that was exported and came back has no parent here, and names its ancestors.
+        inherited = record.parent in learned or set(record.ancestors) & set(learned.values())
+        if record.model_id in trained or inherited:
+            learned[record.model_id] = record.digest
     return sorted(learned)
 
 
 @task(task_run_name="delete-withdrawn", **RETRIED)
 def delete_withdrawn(dataset_id: str) -> dict[str, int]:
-    """Delete the data of all that is withdrawn: raw, converted, preprocessed, predicted, pictured.
+    """Delete the data of all that is withdrawn: raw, converted, preprocessed, predicted, pictured, listed.
 
     The accounts keep one row for each file, as withdrawn and without its header or path. Weights of
-    models that have learned from a case are not changed by this.
+    models that have learned from a case are not changed by this. One that was cut off goes on where it is
+    called again: what is to go is written down first, since the accounts that tell it are blanked.
 
     Returns
     -------
-    How many files of ``rawdata``, ``procdata`` and ``results`` are gone.
+    How many files of ``rawdata``, ``procdata``, ``results`` and ``simulations`` are gone.
     """
     paths = DatasetPaths.of(dataset_id)
     doomed = _Doomed.of(paths)
+    write_json(paths.doomed, doomed.as_json())
+    gone = _delete(paths, doomed)
+    paths.doomed.unlink()
+    return gone
+
+
+def _delete(paths: DatasetPaths, doomed: _Doomed) -> dict[str, int]:
     try:
         deleted = {str(snapshot.name): _delete_raw(snapshot, doomed) for snapshot in load_snapshots(paths)}
     except PermissionError as error:  # whose path may be made of a name
@@ -139,14 +151,17 @@ def delete_withdrawn(dataset_id: str) -> dict[str, int]:
     gone["rawdata"] += _delete_set_aside(paths, doomed)
     gone["rawdata"] += sum(_delete_named(paths.inbox, case) for case in doomed.cases)
     for place, root in (("procdata", paths.procdata), ("results", paths.results)):
+        remove_temporaries(root)  # what a killed writer left is not called after its case
         gone[place] = sum(_delete_named(root, case) for case in doomed.cases)
     if paths.simulations.is_dir():  # they have links to everybody's images, and can be played again
         gone["simulations"] = sum(path.is_file() for path in paths.simulations.rglob("*"))
         for folder in paths.simulations.glob("*/data/rawdata/*/*/"):
             make_writable(folder, files=False)  # they are links: the snapshots' own files stay as they are
         shutil.rmtree(paths.simulations)
-    if paths.report.is_file() and any(c in paths.report.read_text(encoding="utf-8") for c in doomed.cases):
-        paths.report.unlink()  # it shows pictures; the next prediction writes it anew
+    for file in (paths.report, paths.worklist, paths.outcomes):  # each is written anew
+        if file.is_file() and any(case in file.read_text(encoding="utf-8") for case in doomed.cases):
+            file.unlink()
+            gone["results"] += 1
     return gone
 
 
@@ -154,13 +169,14 @@ def delete_withdrawn(dataset_id: str) -> dict[str, int]:
 class _Doomed:
     """What is withdrawn, as the rows of the accounts name it."""
 
-    cases: frozenset[str]
-    instances: frozenset[str]
-    digests: frozenset[str]
+    cases: frozenset[str] = frozenset()
+    instances: frozenset[str] = frozenset()
+    digests: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, paths: DatasetPaths) -> _Doomed:
         withdrawn = load_withdrawals(paths.withdrawals)
+        before = cls.from_json(read_json(paths.doomed)) if paths.doomed.is_file() else cls()
         headers = [(row, row.header) for row in accounted(paths) if row.header is not None]
         out = [
             header
@@ -180,7 +196,20 @@ class _Doomed:
         rows = [row for row, header in headers if header["sop_instance_uid"] in instances]
         # Copies of what came in lie in accounts too, by the content that they had before de-identification.
         digests = {digest for row in rows for digest in (row.sha256, row.source_sha256)} - {""}
-        return cls(frozenset(map(case_id_of, series)), instances, frozenset(digests))
+        return cls(
+            before.cases | frozenset(map(case_id_of, series)) | withdrawn.cases.keys(),
+            before.instances | instances,
+            before.digests | digests,
+        )
+
+    def as_json(self) -> dict[str, list[str]]:
+        """Plain lists."""
+        return {key: sorted(value) for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, content: dict[str, list[str]]) -> _Doomed:
+        """From what :meth:`as_json` gave."""
+        return cls(**{key: frozenset(value) for key, value in content.items()})
 
     def includes(self, row: FileRow) -> bool:
         """Whether a file is out; a copy of one is, too."""

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from prefect import task
 
 from tasks.conversion import to_convert
-from tasks.dicom.cases import Assembly, Case
+from tasks.dicom.case import Assembly, Case
 from tasks.dicom.reasons import Reason
 from tasks.errors import ConfigError
 from tasks.hand_over import read_prediction, read_triage

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.conversion import to_convert
 from tasks.convert import convert_cases
-from tasks.dicom.cases import Case
+from tasks.dicom.case import Case
 from tasks.dicom.image import read_series
 from tasks.errors import UserDataError
 from tasks.ingest import take_delivery

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydicom.uid import generate_uid
 from tests_support import PrefectServer, iterseg
 
-from tasks.dicom.cases import case_id_of
+from tasks.dicom.case import case_id_of
 from tasks.dicom.geometry import Grid
 from tasks.dicom.seg import SegObject
 from tasks.dicom.seg_writer import SegIdentity, write_seg

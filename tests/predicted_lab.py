@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tasks.conversion import to_convert
 from tasks.convert import convert_image
-from tasks.dicom.cases import Case
+from tasks.dicom.case import Case
 from tasks.hand_over import write_prediction
 from tasks.ingest import take_delivery
 from tasks.ledger.files import replace_symlink

@@ -26,6 +26,7 @@ from dicom_from_nifti import STRUCTURES, write_mr_series, write_segmentation
 from tasks.dicom.image import image_files, read_series
 from tasks.dicom.seg import SegObject
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.snapshots import make_writable
 from tasks.review.scores import dice, mean_scores
 
 DATASET = "demo_hippocampus"
@@ -41,7 +42,9 @@ def main() -> int:
     started = time.monotonic()
     paths = DatasetPaths.of(DATASET)
     for folder in (paths.rawdata, paths.procdata, paths.results):
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.is_dir():
+            make_writable(folder, files=False)  # what an earlier demo sealed
+            shutil.rmtree(folder)
     cases = read_cases()
     with tempfile.TemporaryDirectory(prefix="iterseg-demo-") as temporary:
         work = Path(temporary)

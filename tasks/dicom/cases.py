@@ -7,70 +7,13 @@ preference they are an error that names both.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date
-from pathlib import Path
 
+from tasks.dicom.case import Assembly, Case, DicomFile, case_id_of
 from tasks.dicom.headers import IMAGE_KINDS, Header
 from tasks.dicom.reasons import Reason
-
-CASE_ID_BYTES = 8
-"""64 bits: a collision is unlikely (1e-10) below 60,000 series."""
-
-
-@dataclass(frozen=True)
-class DicomFile:
-    """A file that a snapshot took."""
-
-    location: str | Path
-    sha256: str
-    header: Header
-    arrival: int
-    """The position of its snapshot among all: larger is later."""
-    day: date = date.min
-    """The date of its snapshot; one date may have several."""
-
-    @property
-    def path(self) -> Path:
-        """Where it lies; made when it is asked for: a dataset has hundreds of thousands of slices."""
-        return Path(self.location)
-
-
-@dataclass
-class Case:
-    """An image series with its segmentation, or why it has none that can be used."""
-
-    case_id: str
-    series_instance_uid: str
-    kind: str
-    patient: str
-    files: list[DicomFile]
-    segmentation: DicomFile | None = None
-    state: str = "ignored"
-    reason: str | None = Reason.UNLABELLED.value
-    detail: str = ""
-
-    def settle(self, state: str, reason: str | None, detail: str = "") -> None:
-        """Say what became of the case."""
-        self.state, self.reason, self.detail = state, reason, detail
-
-
-@dataclass
-class Assembly:
-    """All series of a dataset: the images, and the segmentations that did not become a label."""
-
-    images: list[Case] = field(default_factory=list)
-    segmentations: list[Case] = field(default_factory=list)
-
-
-def case_id_of(series_instance_uid: str) -> str:
-    """The id of a case: 16 hex digits made from the image's SeriesInstanceUID."""
-    digest = hashlib.blake2b(series_instance_uid.encode(), digest_size=CASE_ID_BYTES)
-    return f"case{digest.hexdigest()}"
 
 
 def assemble(
@@ -109,7 +52,7 @@ def assemble(
         drawn = [file for file in claimants if not is_prediction(file)]
         for file in claimants:
             if file not in drawn:
-                _set_aside(assembly, file, "ignored", Reason.OWN_PREDICTION, f"of {cases[uid].case_id}")
+                assembly.set_aside(file, "ignored", Reason.OWN_PREDICTION, f"of {cases[uid].case_id}")
         if drawn:
             _choose(cases[uid], drawn, assembly, precedence, later_wins)
     return assembly
@@ -183,7 +126,7 @@ def _resolve(
         if fate is None:
             claims[usable.pop()].append(file)
         else:
-            _set_aside(assembly, file, *fate)
+            assembly.set_aside(file, *fate)
     return claims
 
 
@@ -260,20 +203,33 @@ def _choose(
             Reason.SEVERAL_SEGMENTATIONS,
             f"{named} {'arrived together' if together else 'are of one date'}",
         )
+        _account(assembly, claimants, preferred, Reason.SEVERAL_SEGMENTATIONS, case)
         return
     (case.segmentation,) = preferred
     if grown := _grown_since(case, case.segmentation):
         named = f"{case.segmentation.header.kind} {case.segmentation.header.sop_instance_uid}"
         case.settle("rejected", Reason.IMAGE_HAS_GROWN, f"{grown} slices came after {named}")
+        _account(assembly, claimants, preferred, Reason.IMAGE_HAS_GROWN, case)
         return
     others = [file for file in claimants if file is not case.segmentation]
     for file in others:
         chosen = case.segmentation.header.sop_instance_uid
-        _set_aside(assembly, file, "ignored", Reason.SUPERSEDED, f"of {case.case_id}, which uses {chosen}")
+        assembly.set_aside(file, "ignored", Reason.SUPERSEDED, f"of {case.case_id}, which uses {chosen}")
     said = f"the newest of {len(claimants)} segmentations" if others else ""
     case.settle(
         "pending", None, said if len(current) == 1 else f"the preferred of {len(claimants)} segmentations"
     )
+
+
+def _account(
+    assembly: Assembly, claimants: list[DicomFile], current: list[DicomFile], reason: Reason, case: Case
+) -> None:
+    """Where none of an image's segmentations counts, each of them has its row."""
+    for file in claimants:
+        if file in current:
+            assembly.set_aside(file, "rejected", reason, f"of {case.case_id}")
+        else:
+            assembly.set_aside(file, "ignored", Reason.SUPERSEDED, f"of {case.case_id}, which has newer ones")
 
 
 def _grown_since(case: Case, segmentation: DicomFile) -> int:
@@ -301,17 +257,3 @@ def _preferred(files: list[DicomFile], precedence: Sequence[str]) -> list[DicomF
 
 def _is_of(file: DicomFile, pattern: str) -> bool:
     return any(re.fullmatch(pattern, author, re.IGNORECASE) for author in file.header.authors)
-
-
-def _set_aside(assembly: Assembly, file: DicomFile, state: str, reason: Reason, detail: str) -> None:
-    header = file.header
-    # Several objects may share a series; the instance tells them apart.
-    case = Case(
-        case_id_of(header.sop_instance_uid),
-        header.series_instance_uid,
-        header.kind,
-        header.patient,
-        [file],
-    )
-    case.settle(state, reason.value, f"{header.kind} {header.sop_instance_uid}: {detail}")
-    assembly.segmentations.append(case)

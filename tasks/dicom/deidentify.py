@@ -39,6 +39,8 @@ TYPED_BY_PEOPLE = frozenset(
 would lose every scan whose BodyPartExamined is HEART."""
 LEAST_LETTERS = 4
 """Shorter parts of a name are words by chance, for which no file is refused."""
+FOUND_ANYWHERE = 6
+"""Letters of a name that is found within words, too: by chance it is in none."""
 IDENTIFYING = ("PatientID", "PatientName", "OtherPatientIDs", "OtherPatientNames", "PatientBirthName")
 OTHER_IDS = "OtherPatientIDsSequence"
 
@@ -145,7 +147,21 @@ def without_identity(text: str, files: Sequence[Path]) -> str:
 
 def _pattern(names: Collection[str]) -> re.Pattern[str]:
     longest_first = sorted(names, key=len, reverse=True)
-    return re.compile("|".join(rf"(?<!\w){re.escape(n)}(?!\w)" for n in longest_first), re.IGNORECASE)
+    return re.compile("|".join(map(_as_people_write_it, longest_first)), re.IGNORECASE)
+
+
+def _as_people_write_it(name: str) -> str:
+    """A pattern for ``GTV_Mueller``, ``mueller2`` and ``PAT12345_1`` too, and not for Li in Liver.
+
+    A long name is found anywhere, a shorter one where no letter goes on from a letter and no digit from a
+    digit; where a single letter or digit is a name, whatever is a word by itself.
+    """
+    if len(name) >= FOUND_ANYWHERE:
+        return re.escape(name)
+    if len(name) < LEAST_LETTERS:
+        return rf"(?<![^\W_]){re.escape(name)}(?![^\W_])"
+    before, after = (r"\d" if end.isdigit() else r"[^\W\d_]" for end in (name[0], name[-1]))
+    return rf"(?<!{before}){re.escape(name)}(?!{after})"
 
 
 class _Walk:

@@ -55,6 +55,8 @@ def check_structure(content: bytes) -> int | None:
         raise CaseRejected(
             Reason.UNREADABLE, "it is cut short, or its lengths contradict each other"
         ) from None
+    except RecursionError:  # hundreds of sequences within each other; no object of the standard has ten
+        raise CaseRejected(Reason.UNREADABLE, "its sequences are nested without end") from None
 
 
 def _walk_file(content: bytes) -> int | None:

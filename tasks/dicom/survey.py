@@ -48,8 +48,8 @@ class Survey:
         return [drawing for drawing in self.drawings if drawing.image_kind == image_kind]
 
 
-def survey(folder: Path, watched: Watched = lambda looked, _: looked) -> Survey:
-    """Read every header below a folder, and the names in every RTSTRUCT and SEG; nothing is written.
+def survey(files: Sequence[Path], watched: Watched = lambda looked, _: looked) -> Survey:
+    """Read every header of some files, and the names in every RTSTRUCT and SEG; nothing is written.
 
     A file that cannot be read is counted by its reason, and the others go on.
 
@@ -58,7 +58,7 @@ def survey(folder: Path, watched: Watched = lambda looked, _: looked) -> Survey:
     watched
         Shows how far it is: is given what is looked at, one file after another, and how many there are.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    paths = [path for path in files if path.is_file()]
     with ThreadPoolExecutor(READERS) as pool:
         looked = list(watched(pool.map(_look, paths), len(paths)))
     found = Survey(files=len(paths), left_out=Counter(o.value for o in looked if isinstance(o, Reason)))

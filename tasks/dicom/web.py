@@ -88,7 +88,7 @@ class DicomWeb:
                 page = self._client.search_for_series(
                     study_instance_uid, fields=["Modality"], limit=PAGE, offset=offset
                 )
-            found = [_remote_series(Dataset.from_json(item), study_instance_uid) for item in page]
+                found = [_remote_series(Dataset.from_json(item), study_instance_uid) for item in page]
             fresh = [item for item in found if item.series_instance_uid not in seen]
             seen |= {item.series_instance_uid for item in fresh}
             yield from fresh
@@ -106,7 +106,7 @@ class DicomWeb:
                 page = self._client.search_for_instances(
                     series.study_instance_uid, series.series_instance_uid, limit=PAGE, offset=len(found)
                 )
-            uids = {str(Dataset.from_json(item).SOPInstanceUID) for item in page}
+                uids = {str(Dataset.from_json(item).SOPInstanceUID) for item in page}
             if uids <= found:
                 return found
             found |= uids

@@ -60,9 +60,9 @@ class Inbox:
         """What was not taken since the last delivery: the note, and what it says."""
         return {file: read_json(file) for file in sorted((self.root / REFUSED).glob("[!.]*.json"))}
 
-    def cut_off_what_was_open(self) -> None:
-        """At the start of a receiver: what an earlier one was receiving when it was killed."""
-        for marker in list(self.root.glob(f"*/{OPEN}*")):
+    def cut_off(self, prefix: str) -> None:
+        """At the start of whoever names transfers so: what was open when they were killed."""
+        for marker in list(self.root.glob(f"*/{OPEN}{prefix}*")):
             os.replace(marker, marker.with_name(CUT + marker.name.removeprefix(OPEN)))
 
     def ready(self) -> list[Path]:

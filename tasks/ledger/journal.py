@@ -37,7 +37,7 @@ class Journal:
         try:
             content = read_json(self.path)
             version, entries = content["version"], content["entries"]
-            whole = bool(entries) and digests_of(entries)[:-1] == [entry["parent"] for entry in entries][1:]
+            whole = bool(entries) and [None, *digests_of(entries)[:-1]] == [e["parent"] for e in entries]
         except (UserDataError, KeyError, TypeError):
             version, entries, whole = VERSION, [], False
         if version != VERSION:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -222,15 +222,17 @@ def load_promotions(paths: DatasetPaths) -> list[dict[str, Any]]:
     return Journal(paths.promotions).entries()
 
 
-def best_in_use(paths: DatasetPaths) -> ModelRecord | None:
+def best_in_use(paths: DatasetPaths, structures: Collection[str]) -> ModelRecord | None:
     """The model with the best mean Dice of those that were in use; since a rollback, of those since then.
 
-    By what stood on record when it was made: on the test set, or cross-validated where there is none.
+    Of models with just these structures, whose means can be compared, by what stood on record when each
+    was made: on the test set, or cross-validated where there is none.
     """
     entries = load_promotions(paths)
     last = max((n for n, entry in enumerate(entries) if entry["why"] == BY_ROLLBACK), default=0)
     used = {entry["model"] for entry in entries[last:]}
-    records = [r for r in load_models(paths) if r.model_id in used and (paths.home / r.folder).is_dir()]
+    alike = [r for r in load_models(paths) if r.model_id in used and set(r.structures) == set(structures)]
+    records = [record for record in alike if (paths.home / record.folder).is_dir()]
     tested = [record for record in records if record.test_dice]
     scored = [(mean, r.created, r) for r in tested or records if (mean := _mean_dice(r)) is not None]
     return max(scored, key=lambda found: found[:2])[2] if scored else None

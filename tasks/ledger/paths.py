@@ -105,6 +105,11 @@ class DatasetPaths:
         return self.rawdata / "deliveries"
 
     @property
+    def doomed(self) -> Path:
+        """What a deletion is to delete, while it does."""
+        return self.rawdata / "doomed.json"
+
+    @property
     def promotions(self) -> Path:
         """Which model was put into use when."""
         return self.ledger / "promotions.json"
@@ -147,6 +152,11 @@ class DatasetPaths:
     def last_run(self) -> Path:
         """What the last complete run was made from, so that the next one knows whether there is more."""
         return self.ledger / "last_run.json"
+
+    @property
+    def outcomes(self) -> Path:
+        """Which cases the last preparation set aside, and why."""
+        return self.results / "outcomes.json"
 
     @property
     def drift(self) -> Path:
@@ -229,9 +239,14 @@ class DatasetPaths:
         """What the programs printed that IterSeg started."""
         return self.procdata / "logs"
 
+    @property
+    def predicted(self) -> Path:
+        """The predictions of all models."""
+        return self.results / "predictions"
+
     def predictions(self, model_id: str) -> Path:
         """The predictions that one model made."""
-        return self.results / "predictions" / model_id
+        return self.predicted / model_id
 
     def iteration(self, name: DatedName) -> IterationPaths:
         """The paths of one iteration."""

@@ -32,6 +32,14 @@ def load_withdrawals(path: Path) -> Withdrawals:
     return Withdrawals(patients, cases)
 
 
+def withdrawn_before(path: Path, patient: str | None, case_id: str | None) -> set[str]:
+    """The cases that went out with a patient (keyed hash), or the one that is named, if it is out."""
+    entries = Journal(path).entries()
+    if patient is None:
+        return {case for entry in entries for case in entry["cases"] if case == case_id}
+    return {case for entry in entries if patient in entry["patients"] for case in entry["cases"]}
+
+
 def add_withdrawal(path: Path, day: date, cases: Iterable[str], patient: str | None = None) -> bool:
     """Put cases, and the patient if all of theirs are out, on the list; False where nothing is new."""
     known = load_withdrawals(path)

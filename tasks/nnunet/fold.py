@@ -89,11 +89,14 @@ def read_result(file: Path, job: FoldJob) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     content: dict[str, Any] = read_json(file)
-    return content if _same(content["job"], asdict(job)) else None
+    before, now = content["job"], asdict(job)
+    # Mirroring changes nothing of what was learned, but the scores: the fold is validated again.
+    scored_alike = before["choices"].get("mirroring") == now["choices"].get("mirroring")
+    return content if scored_alike and _same(before, now) else None
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two jobs learn the same; where they run and how often they save does not count."""
+    """Whether two jobs learn the same; where they run, save how often and score how does not count."""
 
     def kept(job: dict[str, Any]) -> dict[str, Any]:
         choices = {k: v for k, v in job["choices"].items() if k not in ("checkpoint_every_s", "mirroring")}

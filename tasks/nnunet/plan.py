@@ -132,8 +132,9 @@ def apply_overrides(configuration: dict[str, Any], overrides: Mapping[str, Any])
     ):
         if key in architecture:
             count = chosen.get("convolutions_per_stage")
-            planned = list(architecture[key])[:length]
-            architecture[key] = [count] * length if count else planned
+            planned = list(architecture[key])
+            planned += planned[-1:] * (length - len(planned))  # more stages than were planned
+            architecture[key] = [count] * length if count else planned[:length]
 
 
 if __name__ == "__main__":

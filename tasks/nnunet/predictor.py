@@ -155,7 +155,9 @@ def _load(folder: Path, folds: Sequence[int], device: str, mirroring: bool) -> E
     )
     predictor.initialize_from_trained_model_folder(str(folder), list(folds), CHECKPOINT)
     predictor.label_manager = decoder_for(predictor.label_manager)
-    # Frozen inference needs no compilation, which would cost minutes for the first image.
+    # Compiled, as `nnUNet_compile` asks for, each fold's weights would not fit into the network, and the
+    # first image would take minutes.
+    predictor.network = getattr(predictor.network, "_orig_mod", predictor.network)
     return Ensemble(predictor)
 
 

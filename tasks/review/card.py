@@ -13,6 +13,7 @@ from tasks.ledger.iterations import Iteration, load_iteration
 from tasks.ledger.lineages import Lineage, load_lineages
 from tasks.ledger.models import ModelRecord
 from tasks.ledger.paths import DatasetPaths
+from tasks.review.fate import elsewhere
 
 SCORES = {"dice": "Dice", "surface_dice": "surface Dice", "hd95_mm": "HD95, mm"}
 
@@ -158,7 +159,7 @@ def _verdict(judged: Mapping[str, Any]) -> list[str]:
     fate = "not worse" if judged["accepted"] else "not put into use"
     lines = [f"Against {judged['against']} on the {judged['on']}: {fate}.", ""]
     return lines + [
-        f"- {v['structure']}: {v['difference']:+.3f}, at least {v['lower_bound']:+.3f}"
+        f"- {v['structure']}: {v['difference']:+.3f}, at least {v['lower_bound']:+.3f}{elsewhere(v)}"
         for v in judged["verdicts"]
         if v["difference"] is not None
     ]

@@ -17,11 +17,17 @@ def fate_of(model: Mapping[str, Any], in_use: str | None) -> str:
     return f"not put into use: {why_not(model)}"
 
 
+def elsewhere(verdict: Mapping[str, Any]) -> str:
+    """Where a structure was compared, if not where the others were."""
+    basis = verdict.get("basis")
+    return f", by {basis}: no test case has it" if basis else ""
+
+
 def why_not(model: Mapping[str, Any]) -> str:
     """In which structures a candidate is worse than the model that was in use, or might be."""
     against = f"against {model['compared_with']} on the {model['basis']}"
     changes = ", ".join(
-        f"{v['structure']} {v['difference']:+.3f} (at least {v['lower_bound']:+.3f})"
+        f"{v['structure']} {v['difference']:+.3f} (at least {v['lower_bound']:+.3f}{elsewhere(v)})"
         for v in model["verdicts"]
         if not v["non_inferior"]
     )

@@ -45,6 +45,8 @@ class Verdict:
         Of the difference, at the one-sided confidence asked for.
     margin, confidence
         What was asked for; None on record of before 0.2.
+    basis
+        On what, where it is not what the others were compared on.
     """
 
     structure: str
@@ -57,6 +59,7 @@ class Verdict:
     non_inferior: bool
     margin: float | None = None
     confidence: float | None = None
+    basis: str = ""
 
 
 def judge(

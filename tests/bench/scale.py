@@ -15,7 +15,7 @@ from PIL import Image
 from predicted_lab import DOUBT
 
 from tasks.conversion import to_convert
-from tasks.dicom.cases import Case
+from tasks.dicom.case import Case
 from tasks.hand_over import recipe_of
 from tasks.ledger.files import replace_symlink, write_json
 from tasks.ledger.home import at_home

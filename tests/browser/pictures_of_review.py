@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ohif import SETTINGS, open_prediction, viewer
 from predicted_lab import DOUBT, a_model, predict
 
-from tasks.dicom.cases import case_id_of
+from tasks.dicom.case import case_id_of
 from tasks.ingest import take_delivery
 from tasks.ledger.files import replace_symlink
 from tasks.ledger.paths import DatasetPaths

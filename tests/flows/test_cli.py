@@ -263,13 +263,14 @@ def test_a_folder_of_a_day_to_come_is_not_taken(lab: Path, prefect_server: Prefe
     assert "the folder 2999-01-01__D: a delivery cannot be of a day to come" in answer.stderr
 
 
-def test_a_folder_that_is_called_otherwise_is_named(lab: Path) -> None:
-    folder = lab / "data" / "rawdata" / "E" / "2026-11-20"
+def test_a_folder_that_is_called_otherwise_is_told_and_not_named(lab: Path) -> None:
+    folder = lab / "data" / "rawdata" / "E" / "Xyzzyson_2026-11-20"
     folder.mkdir(parents=True)
     (lab / "config" / "roi_E.yaml").write_text("GTV: GTV\n")
     answer = iterseg(lab, "status", "E")
     assert "there are: D." in answer.stderr
-    assert "is called <YYYY-MM-DD>__E; there is 2026-11-20" in answer.stderr
+    assert "is called <YYYY-MM-DD>__E; 1 there are not" in answer.stderr
+    assert "Xyzzyson" not in answer.stderr, "it may be a patient's, and goes to Prefect's database"
 
 
 def test_who_works_on_a_dataset_is_in_its_status(lab: Path, prefect_server: PrefectServer) -> None:

@@ -54,7 +54,7 @@ def test_what_half_of_the_cases_have_is_taken_without_asking(fresh: Path, incomi
     assert answer.returncode == 0, answer.stderr
     rois, choices = written(fresh)
     assert rois == {"GTV": r"GTV[ _.-]*\d*", "Node": "Node"}
-    assert choices == {"modalities": "CT,RTSTRUCT", "folds": 2}
+    assert choices == {"modalities": "CT,RTSTRUCT,SEG", "folds": 2}
     assert "no-dicom: 1 files" in answer.stdout
     assert "GTV (2), gtv (1), GTV_1 (1)" in answer.stdout
     assert "Node: 2 segmentations lack it and will be rejected" in answer.stdout

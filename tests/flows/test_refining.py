@@ -19,7 +19,7 @@ from dicom_network import Orthanc
 from numpy.typing import NDArray
 from pydicom.uid import generate_uid
 
-from tasks.dicom.cases import case_id_of
+from tasks.dicom.case import case_id_of
 from tasks.dicom.convert import LabelRules, structure_masks
 from tasks.dicom.image import read_series
 from tasks.dicom.seg_writer import SegIdentity, write_seg

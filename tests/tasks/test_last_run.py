@@ -12,6 +12,7 @@ from dicom_factory import write_series
 from tasks.ingest import seal_by_hand, take_delivery
 from tasks.last_run import inputs_of, nothing_new, remember_run
 from tasks.ledger.inbox import Inbox
+from tasks.ledger.marks import Mark, note_marks
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.refinements import Refinement, note_refinements
 from tasks.ledger.snapshots import make_writable
@@ -63,6 +64,7 @@ def _put_into_a_sealed_folder(paths: DatasetPaths) -> None:
         lambda paths: add_withdrawal(paths.withdrawals, date(2026, 11, 21), ["case1"]),
         lambda paths: (paths.predictions("m") / "case1.seg.dcm").unlink(),
         lambda paths: note_refinements(paths.refinements, {"uid": ACCEPTED}),
+        lambda paths: note_marks(paths.marks, {"case1": Mark(locked=True)}),
         lambda paths: paths.report.unlink(),
         lambda paths: paths.latest.symlink_to("elsewhere"),
     ],

@@ -13,7 +13,7 @@ from tasks.settings import check_choices
 
 def test_what_is_written_is_what_was_chosen(tmp_path: Path) -> None:
     structures = {"Lung: left": r"lung[ _.-]*l(eft)?|#1", "GTV": "yes"}
-    chosen = Beginning("MR", ["SEG"], structures, folds=3, merge=True, absences={"GTV": "absent"})
+    chosen = Beginning("MR", structures, folds=3, merge=True, absences={"GTV": "absent"})
     write(tmp_path / "config", "D", chosen)
     rois, settings = check_choices(tmp_path / "config", "D")
     assert {name: patterns[0] for name, patterns in rois.root.items()} == structures
@@ -25,7 +25,7 @@ def test_what_is_written_is_what_was_chosen(tmp_path: Path) -> None:
 def test_what_came_into_being_meanwhile_stays(tmp_path: Path, existing: str) -> None:
     (tmp_path / existing).write_text("GTV: mine\n")
     with pytest.raises(ConfigError, match="exists; edit it"):
-        write(tmp_path, "D", Beginning("CT", ["SEG"], {"GTV": "GTV"}))
+        write(tmp_path, "D", Beginning("CT", {"GTV": "GTV"}))
     assert [path.name for path in tmp_path.iterdir()] == [existing]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tasks.conversion import CaseToConvert
-from tasks.dicom.cases import Case, DicomFile
+from tasks.dicom.case import Case, DicomFile
 from tasks.dicom.headers import Header
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.dated import DatedName, dated_folders

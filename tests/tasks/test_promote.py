@@ -18,6 +18,7 @@ from tasks.ledger.models import ModelRecord, latest_model, load_promotions, prom
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
 from tasks.promote import judge_candidate, promote_model, put_back, race, score_test_set
+from tasks.review.fate import why_not
 from tasks.settings import DatasetSettings
 from tasks.train import control_is_due, fold_job
 from tasks.verify import verify_dataset
@@ -120,6 +121,38 @@ def test_where_there_is_a_test_set_it_decides(paths: DatasetPaths) -> None:
     judgement = judged("D", iteration("2", cases), results, *rows, SETTINGS)
     assert (judgement["accepted"], judgement["basis"]) == (False, "test set")
     assert judgement["verdicts"][0]["difference"] == pytest.approx(-0.3)
+
+
+@pytest.mark.parametrize(("node", "accepted"), [(0.7, True), (0.0, False)])
+def test_a_structure_that_no_test_case_has_is_judged_by_cross_validation(
+    paths: DatasetPaths, node: float, accepted: bool
+) -> None:
+    """A candidate that has forgotten it would go live otherwise."""
+    cases = [case(0, 0), case(1, 1), case(2, "test")]
+    before = replace(trained(paths, "2026-01-01", cases, 0.8), structures=["GTV", "node"])
+    for fold in (0, 1):
+        file = paths.home / before.folder / f"fold_{fold}" / "fold.json"
+        write_json(file, {"cases": {f"case{fold}": {"GTV": 0.8, "node": 0.7}}})
+    save_model(paths, before)
+    promote(paths, before, "first")
+    now = replace(iteration("2", cases), structures=["GTV", "node"])
+    rows = [[{"case_id": "case2", "dice": {"GTV": 0.8, "node": None}}]] * 2
+    results = [{"fold": f, "cases": {f"case{f}": {"GTV": 0.1, "node": node}}} for f in (0, 1)]
+    judgement = judged("D", now, results, *rows, SETTINGS)
+    assert (judgement["accepted"], judgement["basis"]) == (accepted, "test set")
+    found = {v["structure"]: (v["cases"], v["basis"]) for v in judgement["verdicts"]}
+    assert found == {"GTV": (1, ""), "node": (2, "cross-validation")}
+    assert accepted or why_not(judgement).endswith(
+        "node -0.700 (at least -0.700, by cross-validation: no test case has it)"
+    )
+
+
+def test_a_model_without_its_weights_is_not_put_into_use(paths: DatasetPaths) -> None:
+    model = trained(paths, "2026-01-01", [case(0, 0), case(1, 1)], 0.8)
+    (paths.home / model.folder / "fold_1" / "checkpoint_final.pth").unlink()
+    with pytest.raises(UserDataError, match="fold 1 of model 2026-01-01 is not what was recorded"):
+        promote_model.fn("D", model)
+    assert latest_model(paths) is None
 
 
 def test_known_scores_of_the_same_image_and_label_are_not_computed_again(paths: DatasetPaths) -> None:

@@ -102,16 +102,33 @@ def test_a_transfer_that_is_cut_off_is_not_there_until_it_is_sent_again(
     assert Inbox(paths.inbox).held() == {}
 
 
+def test_a_fetch_that_was_killed_is_made_good_by_the_next(paths: DatasetPaths, series: Series) -> None:
+    """And a receiver that stores meanwhile is not cut off by it."""
+    killed = InboxTransfers("D", deidentify=True, via="web")
+    killed.store("1", series.files[0].read_bytes())
+    storing = InboxTransfers("D", deidentify=True)
+    storing.store("1", series.files[1].read_bytes())
+    again = InboxTransfers("D", deidentify=True, via="web")
+    again.cut_off_what_was_open()
+    assert sum(again.inbox.held().values()) == 2
+    for file in series.files:
+        again.store("2", file.read_bytes())
+    again.end("2", whole=True)
+    assert again.inbox.ready() == [], "the receiver has not ended"
+    storing.end("1", whole=True)
+    assert len(again.inbox.ready()) == 6
+
+
 def test_what_a_killed_receiver_was_receiving_is_held(paths: DatasetPaths) -> None:
     inbox = Inbox(paths.inbox)
-    inbox.begin("t1", "case1")
+    inbox.begin("store-1", "case1")
     inbox.put("case1", "1.dcm", b"x")
     assert inbox.ready() == []
     assert inbox.held() == {}
-    inbox.cut_off_what_was_open()
+    inbox.cut_off("store-")
     assert inbox.held() == {"case1": 1}
-    inbox.begin("t2", "case1")
-    inbox.end("t2", whole=True)
+    inbox.begin("store-2", "case1")
+    inbox.end("store-2", whole=True)
     assert [path.name for path in inbox.ready()] == ["1.dcm"]
 
 

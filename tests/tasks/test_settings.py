@@ -32,7 +32,7 @@ def test_the_seeds_roi_file_is_read_as_it_is(config: Path) -> None:
 
 def test_everything_has_a_default(config: Path) -> None:
     settings = load_dataset_settings(config, "D")
-    assert (settings.image_modality, settings.segmentation_modalities) == ("CT", ["RTSTRUCT"])
+    assert (settings.image_modality, settings.segmentation_modalities) == ("CT", ["RTSTRUCT", "SEG"])
     assert settings.folds == 5
     assert settings.training.epochs_first == 1000
     assert load_cluster(config, "local").workers == "auto"

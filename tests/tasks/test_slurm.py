@@ -10,6 +10,7 @@ import pytest
 
 from tasks.errors import ConfigError, ExternalToolError, TransientError
 from tasks.slurm import CONTROLLER_AWAY_S, WatchedCluster
+from tasks.slurm_queue import end_of_this_job
 
 AWAY = "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)"
 FAILED = {"JobState": "FAILED", "Reason": "NonZeroExitCode", "ExitCode": "7:0"}
@@ -121,3 +122,10 @@ def test_a_controller_that_restarts_is_waited_for_and_one_that_stays_away_is_not
     cluster.job_cls.refused.append(AWAY)
     with pytest.raises(TransientError, match="no job can be submitted"):
         cluster._forgive_or_raise(others=False)
+
+
+def test_where_there_is_no_squeue_a_job_has_no_known_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a node without Slurm's commands, or in a container."""
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert end_of_this_job() is None

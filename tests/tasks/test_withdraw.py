@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dicom_factory import ball, edit, write_rois, write_segments, write_series
+from predicted_lab import a_model
 
 from tasks.conversion import to_convert
 from tasks.convert import convert_case
-from tasks.dicom.cases import case_id_of
+from tasks.dicom.case import case_id_of
 from tasks.errors import UserDataError
 from tasks.ingest import seal_by_hand, take_delivery
-from tasks.ledger.files import sha256_of_file
+from tasks.ledger.files import sha256_of_file, write_json
+from tasks.ledger.models import save_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import extend_patients, load_patients
 from tasks.ledger.pseudonyms import Pseudonyms
@@ -102,6 +105,55 @@ def test_their_data_are_deleted_everywhere(paths: DatasetPaths) -> None:
     assert sum(row.state == "withdrawn" for row in rows) == 16
     assert not any(row.header or row.path for row in rows if row.state == "withdrawn")
     assert delete_withdrawn.fn("D") == {"rawdata": 0, "procdata": 0, "results": 0}
+
+
+@pytest.mark.parametrize("killed_at", ["_delete_set_aside", "_delete_named", "make_read_only"])
+def test_a_deletion_that_was_cut_off_goes_on(
+    paths: DatasetPaths, monkeypatch: pytest.MonkeyPatch, killed_at: str
+) -> None:
+    """The accounts, which tell what is to go, are blank by then."""
+    for case in state_at(paths, SETTINGS)[0].images:
+        convert_case(to_convert(case, SETTINGS, ROIS), Store(paths.store), SETTINGS, ROIS)
+    out = withdraw(patient_id=GONE)["cases"]
+
+    def killed(*_: Any) -> None:
+        raise OSError(116, "Stale file handle")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"tasks.withdraw.{killed_at}", killed)
+        with pytest.raises(OSError, match="Stale"):
+            delete_withdrawn.fn("D")
+    assert withdraw(patient_id=GONE)["cases"] == out, "it can be asked for again"
+    delete_withdrawn.fn("D")
+    assert not files_with(paths.home, GONE)
+    assert not [path for case in out for path in paths.home.rglob(f"{case}*")]
+    assert not paths.doomed.exists()
+    assert verify_dataset(paths)["findings"] == []
+
+
+def test_what_a_killed_writer_left_and_what_lists_them_is_deleted(paths: DatasetPaths) -> None:
+    (case, *_) = withdraw(patient_id=GONE)["cases"]
+    left = paths.predictions("2026-11-22") / ".0123456789ab.tmp.seg.dcm"
+    left.parent.mkdir(parents=True)
+    left.write_text(GONE)
+    paths.worklist.write_text(f"case_id,study_instance_uid\n{case},1.2\n")
+    delete_withdrawn.fn("D")
+    assert not left.exists()
+    assert not paths.worklist.exists()
+
+
+def test_a_model_that_came_back_by_import_has_learned_from_them_too(paths: DatasetPaths) -> None:
+    own = a_model(paths, ["GTV"])
+    case = {"case_id": min(withdraw(patient_id=GONE)["cases"]), "patient": "p", "place": 0, "label_key": "k"}
+    at = paths.iteration_named("2026-11-20__D")
+    record = {"name": at.root.name, "digest": "", "parent": None, "modality": "CT", "structures": ["GTV"]}
+    more = {"configuration": "3d_fullres", "plans_name": "nnUNetPlans", "preparation": "", "folds": 2}
+    write_json(at.record, {"version": 1, **record, **more, "cases": [case]})
+    back = replace(own, model_id="import-1", imported_from="sha", ancestors=[own.digest], lineage=2)
+    child = replace(own, model_id="2026-11-23", parent="import-1", lineage=2)
+    for model in (back, child):
+        save_model(paths, replace(model, folder=f"elsewhere/{model.model_id}/nnUNet_results/D/trainer"))
+    assert withdraw(patient_id=GONE)["models"] == sorted([own.model_id, "import-1", "2026-11-23"])
 
 
 @pytest.mark.parametrize("which", ["patient", "case"])

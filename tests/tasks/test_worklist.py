@@ -61,6 +61,13 @@ def test_image_and_objects_go_once(lab: Predicted, wire: list[list[str]]) -> Non
     assert len(wire[1]) == 2, "another destination, which has its images"
 
 
+def test_an_image_that_is_wanted_later_follows(lab: Predicted, wire: list[list[str]]) -> None:
+    without = VIEWER.model_copy(update={"images": False})
+    send_predictions.fn("D", without, jobs(lab), lab.model)
+    assert send_predictions.fn("D", VIEWER, jobs(lab), lab.model)["sent"] == 1
+    assert [len(names) for names in wire] == [2, SHAPE[0]]
+
+
 def test_what_somebody_is_at_is_not_sent(lab: Predicted, wire: list[list[str]]) -> None:
     mark_cases(lab.paths, {lab.record["case_id"]: {"locked": True}})
     assert send_predictions.fn("D", VIEWER, jobs(lab), lab.model)["locked"] == 1
@@ -85,7 +92,7 @@ def test_one_that_is_away_does_not_keep_the_others_waiting(
         return send_predictions.fn("D", destination, cases, model)
 
     monkeypatch.setattr("tasks.send.send_predictions", away)
-    with pytest.raises(UserDataError, match="viewer: it cannot be reached. `iterseg send D` tries again"):
+    with pytest.raises(TransientError, match="viewer: it cannot be reached. `iterseg send D` tries again"):
         send_to_all("D", [VIEWER, PACS], jobs(lab), lab.model)
     assert len(wire) == 1
 

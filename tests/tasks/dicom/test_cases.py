@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.dicom.cases import Case, DicomFile, assemble, case_id_of
+from tasks.dicom.case import Case, DicomFile, case_id_of
+from tasks.dicom.cases import assemble
 from tasks.dicom.headers import Header, Kind
 from tasks.dicom.reasons import Reason
 
@@ -127,6 +128,8 @@ def test_two_of_one_date_are_an_error_that_names_both(
         return
     assert fate(found.images) == {"1": ("rejected", Reason.SEVERAL_SEGMENTATIONS)}
     assert found.images[0].detail == detail
+    refused = [(case.state, case.reason) for case in found.segmentations]
+    assert refused == [("rejected", Reason.SEVERAL_SEGMENTATIONS)] * 2
 
 
 def test_of_one_date_the_preferred_author_wins_whatever_the_order() -> None:
@@ -162,7 +165,7 @@ def test_of_two_that_arrived_together_the_preferred_author_wins(
     found = assemble([*image("1"), *drawn], "CT", ["RTSTRUCT"], precedence)
     (case,) = found.images
     assert (case.segmentation.header.sop_instance_uid if case.segmentation else None) == chosen
-    assert len(found.segmentations) == (1 if chosen else 0)
+    assert len(found.segmentations) == (1 if chosen else 2), "each has its row"
 
 
 def test_precedence_never_lets_an_older_one_win() -> None:
@@ -215,9 +218,11 @@ def test_slices_that_came_after_a_drawing_are_no_background(
     """Nobody has looked at them."""
     files = [replace(file, arrival=when) for file, when in zip(image("1"), arrivals, strict=True)]
     label = segmentation("s", series=["1"], instances=named, arrival=drawn)
-    (case,) = assemble([*files, label], "CT", ["RTSTRUCT"]).images
+    found = assemble([*files, label], "CT", ["RTSTRUCT"])
+    (case,) = found.images
     if not grown:
         assert case.state == "pending"
         return
     assert (case.state, case.reason) == ("rejected", "image-has-grown")
     assert case.detail == f"{grown} slices came after RTSTRUCT s"
+    assert [row.reason for row in found.segmentations] == ["image-has-grown"]

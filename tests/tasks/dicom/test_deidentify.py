@@ -165,7 +165,18 @@ def test_uids_of_the_standard_stay(series: Series, pseudonyms: Pseudonyms) -> No
     assert after.file_meta.MediaStorageSOPInstanceUID == after.SOPInstanceUID != before.SOPInstanceUID
 
 
-@pytest.mark.parametrize("name", ["GTV Xyzzyson", "XYZZYSON", f"gtv {PATIENT}"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "GTV Xyzzyson",
+        "XYZZYSON",
+        f"gtv {PATIENT}",
+        "GTV_Xyzzyson",
+        "xyzzyson2",
+        "GTVXyzzyson",
+        f"{PATIENT}_1",
+    ],
+)
 @pytest.mark.parametrize("kind", ["RTSTRUCT", "SEG"])
 def test_a_label_that_quotes_the_patient_is_refused(
     tmp_path: Path, series: Series, pseudonyms: Pseudonyms, kind: str, name: str
@@ -182,6 +193,17 @@ def test_a_label_that_quotes_the_patient_is_refused(
     with pytest.raises(CaseRejected, match="identity-left: .* quotes the patient") as caught:
         without(file, pseudonyms)
     assert "xyzzy" not in str(caught.value).lower()
+
+
+@pytest.mark.parametrize("name", ["GTV_Anna", "anna1", "1Anna", "GTV4711", "4711a"])
+def test_a_short_name_ends_where_no_letter_or_digit_goes_on(
+    tmp_path: Path, series: Series, pseudonyms: Pseudonyms, name: str
+) -> None:
+    file = files_of(tmp_path, series)["RTSTRUCT"]
+    edit(file, lambda ds: (setattr(ds, "PatientName", "Ng^Anna"), setattr(ds, "PatientID", "4711")))
+    edit(file, lambda ds: setattr(ds.StructureSetROISequence[0], "ROIName", name))
+    with pytest.raises(CaseRejected, match="identity-left"):
+        without(file, pseudonyms)
 
 
 def test_a_short_name_inside_a_word_is_no_quotation(

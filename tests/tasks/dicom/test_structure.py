@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +163,15 @@ def _whole(files: dict[str, Path], kind: str, syntax: Any, undefined: bool) -> b
     if key not in _WHOLE:
         _WHOLE[key] = rewritten(files[kind], syntax, undefined=undefined)
     return _WHOLE[key]
+
+
+def test_sequences_that_are_nested_without_end_are_refused(files: dict[str, Path]) -> None:
+    """Python would give up within them, and with it every file of the delivery."""
+    content = b""
+    for _ in range(2000):
+        item = struct.pack("<HHI", 0xFFFE, 0xE000, len(content)) + content
+        content = struct.pack("<HH2sHI", 0x0040, 0x0275, b"SQ", 0, len(item)) + item
+    whole = io.BytesIO()
+    pydicom.dcmwrite(whole, pydicom.dcmread(files["CT"]), enforce_file_format=True)
+    with pytest.raises(CaseRejected, match="nested without end"):
+        check_structure(whole.getvalue() + content)

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tasks.dicom.web import DicomWeb, RemoteSeries
+from tasks.errors import IterSegError
 
 SERIES, INSTANCES = 25, 23
 
@@ -20,6 +21,7 @@ class Server(ThreadingHTTPServer):
 
     cap = 10
     knows_offset = True
+    names_uids = True
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -32,7 +34,9 @@ class Handler(BaseHTTPRequestHandler):
         limit = min(self.server.cap, int(query.get("limit", ["1000"])[0]))
         tag, most = ("00080018", INSTANCES) if "instances" in parts.path else ("0020000E", SERIES)
         numbers = range(offset, min(offset + limit, most))
-        rows = [{tag: {"vr": "UI", "Value": [f"1.2.{n + 1}"]}} for n in numbers]
+        rows = [
+            {tag: {"vr": "UI", "Value": [f"1.2.{n + 1}"]}} if self.server.names_uids else {} for n in numbers
+        ]
         content = json.dumps(rows).encode()
         self.send_response(200 if rows else 204)
         self.send_header("Content-Type", "application/dicom+json")
@@ -71,3 +75,12 @@ def test_a_server_is_asked_until_it_has_no_more(
     web = DicomWeb(f"http://127.0.0.1:{server.server_port}")
     assert len(list(web.series())) == series
     assert len(web.instances(RemoteSeries("1.2", "1.2.3", "CT"))) == instances
+
+
+def test_a_server_that_names_no_uid_is_no_end_of_the_retrieval(server: Server) -> None:
+    server.names_uids = False
+    web = DicomWeb(f"http://127.0.0.1:{server.server_port}")
+    with pytest.raises(IterSegError):
+        list(web.series())
+    with pytest.raises(IterSegError):
+        web.instances(RemoteSeries("1.2", "1.2.3", "CT"))

@@ -53,6 +53,7 @@ def _edit(change: Callable[[list[dict[str, Any]]], Any]) -> Callable[[Path], Non
     [
         _edit(lambda entries: entries[0].update(said="other")),
         _edit(lambda entries: entries.pop(1)),
+        _edit(lambda entries: entries.pop(0)),
         _edit(lambda entries: entries.reverse()),
         _edit(lambda entries: entries.clear()),
         _edit(lambda entries: entries[2].pop("parent")),

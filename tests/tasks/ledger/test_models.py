@@ -142,4 +142,18 @@ def test_the_best_of_those_that_were_in_use_since_a_rollback(
     save_model(paths, never)
     if back_to is not None:
         promote(paths, models[back_to], BY_ROLLBACK)
-    assert best_in_use(paths) == (None if best is None else models[best])
+    assert best_in_use(paths, ["GTV"]) == (None if best is None else models[best])
+
+
+def test_the_best_is_one_of_those_with_the_same_structures(paths: DatasetPaths) -> None:
+    """The mean over liver and tumour is always below that over the liver."""
+    liver = replace(record("2026-11-20"), structures=["liver"], test_dice={"liver": 0.95})
+    both = replace(
+        record("2026-11-21"), structures=["liver", "tumour"], test_dice={"liver": 0.95, "tumour": 0.7}
+    )
+    worse = replace(both, model_id="2026-11-22", test_dice={"liver": 0.95, "tumour": 0.68})
+    for model in (liver, both, worse):
+        (paths.home / model.folder).mkdir(parents=True, exist_ok=True)
+        save_model(paths, model)
+        promote(paths, model, "not worse")
+    assert best_in_use(paths, ["tumour", "liver"]) == both

@@ -61,6 +61,16 @@ def test_slices_far_apart_do_not_make_the_network_deeper_than_was_chosen() -> No
     assert [len(kwargs[key]) for key in ("strides", "kernel_sizes", "features_per_stage")] == [3, 3, 3]
 
 
+def test_more_stages_than_were_planned_have_as_many_convolutions_as_the_last() -> None:
+    configuration = planned()
+    arch = configuration["architecture"]["arch_kwargs"]
+    arch |= {"n_stages": 3, "n_conv_per_stage": [2, 2, 3], "n_conv_per_stage_decoder": [2, 2]}
+    apply_overrides(configuration, {"patch_size": [64, 64, 64], "features_per_stage": [8, 16, 32, 64]})
+    assert (arch["n_stages"], arch["n_conv_per_stage"], arch["n_conv_per_stage_decoder"]) == (
+        4, [2, 2, 3, 3], [2, 2, 2],
+    )  # fmt: skip
+
+
 def test_more_stages_than_the_patch_has_room_for_are_refused() -> None:
     with pytest.raises(ConfigError, match="features_per_stage names 6"):
         apply_overrides(planned(), {"patch_size": [8, 8, 8], "features_per_stage": [8] * 6})

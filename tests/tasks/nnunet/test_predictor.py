@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from untrained_model import untrained_model
 
 from tasks.errors import UserDataError
+from tasks.labels import Labels
 from tasks.nnunet.predictor import Predictor, _project_reader
 
 
@@ -70,3 +72,15 @@ def test_a_folder_without_a_model_is_said(tmp_path: Path) -> None:
 
 def test_the_projects_reader_is_found_without_importing_its_room() -> None:
     assert _project_reader().__module__ == "tasks.dicom.image"
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
+def test_a_user_who_trains_compiled_predicts_all_the_same(
+    tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nnU-Net then gives a network into which no other fold's weights fit."""
+    folder = untrained_model(tmp_path / "m", Labels(["A"], "label_image"), folds=2)
+    plain = Predictor(folder, device="cpu", mirroring=False).predict_from_single_image(image)["A"]
+    monkeypatch.setenv("nnUNet_compile", "t")
+    compiled = Predictor(folder, device="cpu", mirroring=False).predict_from_single_image(image)["A"]
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(compiled), sitk.GetArrayFromImage(plain))
