@@ -117,7 +117,7 @@ def _torch(cluster: ClusterSettings, datasets: Sequence[DatasetSettings]) -> Ver
         why = "is a build for CPUs"
         if cuda:
             why = f"is built for CUDA {cuda}, which the driver may be too old for"
-        mend = "`make install TORCH=cuda`, or your driver's build (deployments/README.md, a cluster, step 1)"
+        mend = "`make install TORCH=cuda`, or your driver's build (docs/cluster.md, step 1)"
         return Verdict("torch", False, f"{build} uses none of {seen} GPUs: it {why}", mend)
     return _without_a_gpu(cluster, datasets, build, cuda)
 

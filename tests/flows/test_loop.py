@@ -192,3 +192,10 @@ def test_the_report_shows_both_models(lab: Lab) -> None:
     page = (lab.data / "results" / "STS" / "report.html").read_text()
     assert "2026-11-22" in page
     assert "2026-11-23" in page
+
+
+def test_a_store_that_the_backup_did_not_hold_is_made_again(lab: Lab) -> None:
+    shutil.rmtree(lab.data / "procdata" / "STS" / "store")
+    assert any(link.is_symlink() and not link.exists() for link in lab.iteration("2026-11-23").rglob("*"))
+    assert lab.run("prepare", "STS", "--json").report["reused"] is True
+    assert not [link for link in lab.iteration("2026-11-23").rglob("*") if not link.exists()]
