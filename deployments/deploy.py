@@ -23,6 +23,7 @@ from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
 
 from tasks.cluster_settings import load_cluster
+from tasks.doctor_of_services import POOL
 from tasks.errors import ConfigError, IterSegError
 from tasks.ledger.home import config_folder, home
 from tasks.night_settings import NightSettings
@@ -30,7 +31,6 @@ from tasks.notification_settings import load_notifications
 from tasks.settings import load_dataset_settings, load_rois
 
 FILE = Path(__file__).with_name("prefect.yaml")
-POOL = "iterseg"
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from tasks.dicom.reasons import WHAT_TO_DO, WHERE
 from tasks.notification_settings import NotificationSettings
 from tasks.settings import DatasetSettings, DeidentificationRecipe, RoiPatterns
 from tasks.simulation_settings import Simulation
+from tasks.yaml_model import models_in
 
 DOCS = Path(__file__).parents[1] / "docs"
 FILES: dict[str, type[BaseModel]] = {
@@ -114,15 +115,8 @@ def _sections(model: type[BaseModel], below: str = "") -> Iterator[str]:
 
 def _inner(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
     for name, field in model.model_fields.items():
-        for part in _models_of(field.annotation):
+        for part in models_in(field.annotation):
             yield name, part
-
-
-def _models_of(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _models_of(part)
 
 
 def _table(model: type[BaseModel]) -> str:

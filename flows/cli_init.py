@@ -17,8 +17,8 @@ from tasks.settings import check_dataset_id
 
 if TYPE_CHECKING:
     from tasks.dicom.proposals import Proposal
-    from tasks.dicom.rois import MissingStructure
     from tasks.dicom.survey import Drawing, Survey
+    from tasks.labels import MissingStructure
     from tasks.new_dataset import Beginning
 
 of_init = typer.Typer()

@@ -24,7 +24,7 @@ Day = Annotated[
     Field(description="The snapshot's date; the newest (for ingest: today) if left out."),
 ]
 ClusterName = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="A file in config/clusters/.")
+    str, Field(pattern=f"^{DATASET_ID.pattern}$", description="A file in config/clusters/.")
 ]
 GpuHours = Annotated[
     float | None,

@@ -7,7 +7,7 @@ from typing import Any
 
 from flows.words_at_the_start import init_in_words
 from tasks.dicom.reasons import WHAT_TO_DO, Reason
-from tasks.review.fate import why_not
+from tasks.review.fate import score_in_words, why_not
 
 SHOWN_CASES = 10
 SHOWN_ON_THE_LIST = 20
@@ -80,9 +80,9 @@ def _train(report: dict[str, Any]) -> list[str]:
     parent = report["parent"] or "scratch"
     lines = [f"train: model {report['model']} from {parent} ({report['state']})", *_race(report["control"])]
     for structure, value in report["test_dice"].items():
-        lines.append(f"  test Dice {structure}: {_number(value)}")
+        lines.append(f"  test Dice {structure}: {score_in_words(value)}")
     for fold, scores in report["validation_dice"].items():
-        values = ", ".join(f"{name} {_number(value)}" for name, value in scores.items())
+        values = ", ".join(f"{name} {score_in_words(value)}" for name, value in scores.items())
         lines.append(f"  fold {fold}: {values}")
     lines += [
         f"  look at the label of {s['case_id']} again: {s['structure']} agrees with its out-of-fold "
@@ -102,7 +102,7 @@ def _race(control: dict[str, Any] | None) -> list[str]:
     if control is None:
         return []
     sides = [
-        f"{name} " + ", ".join(f"{structure} {_number(value)}" for structure, value in dice.items())
+        f"{name} " + ", ".join(f"{structure} {score_in_words(value)}" for structure, value in dice.items())
         for name, dice in control["dice"].items()
     ]
     return [f"  from scratch against warm start on the {control['basis']}: {' / '.join(sides)}",
@@ -132,7 +132,7 @@ def _import(report: dict[str, Any]) -> list[str]:
 def _models(report: dict[str, Any]) -> list[str]:
     lines = [f"{report['dataset']}: {len(report['models'])} models"]
     for model in report["models"]:
-        scores = ", ".join(f"{name} {_number(value)}" for name, value in model["test_dice"].items())
+        scores = ", ".join(f"{name} {score_in_words(value)}" for name, value in model["test_dice"].items())
         origin = model["parent"] or ("elsewhere" if model["imported"] else "scratch")
         parts = [f"lineage {model['lineage']}, from {origin}", f"{model['cases']['training']} cases"]
         parts += [f"test Dice {scores}"] if scores else []
@@ -196,7 +196,7 @@ def _status(report: dict[str, Any]) -> list[str]:
     parent = f", from {report['parent']}" if report["parent"] else ""
     lines.append(f"  model in use: {report['model'] or 'none'}{parent}")
     if report["test_dice"]:
-        scores = ", ".join(f"{name} {_number(value)}" for name, value in report["test_dice"].items())
+        scores = ", ".join(f"{name} {score_in_words(value)}" for name, value in report["test_dice"].items())
         lines.append(f"  its test Dice: {scores}")
     since = "since it was made" if report["model"] else "so far"
     if report["account"]:
@@ -270,7 +270,3 @@ def of_cases(report: dict[str, Any]) -> list[str]:
     reasons = dict.fromkeys(str(row["reason"]) for row in rejected)
     lines += [f"  {reason}: {WHAT_TO_DO[Reason(reason)]}" for reason in reasons if reason in set(Reason)]
     return lines
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

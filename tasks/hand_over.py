@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
 
 from tasks.conversion import CaseToConvert
 from tasks.dicom.image import read_series, slice_numbers
 from tasks.dicom.predicted import AUTOMATIC
 from tasks.dicom.rtstruct_writer import StructureSetIdentity, write_rtstruct
 from tasks.dicom.seg_writer import SegIdentity, write_seg
+from tasks.labels import Masks
 from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.files import digest_of, read_json, sha256_of_file, whole_file, write_json
 from tasks.ledger.models import ModelRecord
@@ -29,7 +29,6 @@ from tasks.settings import DatasetSettings
 
 ALGORITHM = "IterSeg nnU-Net"
 SERIES_NUMBERS: Mapping[Output, int] = {"SEG": 900, "RTSTRUCT": 901}
-Masks = Mapping[str, NDArray[np.bool_]]
 
 
 def recipe_of(model: ModelRecord, settings: DatasetSettings) -> str:

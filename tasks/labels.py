@@ -8,7 +8,7 @@ label, for voxels of which nothing is known.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,10 @@ from numpy.typing import NDArray
 from tasks.errors import ConfigError
 
 MaskStrategy = Literal["label_image", "priority", "regions"]
+SeveralRois = Literal["error", "merge"]
+MissingStructure = Literal["error", "absent", "unlabelled"]
+Masks = Mapping[str, NDArray[np.bool_]]
+"""Structure → (slices, rows, columns)."""
 MAX_REGIONS = 8
 """nnU-Net lists every integer of a region, 2 ** (n - 1) of them; more bits would not fit a byte."""
 MAX_LABELS = 254

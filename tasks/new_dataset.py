@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from tasks.dicom.headers import IMAGE_KINDS
 from tasks.dicom.proposals import Proposal, propose
-from tasks.dicom.rois import MissingStructure
 from tasks.dicom.survey import Drawing, Survey
 from tasks.errors import ConfigError, UserDataError
+from tasks.labels import MissingStructure
 from tasks.ledger.files import write_text
 from tasks.settings import (
     RESERVED_STRUCTURES,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from tasks.training_settings import Device
 from tasks.yaml_model import DATASET_ID, Settings
 
 Output = Literal["SEG", "RTSTRUCT"]
@@ -29,7 +30,7 @@ class PredictionSettings(Settings):
     """Of what people see: eight passes a fold, averaged."""
     triage_mirroring: bool = False
     """Of what is only ranked (`iterseg predict --triage`)."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     """``auto``: the GPU where there is one."""
     outputs: list[Output] = Field(default=["SEG", "RTSTRUCT"], min_length=1)
     """A label map as NIfTI lies beside them in any case."""

@@ -36,9 +36,7 @@ from tasks.settings import DatasetSettings, RoiPatterns
 def plan_iteration(dataset_id: str, iteration: Iteration, settings: DatasetSettings) -> Iteration:
     """Write nnU-Net's raw dataset and its plans: new ones, or those of the lineage, unchanged."""
     paths = DatasetPaths.of(dataset_id)
-    name = DatedName.parse(iteration.name, dataset_id)
-    assert name is not None
-    at = paths.iteration(name)
+    at = paths.iteration_named(iteration.name)
     for folder in (at.raw, at.preprocessed, at.results):
         # What an interrupted run left; the store keeps the work itself.
         shutil.rmtree(folder, ignore_errors=True)
@@ -107,7 +105,7 @@ def preprocess(dataset_id: str, chunk: int, iteration: Iteration, cases: Sequenc
     preprocess_cases(
         jobs,
         plans=at.preprocessed / f"{iteration.plans_name}.json",
-        description=at.preprocessed / "dataset.json",
+        description=at.preprocessed / DESCRIPTION,
         configuration=iteration.configuration,
         log=paths.logs / f"{iteration.name}.preprocess-{chunk}.log",
     )

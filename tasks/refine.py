@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
 from prefect import task
 
 from tasks.conversion import OWN_CONVERTER, label_rules
@@ -27,6 +26,7 @@ from tasks.dicom.provenance import Provenance, provenance_of
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected, UserDataError
 from tasks.hand_over import is_same_drawing, what_is_drawn
+from tasks.labels import Masks
 from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.models import ModelRecord, load_models
 from tasks.ledger.paths import DatasetPaths
@@ -48,7 +48,6 @@ from tasks.state import segmentations_of, state_at
 
 OVERLAP = 0.5
 """The mean Dice from which on a segmentation with our structures is taken for a correction of ours."""
-Masks = Mapping[str, NDArray[np.bool_]]
 Sent = Mapping[str, Any]
 Shape = tuple[int, int, int]
 

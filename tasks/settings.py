@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from tasks.errors import ConfigError
-from tasks.labels import Labels, MaskStrategy
+from tasks.labels import Labels, MaskStrategy, MissingStructure, SeveralRois
 from tasks.night_settings import NightSettings
 from tasks.output_settings import Destination, PredictionSettings, ReviewSettings, StructureCode
 from tasks.training_settings import PlanOverrides, PromotionSettings, TrainingSettings
@@ -91,9 +91,9 @@ class DatasetSettings(Settings):
     mask_strategy: MaskStrategy = "label_image"
     """Of a voxel in two structures. ``label_image``: an error; ``priority`` (``sparse_mask``): the later one
     of the ROI file has it; ``regions`` (``region_mask``): both keep it."""
-    several_rois: Literal["error", "merge"] = "error"
+    several_rois: SeveralRois = "error"
     """Of a pattern that matches several ROIs of a case; ``merge``: they are one structure."""
-    missing_structures: dict[str, Literal["error", "absent", "unlabelled"]] = Field(default={})
+    missing_structures: dict[str, MissingStructure] = Field(default={})
     """Structure → what it means that a case lacks it: rejected, truly not there, or drawn by nobody."""
     not_annotated: Patterns | None = None
     """Patterns of what a person draws around the slices or regions at which they have not looked."""

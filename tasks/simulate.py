@@ -6,7 +6,7 @@ those of every night.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from tasks.dicom.image import read_series
 from tasks.dicom.reasons import Reason
 from tasks.dicom.seg_writer import SegIdentity, write_seg
 from tasks.errors import UserDataError
+from tasks.labels import Masks
 from tasks.ledger.files import read_json, whole_folder, write_json, write_text
 from tasks.ledger.models import ModelRecord, latest_model, load_models
 from tasks.ledger.paths import DatasetPaths
@@ -36,8 +37,6 @@ from tasks.simulated_lab import Lab, Row, truth_of
 from tasks.simulation_settings import NOT_ANNOTATED, Reader, Simulation
 from tasks.state import state_at
 from tasks.worklist import worklist_of
-
-Masks = Mapping[str, NDArray[np.bool_]]
 
 
 @task(task_run_name="choose-{lab.label}-{number}", **RETRIED)

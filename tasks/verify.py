@@ -13,7 +13,7 @@ from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.files import digest_of, read_json, sha256_of_file
 from tasks.ledger.iterations import load_iterations
 from tasks.ledger.journal import Journal
-from tasks.ledger.lineages import load_lineages, plans_of
+from tasks.ledger.lineages import DESCRIPTION, load_lineages, plans_of
 from tasks.ledger.models import load_models, load_promotions, noted_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import object_file
@@ -86,7 +86,7 @@ def _ancestry(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:
         same = digests.get(model) == digest
         yield "records", None if same else f"the record of model {model} is not what was written"
     for name, digest in noted.items():
-        record_file = paths.procdata / name / "iteration.json"
+        record_file = paths.iteration_named(name).record
         same = record_file.is_file() and digest_of(read_json(record_file)) == digest
         yield "records", None if same else f"the record of iteration {name} is not what was written"
     for file in sorted(paths.sent.glob("[!.]*.json")):
@@ -141,7 +141,7 @@ def _iterations(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:
         broken = sum(link.is_symlink() and not link.exists() for link in at.root.rglob("*"))
         plans, description = (
             at.preprocessed / f"{iteration.plans_name}.json",
-            at.preprocessed / "dataset.json",
+            at.preprocessed / DESCRIPTION,
         )
         fate = f"has {broken} links to cases that are gone" if broken else None
         if not (plans.is_file() and description.is_file()):

@@ -58,17 +58,17 @@ def _model_at(model: type[BaseModel], keys: tuple[Any, ...]) -> type[BaseModel]:
     """The model of a place; an index of a list or a key of a mapping is a place within its field's."""
     for key in keys:
         if isinstance(key, str) and key in model.model_fields:
-            found = list(_models_in(model.model_fields[key].annotation))
+            found = list(models_in(model.model_fields[key].annotation))
             model = found[0] if found else model
     return model
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     """The models that an annotation is made of: ``Night | None``, ``list[Destination]``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
-        yield from _models_in(argument)
+        yield from models_in(argument)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

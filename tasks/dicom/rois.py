@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
-
-SeveralRois = Literal["error", "merge"]
-MissingStructure = Literal["error", "absent", "unlabelled"]
+from tasks.labels import MissingStructure, SeveralRois
 
 
 def match_rois(

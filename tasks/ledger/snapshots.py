@@ -60,7 +60,7 @@ class Snapshot:
 
 
 def count_states(rows: Iterable[FileRow]) -> dict[str, int]:
-    """How many files had which fate; the numbers add up to the files found."""
+    """How many files had which fate; the numbers add up to the files found, less those withdrawn since."""
     counts = Counter(row.state for row in rows)
     return {state: counts[state] for state in ("taken", "duplicate", "rejected", "ignored")}
 

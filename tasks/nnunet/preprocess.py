@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from tasks.ledger.files import read_json, whole_folder
 from tasks.nnunet.dataset import STORED_CASE
-from tasks.program import Message, run_program, serve, started_early, tell
+from tasks.program import run_program, serve, started_early
 
 ONE_PROCESS = {"nnUNet_def_n_proc": "1"}
 
@@ -21,7 +21,6 @@ def preprocess_cases(
     description: Path,
     configuration: str,
     log: Path,
-    on_message: Callable[[Message], None] = lambda _: None,
 ) -> None:
     """Preprocess cases one after another, in a program of its own.
 
@@ -46,7 +45,7 @@ def preprocess_cases(
         "description": str(description),
         "configuration": configuration,
     }
-    run_program(__name__, job, log, ONE_PROCESS, on_message)
+    run_program(__name__, job, log, ONE_PROCESS)
 
 
 def imported_early() -> AbstractContextManager[None]:
@@ -66,7 +65,7 @@ def _work(job: dict[str, Any]) -> None:
     configuration = plans.get_configuration(job["configuration"])
     description = read_json(Path(job["description"]))
     preprocessor = configuration.preprocessor_class(verbose=False)
-    for number, case in enumerate(job["cases"], start=1):
+    for case in job["cases"]:
         with whole_folder(Path(case["folder"])) as folder:
             preprocessor.run_case_save(
                 str(folder / STORED_CASE),
@@ -76,7 +75,6 @@ def _work(job: dict[str, Any]) -> None:
                 configuration,
                 description,
             )
-        tell(preprocessed=number, of=len(job["cases"]))
 
 
 if __name__ == "__main__":

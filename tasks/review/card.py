@@ -13,7 +13,7 @@ from tasks.ledger.iterations import Iteration, load_iteration
 from tasks.ledger.lineages import Lineage, load_lineages
 from tasks.ledger.models import ModelRecord
 from tasks.ledger.paths import DatasetPaths
-from tasks.review.fate import elsewhere
+from tasks.review.fate import elsewhere, score_in_words
 
 SCORES = {"dice": "Dice", "surface_dice": "surface Dice", "hd95_mm": "HD95, mm"}
 
@@ -148,7 +148,7 @@ def _scores(card: Mapping[str, Any]) -> list[str]:
     lines += ["| --- " * (len(SCORES) + 1) + "|"]
     for name in test["dice"]:
         values = [test[score].get(name) for score in SCORES]
-        lines.append(f"| {name} | " + " | ".join(_number(value) for value in values) + " |")
+        lines.append(f"| {name} | " + " | ".join(score_in_words(value) for value in values) + " |")
     return lines
 
 
@@ -167,9 +167,7 @@ def _verdict(judged: Mapping[str, Any]) -> list[str]:
 
 def _fold(fold: str, row: Mapping[str, Any]) -> str:
     hours = "–" if row["training_s"] is None else f"{row['training_s'] / 3600:.2f}"
-    dice = ", ".join(f"{name} {_number(value)}" for name, value in row["validation_dice"].items()) or "–"
+    dice = (
+        ", ".join(f"{name} {score_in_words(value)}" for name, value in row["validation_dice"].items()) or "–"
+    )
     return f"| {fold} | {row['epochs'] or '–'} | {hours} | {dice} | `{row['checkpoint_sha256'][:16]}…` |"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

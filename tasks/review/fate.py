@@ -32,3 +32,8 @@ def why_not(model: Mapping[str, Any]) -> str:
         if not v["non_inferior"]
     )
     return f"{against}: {changes}" if changes else against
+
+
+def score_in_words(value: float | None) -> str:
+    """A score as people read it; one that is not defined is a dash."""
+    return "–" if value is None else f"{value:.3f}"

@@ -23,7 +23,7 @@ def resampled_means(by_patient: Sequence[Sequence[float]]) -> NDArray[np.float64
     return np.asarray(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
 
 
-def interval(by_patient: Sequence[Sequence[float]], confidence: float = 0.95) -> tuple[float, float]:
-    """Two-sided, of the mean over cases; ``by_patient`` holds at least one value."""
-    low, high = np.quantile(resampled_means(by_patient), [(1 - confidence) / 2, (1 + confidence) / 2])
+def interval(by_patient: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Two-sided 95 %, of the mean over cases; ``by_patient`` holds at least one value."""
+    low, high = np.quantile(resampled_means(by_patient), [0.025, 0.975])
     return float(low), float(high)
