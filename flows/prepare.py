@@ -23,7 +23,7 @@ from tasks.cluster_settings import ClusterSettings, load_cluster
 from tasks.conversion import CaseToConvert, as_booked, to_convert
 from tasks.convert import convert_cases
 from tasks.dicom.case import Assembly
-from tasks.dicom.reasons import Reason
+from tasks.dicom.reasons import NOTHING_DRAWN, Reason
 from tasks.errors import UserDataError
 from tasks.ingest import seal_by_hand
 from tasks.ledger.case_book import BookedCase
@@ -88,6 +88,8 @@ def prepare(
         with imported_early() if few and missing and not convert_only else nullcontext():
             outcomes = _convert(paths, missing, settings, rois, where)
             converted = without_copies(paths, assembly.images, _settle(assembly, jobs, outcomes))
+            if all(settings.missing_structures.get(name) == "absent" for name in rois.structures):
+                _note_what_is_empty(Store(paths.store), assembly, converted)
             if date is None:
                 remember_outcomes(paths, assembly, labelled)
             report = _report(paths, assembly, converted)
@@ -182,6 +184,17 @@ def _settle(
         elif case.case_id in jobs:
             case.settle("done", None, case.detail)
     return {case_id: job for case_id, job in jobs.items() if case_id not in rejected}
+
+
+def _note_what_is_empty(store: Store, assembly: Assembly, converted: Mapping[str, CaseToConvert]) -> None:
+    """Say of which cases no structure was drawn, where the user has said that they may be absent.
+
+    An ROI whose name no pattern matches looks the same.
+    """
+    for case in assembly.images:
+        job = converted.get(case.case_id)
+        if job is not None and set(store.read_voxel_counts(job.case_id, job.label_key or "")) == {0}:
+            case.settle("done", None, NOTHING_DRAWN)
 
 
 def _report(

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from flows.words_at_the_start import init_in_words
-from tasks.dicom.reasons import WHAT_TO_DO, Reason
+from tasks.dicom.reasons import NOTHING_DRAWN, WHAT_TO_DO, Reason
 from tasks.review.fate import score_in_words, why_not
 
 SHOWN_CASES = 10
@@ -53,9 +53,13 @@ def _ingest(report: dict[str, Any]) -> list[str]:
 
 def _prepare(report: dict[str, Any]) -> list[str]:
     if "converted" in report:
-        return [f"prepare: converted into {report['converted']}"]
-    known = " (nothing new)" if report["reused"] else ""
-    return [f"prepare: iteration {report['iteration']}{known}"]
+        lines = [f"prepare: converted into {report['converted']}"]
+    else:
+        lines = [f"prepare: iteration {report['iteration']}{' (nothing new)' if report['reused'] else ''}"]
+    if empty := [row["case_id"] for row in report["cases"] if row["detail"] == NOTHING_DRAWN]:
+        lines.append(f"  {len(empty)} cases, {', '.join(empty[:SHOWN_CASES])}: {NOTHING_DRAWN}")
+        lines.append("  is that so? an ROI that no pattern matches looks the same")
+    return lines
 
 
 def _plan(report: dict[str, Any]) -> list[str]:

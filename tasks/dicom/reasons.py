@@ -132,3 +132,6 @@ WHERE: dict[str, list[Reason]] = {
     "Anything": _from(Reason.UNEXPECTED, Reason.UNEXPECTED),
 }
 """What a code is about → the codes."""
+
+NOTHING_DRAWN = "no structure was drawn: all are taken for absent"
+"""What is said of a case that counts, since the user has said that its structures may be absent."""

@@ -13,6 +13,7 @@ from dicom_factory import ball, write_rois, write_series
 from tests_support import PrefectServer, iterseg
 
 from flows.cli import app
+from tasks.dicom.reasons import NOTHING_DRAWN
 from tasks.ledger.lock import dataset_lock
 from tasks.ledger.paths import DatasetPaths
 
@@ -150,6 +151,17 @@ def test_neither_roi_names_nor_paths_tell_who_it_is(lab: Path, prefect_server: P
         assert secret not in answer.stdout + answer.stderr
         files = [p for p in prefect_server.home.rglob("*") if p.is_file()]
         assert not [p for p in files if secret.encode() in p.read_bytes()]
+
+
+def test_a_case_in_which_nothing_was_drawn_is_told(lab: Path, prefect_server: PrefectServer) -> None:
+    """It may be a patient without the disease, or a name that is spelt otherwise."""
+    (lab / "config" / "roi_D.yaml").write_text("Tumour: Tumour\n")
+    (lab / "config" / "dataset_D.yaml").write_text(
+        "arrival_quiet_s: 0\nfolds: 2\nmissing_structures: {Tumour: absent}\n"
+    )
+    answer = iterseg(lab, "prepare", "D", "--convert-only", **prefect_server.environment)
+    assert answer.returncode == 0, answer.stderr
+    assert f": {NOTHING_DRAWN}\n  is that so? an ROI that no pattern matches looks the same" in answer.stdout
 
 
 def test_convert_only_tells_the_fate_of_every_case(lab: Path, prefect_server: PrefectServer) -> None:
