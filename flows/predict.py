@@ -1,6 +1,6 @@
-"""Predict: every unlabelled image of the dataset, or a folder's, gets a DICOM SEG.
+"""Predict: every unlabelled image of the dataset, or a folder's, gets DICOM objects.
 
-Inputs: a model; images. Output: one SEG for each image, and the report page.
+Inputs: a model; images. Output: a SEG and an RTSTRUCT (as chosen) of each image, and the report page.
 Command: ``iterseg predict DATASET``.
 """
 

@@ -40,7 +40,7 @@ def doubt_of(
     Returns
     -------
     ``fold_dice``
-        Structure → mean Dice over all pairs of folds in which either sees it; None where no fold does.
+        Structure → mean Dice over all pairs of folds in which either sees it; None where there is no pair.
     ``entropy``
         Of the mean of the folds' probabilities, mean over the region.
     ``mutual_information``

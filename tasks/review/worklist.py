@@ -131,12 +131,16 @@ def _information_words(candidate: Candidate) -> str:
 
 
 def _mean_disagreement(candidate: Candidate) -> float:
-    """0 where no fold sees anything: then they agree."""
+    """0 where no fold sees anything: then they agree. Of a model of one fold, its own doubt is all there is."""
     values = list(candidate.disagreement.values())
+    if not values and candidate.doubt["foreground"]:
+        return _entropy(candidate)
     return float(np.mean(values)) if values else 0.0
 
 
 def _disagreement_words(candidate: Candidate) -> str:
+    if not candidate.disagreement and candidate.doubt["foreground"]:
+        return f"one fold, and none to compare it with: its entropy is {_entropy(candidate):.3f} nats"
     if not candidate.disagreement:
         return "no fold sees anything"
     name, worst = max(candidate.disagreement.items(), key=lambda item: item[1])

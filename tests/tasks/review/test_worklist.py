@@ -102,3 +102,15 @@ def test_every_image_has_one_place_and_the_same_seed_the_same_list(
     shuffled = [cases[i] for i in np.random.default_rng(0).permutation(len(cases))]
     assert rank(shuffled, strategy, share, seed) == ranked
     assert all(r.reason for r in ranked)
+
+
+def test_a_model_of_one_fold_is_asked_what_it_doubts_itself() -> None:
+    """As one that was imported: there are no pairs, and it sees something all the same."""
+    cases = [
+        candidate(name, fold_dice={"A": None}, entropy=value) for name, value in (("a", 0.1), ("b", 0.3))
+    ]
+    first, second = rank(cases, "fold_disagreement", 0.0, 1)
+    assert (first.case_id, second.case_id) == ("b", "a")
+    assert first.reason == "one fold, and none to compare it with: its entropy is 0.300 nats"
+    (nothing,) = rank([CASES[-1]], "fold_disagreement", 0.0, 1)
+    assert nothing.reason == "no fold sees anything"
