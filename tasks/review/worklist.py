@@ -131,7 +131,7 @@ def _information_words(candidate: Candidate) -> str:
 
 
 def _mean_disagreement(candidate: Candidate) -> float:
-    """0 where no fold sees anything: then they agree. Of a model of one fold, its own doubt is all there is."""
+    """0 where no fold sees anything: then they agree. A model of one fold has its own doubt alone."""
     values = list(candidate.disagreement.values())
     if not values and candidate.doubt["foreground"]:
         return _entropy(candidate)
