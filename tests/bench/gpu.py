@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from homes import PLAIN, new_home
-from iterations import Shape, iterseg, small_cases, training_rows
+from iterations import Shape, iterseg, small_cases, training_row
 from measure import Row
 from prediction import batch_rows
 
@@ -28,11 +28,11 @@ def rows(
         notes += NOT_MEASURED
         return
     settings = f"{PLAIN}{more}training: {{epochs_first: 5, epochs_fine_tune: 5, device: {device}}}\n"
-    settings += f"prediction: {{mirroring: false, device: {device}}}\n"
     home, size = work / "home", " × ".join(map(str, CT[::-1]))
     new_home(home, settings)
     iterseg(home, server, "ingest", "bench", "--from", str(small_cases(work / "cases", range(CASES), CT)))
     what = f"seconds in 5 epochs of one fold, nnU-Net's default plan for CTs of {size}"
-    yield from training_rows(work, home, server, 2, name=f"training, {device}", what=what, device=device)
+    yield training_row(work, home, server, 2, name=f"training, {device}", what=what, device=device)
+    unmirrored = settings + f"prediction: {{mirroring: false, device: {device}}}\n"
     name, target = f"prediction, {device}", "ratio of 3 or more"
-    yield from batch_rows(work / "predict", server, name, CT, TO_PREDICT, target, settings, device)
+    yield from batch_rows(work / "predict", server, name, CT, TO_PREDICT, target, unmirrored, device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -42,17 +43,41 @@ def new_home(home: Path, settings: str = PLAIN) -> None:
     (home / "config" / "roi_bench.yaml").write_text("GTV: GTV.*\n")
 
 
-def imgtools(work: Path, cases: Path) -> Side:
-    """The seed's own command, with a fresh output folder and a fresh index, as it needs them."""
-    output = work / "imgtools"
+def imgtools(work: Path, cases: Path, *, crawled: bool = False) -> Side:
+    """The seed's own command, with a fresh output folder.
+
+    ``crawled``: its index of the files is there before, as our snapshot is; else it makes it.
+    """
+    output, index = work / "imgtools", cases.parent / ".imgtools"
+    program = str(Path(sys.executable).with_name("imgtools"))
 
     def forget() -> None:
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir()
-        shutil.rmtree(cases.parent / ".imgtools", ignore_errors=True)
         (work / "roi.yaml").write_text("GTV: GTV.*\n")
+        if not crawled:
+            shutil.rmtree(index, ignore_errors=True)
+        elif not index.is_dir():
+            crawl = [program, "index", "--dicom-dir", str(cases), "--n-jobs", str(os.cpu_count())]
+            subprocess.run(crawl, check=True, capture_output=True)
 
-    command = [str(Path(sys.executable).with_name("imgtools")), "nnunet-pipeline", str(cases), str(output)]
-    command += ["--modalities", "CT,RTSTRUCT", "--mask-saving-strategy", "sparse_mask", "--update-crawl"]
+    command = [program, "nnunet-pipeline", str(cases), str(output)]
+    command += ["--modalities", "CT,RTSTRUCT", "--mask-saving-strategy", "sparse_mask"]
+    command += [] if crawled else ["--update-crawl"]
     command += ["--roi-match-yaml", str(work / "roi.yaml"), "--jobs", str(os.cpu_count())]
-    return Side("imgtools nnunet-pipeline", command, forget)
+    count = sum(1 for _ in cases.iterdir())
+    return Side("imgtools nnunet-pipeline", command, forget, check=lambda: converted(output, count))
+
+
+def converted(folder: Path, cases: int) -> None:
+    """Raise where a case has not become an image and a label map: both sides leave out what they refuse."""
+    for part in ("images*", "labels*"):
+        found = sum(1 for file in folder.rglob(f"{part}/*.nii.gz"))
+        if found != cases:
+            raise RuntimeError(f"{folder} has {found} {part} of {cases} cases")
+
+
+def with_ingest(cases: Path, *prepare: str) -> list[str]:
+    """Our two commands from the DICOM on, as the other side's one has it."""
+    first = [*ITERSEG, "ingest", "bench", "--from", str(cases)]
+    return ["sh", "-ec", f"{shlex.join(first)}; {shlex.join([*ITERSEG, *prepare])}"]

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import psutil
@@ -19,6 +19,8 @@ SAMPLE_EVERY_S = 0.5
 """Adding up a process's pages stops it meanwhile: every 0.05 s it made a command of 5 s one of 7 s, every
 0.25 s one of 4.3 s one of 4.8 s."""
 MB = 1e6
+SETTLE_S = 6.0
+"""ext4 goes round every inode that was freed less than 5 s ago: new links then take ten times as long."""
 
 
 @dataclass
@@ -30,16 +32,20 @@ class Run:
     peak_mb: float
     whole_s: float = 0.0
     """Of the whole process, where the side timed only its own work."""
+    busy_percent: float = 0.0
+    """What else the machine did just before, of all its cores."""
 
 
 @dataclass
 class Side:
-    """A way of doing it: what it is called, and its command; ``before`` runs unmeasured."""
+    """A way of doing it: what it is called, and its command; ``before`` and ``check`` run unmeasured."""
 
     name: str
     command: Sequence[str]
     before: Callable[[], None] = lambda: None
     environment: Mapping[str, str] = field(default_factory=dict)
+    check: Callable[[], None] = lambda: None
+    """Raises where a run, which ended well, has not done what it is measured for."""
 
 
 @dataclass
@@ -76,20 +82,20 @@ def compare(
     repeats: int = 3,
     alone: Side | None = None,
 ) -> Row:
-    """Run the sides in turn, A B A B; with them the bound alone, which may be the other side itself."""
+    """Run the sides in turn, A B B A; with them the bound alone, which may be the other side itself."""
     sides = {side.name: side for side in (ours, theirs, alone) if side is not None}
     runs: dict[str, list[Run]] = {name: [] for name in sides}
-    for _ in range(repeats):
-        for side in sides.values():
-            side.before()
+    for number in range(repeats):
+        for side in list(sides.values())[:: -1 if number % 2 else 1]:
             runs[side.name].append(measured(side))
     bounded = alone.name if alone else ""
     return Row(name, what, target, bound, ours.name, theirs.name, runs, bounded)
 
 
 def said(wall_s: float, cpu_s: float = 0.0) -> None:
-    """Print what a side has timed by itself."""
-    print(json.dumps({"wall_s": wall_s, "cpu_s": cpu_s}), flush=True)
+    """Print what a side has timed by itself, and its own peak, which short work has between two samples."""
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MB
+    print(json.dumps({"wall_s": wall_s, "cpu_s": cpu_s, "peak_mb": peak_mb}), flush=True)
 
 
 @contextmanager
@@ -103,6 +109,9 @@ def timed() -> Iterator[None]:
 
 def measured(side: Side) -> Run:
     """Run a command; memory is the sum over its processes, shared pages counted once each (PSS)."""
+    side.before()
+    os.sync()
+    busy = psutil.cpu_percent(SETTLE_S)
     began = time.perf_counter()
     with tempfile.TemporaryFile("w+", errors="replace") as log:  # a pipe that nobody reads would fill
         process = subprocess.Popen(
@@ -112,17 +121,19 @@ def measured(side: Side) -> Run:
         peak, cpu = 0.0, {}
         while process.poll() is None:
             peak = max(peak, _sample(watched, cpu))
-            time.sleep(SAMPLE_EVERY_S)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(SAMPLE_EVERY_S)
         wall = time.perf_counter() - began
         log.seek(0)
         output = log.read()
     if process.returncode:
         raise RuntimeError(f"{side.name} ended with {process.returncode}:\n{output[-3000:]}")
+    side.check()
     own = [line for line in output.splitlines() if line.startswith('{"wall_s"')]
     if own:  # the side timed its own work, without the start of Python
         timed = json.loads(own[-1])
-        return Run(timed["wall_s"], timed["cpu_s"], peak, wall)
-    return Run(wall, sum(cpu.values()), peak, wall)
+        return Run(timed["wall_s"], timed["cpu_s"], max(peak, timed["peak_mb"]), wall, busy)
+    return Run(wall, sum(cpu.values()), peak, wall, busy)
 
 
 def _sample(root: psutil.Process, cpu: dict[int, float]) -> float:

@@ -84,19 +84,24 @@ def batch_rows(
         shutil.rmtree(segmentation)
     as_nifti(incoming, images)
     model = DatasetPaths(home, "bench").latest.resolve()
-    predictions = DatasetPaths(home, "bench").results / "predictions"
+    predictions, store = (DatasetPaths(home, "bench").predicted, DatasetPaths(home, "bench").store)
+    trained = set(store.iterdir())
 
     def forget() -> None:
         shutil.rmtree(predictions, ignore_errors=True)
+        for folder in set(store.iterdir()) - trained:  # the images are read anew, as on the other side
+            shutil.rmtree(folder)
 
     ours = Side("iterseg predict", [*ITERSEG, "predict", "bench", "--input", str(incoming)], forget)
     ours.environment = {**server, "ITERSEG_HOME": str(home)}
+    ours.check = lambda: predicted(predictions, "*.seg.dcm", cases)
     program = str(Path(sys.executable).with_name("nnUNetv2_predict_from_modelfolder"))
     options = ["-f", "0", "1", "--disable_tta", "-device", device, "-chk", "checkpoint_final.pth"]
     theirs = Side(
         "nnUNetv2_predict", [program, "-i", str(images), "-o", str(work / "out"), "-m", str(model), *options]
     )
     theirs.before = lambda: shutil.rmtree(work / "out", ignore_errors=True)
+    theirs.check = lambda: predicted(work / "out", "*.nii.gz", cases)
     theirs.environment = {f"nnUNet_{name}": str(work) for name in ("raw", "preprocessed", "results")}
     size = " × ".join(map(str, shape[::-1]))
     what = f"{cases} CTs of {size}, two folds, whole commands"
@@ -119,6 +124,13 @@ def batch_rows(
     yield Row(f"{name}, beside the seed's", what, target, bound, ours.name, seed.name, runs, passes.name)
 
 
+def predicted(folder: Path, names: str, cases: int) -> None:
+    """Raise where not every case has its prediction."""
+    found = sum(1 for _ in folder.rglob(names))
+    if found != cases:
+        raise RuntimeError(f"{folder} has {found} predictions of {cases} cases")
+
+
 def as_nifti(incoming: Path, target: Path) -> None:
     """What nnU-Net's command takes: the same images, converted before and not measured."""
     target.mkdir(parents=True)
@@ -137,8 +149,14 @@ def object_rows(work: Path, shape: Shape) -> Iterator[Row]:
     np.savez_compressed(work / "masks.npz", **masks)
     size = " × ".join(map(str, shape[::-1]))
     objects = {
-        "SEG": ("write_seg", "highdicom alone", "highdicom_alone", "under 2 s", "highdicom"),
-        "RTSTRUCT": ("write_rtstruct", "contours alone", "contours_alone", "under 5 s", "the contours"),
+        "SEG": ("write_seg", "highdicom alone", "highdicom_alone", "under 2 s", "the pixels, packed"),
+        "RTSTRUCT": (
+            "write_rtstruct",
+            "contours alone",
+            "contours_alone",
+            "under 5 s",
+            "the contours of what is drawn",
+        ),
     }
     for kind, (way, other, their_way, target, bound) in objects.items():
         theirs = side(other, their_way, str(work))
@@ -149,7 +167,6 @@ def object_rows(work: Path, shape: Shape) -> Iterator[Row]:
             what=f"{size}, three structures, read from the headers to the file on the disk",
             target=target,
             bound=bound,
-            alone=theirs,
         )
 
 

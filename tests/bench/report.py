@@ -17,6 +17,8 @@ from measure import Row, Run
 
 from tasks.ledger.files import read_json, write_json
 
+BUSY_PERCENT = 10
+
 
 def write_report(rows: Sequence[Row], notes: Sequence[str], folder: Path) -> None:
     """``report.md`` for people and ``report.json`` with every run.
@@ -29,6 +31,8 @@ def write_report(rows: Sequence[Row], notes: Sequence[str], folder: Path) -> Non
     found = {row["name"]: row for row in known.get("rows", [])}
     found |= {row.name: {**asdict(row), "machine": machine} for row in rows}
     said = {note.split(":")[0]: note for note in [*known.get("notes", []), *notes]}
+    if any(name.endswith(", cuda") for name in found):
+        said = {name: note for name, note in said.items() if "no GPU was at hand" not in note}
     content = {"rows": list(found.values()), "notes": list(said.values())}
     write_json(folder / "report.json", content)
     of_days = [(_row(row), str(row["machine"]).rsplit(", ", 1)) for row in content["rows"]]
@@ -38,8 +42,11 @@ def write_report(rows: Sequence[Row], notes: Sequence[str], folder: Path) -> Non
         "",
         *sorted({f"- {where}" for _, (where, _) in of_days}),
         "",
-        "The sides of a row in turn; medians, in brackets the spread of wall times. `make bench` measures "
-        "all anew, `tests/bench/run.py --only PART` a part.",
+        "Medians; in brackets the spread of wall times and the number of runs, which take turns where there are "
+        "several of both sides. What a server of Prefect takes, which a lab has always on, is in no row. `make bench` "
+        "measures all anew, and this a part (`--help` names them):",
+        "",
+        "    PYTHONPATH=.:tests:tests/slurm:data/examples .venv/bin/python tests/bench/run.py --only conversion",
         "",
         f"![How many times as fast each row is, and what was asked for]({ratios.NAME})",
         "",
@@ -59,8 +66,8 @@ def _row(content: Mapping[str, Any]) -> Row:
 
 def _line(row: Row, day: str) -> str:
     wall = " / ".join(_spread(row, side) for side in (row.ours, row.theirs))
-    cpu = " / ".join(f"{row.median(side, 'cpu_s'):.1f} s" for side in (row.ours, row.theirs))
-    memory = " / ".join(f"{row.median(side, 'peak_mb'):.0f} MB" for side in (row.ours, row.theirs))
+    cpu = " / ".join(_figure(row, side, "cpu_s", "{:.1f} s") for side in (row.ours, row.theirs))
+    memory = " / ".join(_figure(row, side, "peak_mb", "{:.0f} MB") for side in (row.ours, row.theirs))
     return (
         f"| **{row.name}**: {row.what} | {row.theirs} | {row.target} | {wall} | {row.ratio('wall_s'):.2f} | "
         f"{cpu} | {memory} | {row.bound}{_over_the_bound(row)} | {day} |"
@@ -77,4 +84,13 @@ def _over_the_bound(row: Row) -> str:
 
 def _spread(row: Row, side: str) -> str:
     walls = [run.wall_s for run in row.runs[side]]
-    return f"{statistics.median(walls):.2f} s ({min(walls):.2f}–{max(walls):.2f})"
+    spread = f"{min(walls):.2f}–{max(walls):.2f}, n = {len(walls)}" if len(walls) > 1 else "n = 1"
+    busy = max(run.busy_percent for run in row.runs[side])
+    others = f", beside other work of {busy:.0f} %" if busy > BUSY_PERCENT else ""
+    return f"{statistics.median(walls):.2f} s ({spread}{others})"
+
+
+def _figure(row: Row, side: str, figure: str, words: str) -> str:
+    """A dash where it was not measured."""
+    value = row.median(side, figure)
+    return words.format(value) if value else "–"

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
@@ -44,14 +45,18 @@ def copy(source: str, target: str) -> None:
 
 
 def convert_one(source: str) -> None:
-    """One case, read and labelled."""
+    """One case, read, labelled and written."""
     from tasks.dicom.convert import LabelRules, label_map
     from tasks.dicom.image import read_series
+    from tasks.ledger.images import write_image
 
     files = sorted((Path(source) / "ct").iterdir())
-    with timed():
+    with tempfile.TemporaryDirectory() as folder, timed():
         volume = read_series(files)
-        label_map(volume, Path(source) / "rt" / "rt.dcm", "RTSTRUCT", LabelRules({"GTV": ["GTV.*"]}))
+        write_image(volume.image, Path(folder) / "image.nii.gz")
+        rules = LabelRules({"GTV": ["GTV.*"]})
+        labels = label_map(volume, Path(source) / "rt" / "rt.dcm", "RTSTRUCT", rules)
+        write_image(labels, Path(folder) / "label.nii.gz")
 
 
 def nothing_new() -> None:
@@ -140,7 +145,8 @@ which one needs a package that nnU-Net does not ask for."""
 def train_theirs(preprocessed: str, results: str, device: str) -> None:
     """The same fold by nnU-Net's own command, on as many threads."""
     folders = {"nnUNet_raw": results, "nnUNet_preprocessed": preprocessed, "nnUNet_results": results}
-    threads = {"OMP_NUM_THREADS": str(os.cpu_count()), "nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1"}
+    cores = str(os.cpu_count())
+    threads = {"OMP_NUM_THREADS": cores, "nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": cores}
     if device != "cpu":  # as it chooses by itself
         threads = {}
     command = [sys.executable, "-c", FIVE_EPOCHS, "1", "3d_fullres", "0", "-device", device]
@@ -240,7 +246,7 @@ def write_rtstruct(work: str) -> None:
 
 
 def contours_alone(work: str) -> None:
-    """scikit-image's contours of every slice, without a file: what no writer of RTSTRUCT goes below."""
+    """scikit-image's contours of every whole slice, without a file."""
     from skimage.measure import find_contours
 
     masks = _masks(work)
