@@ -18,6 +18,7 @@ from measure import Row, Run
 from tasks.ledger.files import read_json, write_json
 
 BUSY_PERCENT = 10
+PATHS = "PYTHONPATH=.:tests:tests/slurm:data/examples"
 
 
 def write_report(rows: Sequence[Row], notes: Sequence[str], folder: Path) -> None:
@@ -42,11 +43,11 @@ def write_report(rows: Sequence[Row], notes: Sequence[str], folder: Path) -> Non
         "",
         *sorted({f"- {where}" for _, (where, _) in of_days}),
         "",
-        "Medians; in brackets the spread of wall times and the number of runs, which take turns where there are "
-        "several of both sides. What a server of Prefect takes, which a lab has always on, is in no row. `make bench` "
-        "measures all anew, and this a part (`--help` names them):",
+        "Medians; in brackets the spread of wall times and the number of runs, which take turns where there "
+        "are several of both sides. What a server of Prefect takes, which a lab has always on, is in no row. "
+        "`make bench` measures all anew, and this a part (`--help` names them):",
         "",
-        "    PYTHONPATH=.:tests:tests/slurm:data/examples .venv/bin/python tests/bench/run.py --only conversion",
+        f"    {PATHS} .venv/bin/python tests/bench/run.py --only conversion",
         "",
         f"![How many times as fast each row is, and what was asked for]({ratios.NAME})",
         "",
