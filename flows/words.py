@@ -11,6 +11,8 @@ from tasks.review.fate import score_in_words, why_not
 
 SHOWN_CASES = 10
 SHOWN_ON_THE_LIST = 20
+ENOUGH_PATIENTS = 10
+"""With fewer a percentile bootstrap holds its confidence in less than 92 % of draws."""
 
 
 def in_words(report: dict[str, Any]) -> str:
@@ -93,6 +95,12 @@ def _train(report: dict[str, Any]) -> list[str]:
         f"prediction to a Dice of {s['dice']:.3f}, the others to {s['median']:.3f}"
         for s in report["suspects"][:SHOWN_CASES]
     ]
+    compared = [v["patients"] for v in report["verdicts"] if v["patients"]]
+    if compared and min(compared) < ENOUGH_PATIENTS:
+        lines.append(
+            f"  judged on {min(compared)} patients: with fewer than {ENOUGH_PATIENTS} the bound is "
+            "optimistic (docs/science.md, Promotion)"
+        )
     if report["accepted"]:
         used = report["in_use"]
         place = f"in use: {report['latest']}" if used == report["model"] else f"in use is {used}"

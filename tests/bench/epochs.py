@@ -31,7 +31,10 @@ def trainings(source: DatasetPaths, simulation: Mapping[str, Any]) -> Iterator[t
             lab = DatasetPaths(source.simulations / f"{arm}-{seed}", source.dataset_id)
             for number, model in enumerate(load_models(lab), start=1):
                 warm = settings.get("start", "warm") == "warm"
-                kind = FIRST if number == 1 else f"round {number}, {'warm' if warm else 'from scratch'}"
+                other = f", {arm}" if settings.get("settings", {}).get("training") else ""
+                kind = (
+                    FIRST if number == 1 else f"round {number}, {'warm' if warm else 'from scratch'}{other}"
+                )
                 for fold in model.checkpoints:
                     file = model.checkpoint(lab, fold)
                     # nnU-Net's own checkpoints hold more than weights; these are ours.
@@ -47,7 +50,8 @@ def main() -> None:
     simulation = {**content["simulation"], "arms": {arm: settings[arm] for arm in content["arms"]}}
     found: dict[str, dict[int, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
     for seed, kind, dice in trainings(source, simulation):
-        found[kind][seed].append(dice)
+        if dice not in found[kind][seed]:  # arms share their first round
+            found[kind][seed].append(dice)
     lines = {}
     for kind, seeds in sorted(found.items()):
         means = [np.mean(folds, axis=0) for folds in seeds.values()]

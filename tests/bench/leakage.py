@@ -3,7 +3,7 @@
 The seed's way, played beside IterSeg's on the labs of a finished `iterseg simulate`: each round divides the
 cases anew, as nnU-Net's own split does with a grown dataset, and warms fold k from fold k of the one before.
 
-    python tests/bench/leakage.py HOME DATASET ARM
+    PYTHONPATH=.:tests:tests/bench python tests/bench/leakage.py HOME DATASET ARM
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from tasks.settings import DatasetSettings, check_choices
 from tasks.train import fold_job
 
 SEED_OF_NNUNET = 12345
+DOCS = Path(__file__).parents[2] / "docs" / "simulation"
 FIGURES = {"validation": mean_validation_dice, "test": mean_dice}
 Row = dict[str, Any]
 
@@ -127,6 +128,20 @@ def gaps(rows: Sequence[Row]) -> list[float]:
     return [mean_validation_dice(row) - mean_dice(row) for row in rows]
 
 
+def known_share(work: Path, rounds: int) -> list[float]:
+    """Round by round, the share of validated cases that the network or its ancestors have learned."""
+    learned: dict[int, set[str]] = {}
+    shares = []
+    for number in range(1, rounds + 1):
+        (file,) = work.glob(f"round-{number}/nnUNet_preprocessed/*/splits_final.json")
+        splits = list(enumerate(read_json(file)))
+        known = [case in learned.get(fold, set()) for fold, split in splits for case in split["val"]]
+        shares.append(float(np.mean(known)))
+        for fold, split in splits:
+            learned.setdefault(fold, set()).update(split["train"])
+    return shares
+
+
 def main() -> None:
     """Play, and write the gaps of both ways beside the simulation's other results."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -136,10 +151,12 @@ def main() -> None:
     chosen = parser.parse_args()
     source = DatasetPaths(chosen.home.resolve(), chosen.dataset)
     ways: dict[str, dict[str, list[Row]]] = {"IterSeg": {}, "anew": {}}
+    shares: list[list[float]] = []
     for lab_home in sorted(source.simulations.glob(f"{chosen.arm}-*")):
         with at_home(lab_home):
             work = source.simulations / "divided-anew" / lab_home.name
             rows = played(DatasetPaths(lab_home, chosen.dataset), work)
+        shares.append(known_share(work, len(rows)))
         ways["IterSeg"][lab_home.name] = read_json(lab_home / "rounds.json")
         ways["anew"][lab_home.name] = rows
     labs = list(ways["IterSeg"].values())
@@ -150,16 +167,23 @@ def main() -> None:
         for name, figure in FIGURES.items()
         for figures in [[list(map(figure, lab)) for lab in rows.values()]]
     }
-    folder = source.results / "simulation"
-    write_json(folder / "leakage.json", ways)
+    write_json(DOCS / "leakage.json", ways)
     words = "Dice of what validates and of the test set, over labelled cases"
     lowest = min(point.low for points in lines.values() for point in points)
     picture = curve(words, [], lines, 1.0, dict.fromkeys(lines, labelled), bottom=int(lowest * 20) / 20)
-    write_text(folder / "leakage.svg", standing_alone(picture))
+    write_text(DOCS / "leakage.svg", standing_alone(picture))
     for way, rows in ways.items():
         points = [interval_of_mean(list(found)) for found in zip(*map(gaps, rows.values()), strict=False)]
         said = " ".join(f"{p.value:+.3f} ({p.low:+.3f} to {p.high:+.3f})" for p in points)
         print(f"{way}, validation above test: {said}")
+    means = [[np.mean(gaps(rows)[1:]) for rows in labs.values()] for labs in ways.values()]
+    more = interval_of_mean([float(anew - own) for own, anew in zip(*means, strict=True)])
+    print(
+        f"anew above IterSeg after the first round: {more.value:+.3f} ({more.low:+.3f} to {more.high:+.3f})"
+    )
+    print(
+        "validated cases that were learned:", " ".join(f"{np.mean(s):.0%}" for s in zip(*shares, strict=True))
+    )
 
 
 if __name__ == "__main__":
