@@ -48,8 +48,8 @@ class TrainingSettings(Settings):
     """``sgd`` is nnU-Net's own, with Nesterov's momentum of 0.99."""
     learning_rate_first: PositiveFloat = 1e-2
     """At the first epoch from scratch; it falls to nothing by nnU-Net's polynomial."""
-    learning_rate_fine_tune: PositiveFloat = 1e-3
-    """At the first epoch of a warm start."""
+    learning_rate_fine_tune: PositiveFloat = 3e-3
+    """At the first epoch of a warm start; docs/simulation.md says why."""
     device: Device = "auto"
     """``auto``: the GPU where there is one."""
     checkpoint_every_s: PositiveFloat = 300.0
