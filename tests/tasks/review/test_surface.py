@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from tasks.review.surface import surface_scores
+from tasks.review.surface import ROUNDING_MM, surface_scores
 
 SHAPE = (9, 20, 20)
 SPACING = (3.0, 1.0, 0.8)
@@ -36,10 +36,21 @@ def test_they_are_what_the_definitions_say(
         return
     apart = cdist(surface_points(truth), surface_points(prediction))
     there, back = apart.min(axis=1), apart.min(axis=0)
-    near = (there <= tolerance_mm).sum() + (back <= tolerance_mm).sum()
+    near = (there <= tolerance_mm + ROUNDING_MM).sum() + (back <= tolerance_mm + ROUNDING_MM).sum()
     assert found is not None
     assert found.surface_dice == pytest.approx(near / (there.size + back.size))
     assert found.hd95_mm == pytest.approx(max(np.percentile(there, 95), np.percentile(back, 95)))
+
+
+@pytest.mark.parametrize("voxels", range(1, 20))
+@pytest.mark.parametrize("spacing_mm", [0.1, 0.3, 0.7, 0.8, 0.9765625])
+def test_a_distance_that_is_the_tolerance_is_within_it(voxels: int, spacing_mm: float) -> None:
+    """However floating point rounds it: 3 × 0.8 is not 2.4."""
+    truth, prediction = np.zeros((1, 1, 20), bool), np.zeros((1, 1, 20), bool)
+    truth[0, 0, 0] = prediction[0, 0, voxels] = True
+    for tolerance_mm, within in ((round(voxels * spacing_mm, 7), 1.0), (voxels * spacing_mm - 0.01, 0.0)):
+        found = surface_scores(truth, prediction, (1, 1, spacing_mm), tolerance_mm)
+        assert found is not None and found.surface_dice == within
 
 
 def test_the_same_mask_is_perfect_and_a_shift_is_its_length() -> None:
