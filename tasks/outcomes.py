@@ -22,9 +22,7 @@ class Outcome:
     detail: str
 
 
-def remember_outcomes(
-    paths: DatasetPaths, assembly: Assembly, jobs: Mapping[str, CaseToConvert]
-) -> dict[str, Outcome]:
+def remember_outcomes(paths: DatasetPaths, assembly: Assembly, jobs: Mapping[str, CaseToConvert]) -> None:
     """Note which of the cases that were to be converted came to nothing, and why."""
     found = {
         case.case_id: Outcome(jobs[case.case_id].label_key, case.state, case.reason, case.detail)
@@ -33,7 +31,6 @@ def remember_outcomes(
     }
     content = {case_id: asdict(outcome) for case_id, outcome in sorted(found.items())}
     write_json(paths.outcomes, {"version": 1, "cases": content})
-    return found
 
 
 def settle_as_remembered(

@@ -188,6 +188,11 @@ def test_convert_only_tells_the_fate_of_every_case(lab: Path, prefect_server: Pr
     converted = Path(answer.report["converted"])
     assert len(list((converted / "labelsTr").glob("*.nii.gz"))) == 1
 
+    later = iterseg(lab, "status", "D", "--json").report
+    assert (later["totals"], later["account"]["new"]) == (answer.report["totals"], 1), "it is not forgotten"
+    (lab / "config" / "roi_D.yaml").write_text("GTV: [GTV, Heart]\n")
+    assert iterseg(lab, "status", "D", "--json").report["totals"]["done"] == 2, "by other choices it is open"
+
 
 @pytest.mark.parametrize("command", [["--help"], ["status", "D"], ["train", "--help"]])
 def test_what_runs_no_flow_loads_neither_prefect_nor_torch(lab: Path, command: list[str]) -> None:

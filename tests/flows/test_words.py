@@ -45,3 +45,14 @@ SOME = {"taken": 0, "duplicate": 0, "rejected": 1, "ignored": 0}
 )
 def test_what_ingest_says(changes: dict[str, Any], words: str) -> None:
     assert in_words({**NOTHING, **changes}) == words
+
+
+@pytest.mark.parametrize(("patients", "said"), [(3, True), (9, True), (10, False), (0, False)])
+def test_few_test_patients_are_told(patients: int, said: bool) -> None:
+    """A bootstrap over a handful promises more than it holds (docs/science.md)."""
+    report = {
+        **{"stage": "train", "model": "m", "parent": None, "state": "trained", "control": None},
+        **{"test_dice": {}, "validation_dice": {}, "suspects": [], "accepted": True, "in_use": "m"},
+        **{"latest": "latest", "verdicts": [{"patients": patients}, {"patients": 40}]},
+    }
+    assert ("the bound is optimistic" in in_words(report)) is said

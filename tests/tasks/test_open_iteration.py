@@ -157,6 +157,8 @@ def test_what_killed_runs_left_half_written_is_removed(home: Path) -> None:
         paths.procdata / ".scratch.0123456789ab.tmp" / "x",
         paths.procdata / "iterseg-plan-x" / "plans.json",
         paths.ledger / ".cases.json.0123456789ab.tmp",
+        paths.predictions("2026-11-20") / ".0123456789ab.tmp.seg.dcm",
+        paths.procdata / "2026-11-20__D" / "nnUNet_results" / "fold_0" / ".0123456789ab.tmp.pth",
     ]
     whole = paths.store / "case1" / "image-0123.nii.gz"
     for file in (*left, whole):

@@ -131,6 +131,15 @@ def test_a_deletion_that_was_cut_off_goes_on(
     assert verify_dataset(paths)["findings"] == []
 
 
+def test_what_turns_up_of_a_case_whose_accounts_are_blank_is_deleted(paths: DatasetPaths) -> None:
+    """As after a restore of the store from a backup."""
+    (case, *_) = withdraw(patient_id=GONE)["cases"]
+    delete_withdrawn.fn("D")
+    (paths.store / case).mkdir(parents=True)
+    (paths.store / case / "image-0.nii.gz").touch()
+    assert delete_withdrawn.fn("D")["procdata"] == 1
+
+
 def test_what_a_killed_writer_left_and_what_lists_them_is_deleted(paths: DatasetPaths) -> None:
     (case, *_) = withdraw(patient_id=GONE)["cases"]
     left = paths.predictions("2026-11-22") / ".0123456789ab.tmp.seg.dcm"
