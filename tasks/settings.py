@@ -87,7 +87,7 @@ class DatasetSettings(Settings):
     )
     """One kind of image and the kinds of segmentation that count, those among them that your viewer saves."""
     converter: Literal["iterseg", "imgtools"] = "iterseg"
-    """``imgtools`` is med-imagetools' own, with its masks; docs/decisions/4-own-masks.md says how they differ."""
+    """``imgtools`` is med-imagetools' own, with its masks; docs/decisions/4-own-masks.md tells them apart."""
     mask_strategy: MaskStrategy = "label_image"
     """Of a voxel in two structures. ``label_image``: an error; ``priority`` (``sparse_mask``): the later one
     of the ROI file has it; ``regions`` (``region_mask``): both keep it."""
