@@ -35,7 +35,7 @@ from tasks.ledger.models import (
     promote,
     save_model,
 )
-from tasks.ledger.paths import CHECKPOINT, DatasetPaths
+from tasks.ledger.paths import CHECKPOINT, DatasetPaths, fold_folder
 from tasks.nnunet.dataset import dataset_json
 from tasks.nnunet.export import export_model
 from tasks.nnunet.fold import trained_model_folder
@@ -209,7 +209,7 @@ def _record(
         structures=lineage.structures,
         mask_strategy=lineage.mask_strategy,
         seen=own.seen if own else {},
-        checkpoints={str(fold): sha256_of_file(folder / f"fold_{fold}" / CHECKPOINT) for fold in folds},
+        checkpoints={str(fold): sha256_of_file(fold_folder(folder, fold) / CHECKPOINT) for fold in folds},
         epochs={},
         cases={"training": 0, "test": 0},
         validation_dice={},

@@ -25,7 +25,7 @@ from tasks.ledger.models import (
     promote,
     save_model,
 )
-from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.paths import DatasetPaths, fold_folder
 from tasks.ledger.store import Store
 from tasks.nnunet.fold import RESULT
 from tasks.nnunet.predict import predict_batch
@@ -195,7 +195,7 @@ def _validated_before(
     store, now = Store(paths.store), {case["case_id"]: case for case in iteration.cases}
     scores: dict[str, dict[str, float | None]] = {}
     for then in own.training_cases():
-        case_id, fold = then["case_id"], folder / f"fold_{then['place']}"
+        case_id, fold = then["case_id"], fold_folder(folder, then["place"])
         today = now.get(case_id)
         if today is None or today["image_key"] != then["image_key"]:
             continue

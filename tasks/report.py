@@ -16,7 +16,7 @@ from tasks.ledger.case_book import load_cases
 from tasks.ledger.files import read_json, write_text
 from tasks.ledger.iterations import load_iteration
 from tasks.ledger.models import ModelRecord, latest_model, load_models
-from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.paths import DatasetPaths, fold_folder
 from tasks.ledger.predictions import picture_file, record_file
 from tasks.ledger.refinements import load_refinements
 from tasks.ledger.store import Store
@@ -137,7 +137,7 @@ def _effort(model: str, structure: str, found: Sequence[tuple[str, Mapping[str, 
 def suspects_of(paths: DatasetPaths, model: ModelRecord) -> list[Suspect]:
     """Labels with which the out-of-fold predictions of a model strongly disagree."""
     folder = paths.home / model.folder
-    files = [folder / f"fold_{fold}" / RESULT for fold in model.checkpoints]
+    files = [fold_folder(folder, fold) / RESULT for fold in model.checkpoints]
     results = [read_json(file) for file in files if file.is_file()]
     cases = {case_id: dice for result in results for case_id, dice in result["cases"].items()}
     own, today = load_iteration(model.iteration(paths)), load_cases(paths.cases)
@@ -162,10 +162,10 @@ def _suspects(paths: DatasetPaths, model: ModelRecord | None, labelled: set[str]
     found = []
     for suspect in suspects_of(paths, model):
         case = cases[suspect.case_id]
-        name = f"fold_{case['place']}/validation/{suspect.case_id}.nii.gz"
         image = store.image(suspect.case_id, case["image_key"])
         label = store.label(suspect.case_id, case["label_key"])
-        prediction = paths.home / model.folder / name
+        fold = fold_folder(paths.home / model.folder, case["place"])
+        prediction = fold / "validation" / f"{suspect.case_id}.nii.gz"
         # A withdrawn case is gone, and has no picture.
         if suspect.case_id in labelled and image.is_file() and label.is_file() and prediction.is_file():
             found.append(SuspectCase(suspect, montage(image, label, model.labels, prediction)))

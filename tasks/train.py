@@ -24,7 +24,7 @@ from tasks.ledger.models import (
     parent_in,
     save_model,
 )
-from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.paths import DatasetPaths, fold_folder
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.nnunet.fold import RESULT, STOPPED, FoldJob, trained_model_folder
 from tasks.nnunet.fold import train_fold as run_fold
@@ -95,7 +95,7 @@ def candidate_folder(paths: DatasetPaths, iteration: Iteration, *, control: bool
 def is_finished(paths: DatasetPaths, iteration: Iteration, contender: Contender, fold: int) -> bool:
     """Whether a training has a result; whether it is still that of its job is seen when it is asked for."""
     folder = candidate_folder(paths, iteration, control=contender == "control")
-    return (folder / f"fold_{fold}" / RESULT).is_file()
+    return (fold_folder(folder, fold) / RESULT).is_file()
 
 
 def fold_job(
@@ -165,7 +165,7 @@ def _stop_at(
 
     The clock starts with the first of them: the time in the queue before it costs nothing.
     """
-    folder = candidate_folder(paths, iteration, control=contender == "control") / f"fold_{fold}"
+    folder = fold_folder(candidate_folder(paths, iteration, control=contender == "control"), fold)
     file = folder / NIGHT
     known = read_json(file) if file.is_file() else {}
     if known.get("night") != share.night:

@@ -12,7 +12,7 @@ from tasks.errors import UserDataError
 from tasks.labels import Labels, MaskStrategy
 from tasks.ledger.files import digest_of, read_json, replace_symlink, sha256_of_file, write_json
 from tasks.ledger.journal import Journal
-from tasks.ledger.paths import CHECKPOINT, DatasetPaths, IterationPaths
+from tasks.ledger.paths import CHECKPOINT, DatasetPaths, IterationPaths, fold_folder
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class ModelRecord:
 
     def checkpoint(self, paths: DatasetPaths, fold: str) -> Path:
         """The weights of one of its folds."""
-        return paths.home / self.folder / f"fold_{fold}" / CHECKPOINT
+        return fold_folder(paths.home / self.folder, fold) / CHECKPOINT
 
 
 def save_model(paths: DatasetPaths, record: ModelRecord) -> None:

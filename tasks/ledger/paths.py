@@ -21,6 +21,11 @@ CHECKPOINT = "checkpoint_final.pth"
 """nnU-Net's name for the weights of a fold that is finished."""
 
 
+def fold_folder(model_folder: Path, fold: int | str) -> Path:
+    """Where nnU-Net keeps one fold of a model: checkpoints, log, and the predictions of its validation."""
+    return model_folder / f"fold_{fold}"
+
+
 @dataclass(frozen=True)
 class DatasetPaths:
     """Every path of one dataset, a property each."""

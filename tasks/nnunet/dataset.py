@@ -27,6 +27,18 @@ class TrainingCase:
     label: Path
 
 
+def integers_of(description: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Structure → its integers, as a ``dataset.json`` has them; without background and ignore label.
+
+    More than one are a region's.
+    """
+    return {
+        name: [int(one) for one in (value if isinstance(value, list | tuple) else [value])]
+        for name, value in description["labels"].items()
+        if name not in ("background", "ignore")
+    }
+
+
 def dataset_json(
     modality: str,
     labels: Labels,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.ledger.files import read_json, whole_file
-from tasks.ledger.paths import CHECKPOINT
+from tasks.ledger.paths import CHECKPOINT, fold_folder
 from tasks.nnunet import PLAIN_TRAINER
 from tasks.program import run_program, serve
 
@@ -63,7 +63,7 @@ def _work(job: dict[str, Any]) -> None:
     folder = Path(job["model_folder"])
     plans = _renamed(read_json(folder / "plans.json"), job["name"])
     description = read_json(folder / "dataset.json")
-    first = read_checkpoint(folder / f"fold_{job['folds'][0]}" / CHECKPOINT)
+    first = read_checkpoint(fold_folder(folder, job["folds"][0]) / CHECKPOINT)
     configuration = first["init_args"]["configuration"]
     inside = f"{job['name']}/{PLAIN_TRAINER}__{plans['plans_name']}__{configuration}"
     with zipfile.ZipFile(job["target"], "w", zipfile.ZIP_DEFLATED) as archive:
@@ -76,7 +76,7 @@ def _work(job: dict[str, Any]) -> None:
         for file, text in job["extra"].items():
             _add(archive, f"{inside}/{file}", text.encode())
         for fold in job["folds"]:
-            checkpoint = read_checkpoint(folder / f"fold_{fold}" / CHECKPOINT)
+            checkpoint = read_checkpoint(fold_folder(folder, fold) / CHECKPOINT)
             stream = io.BytesIO()
             torch.save(_bare(checkpoint, plans, description, configuration, fold), stream)
             _add(archive, f"{inside}/fold_{fold}/{CHECKPOINT}", stream.getvalue())

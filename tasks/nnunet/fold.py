@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from tasks.errors import IterSegError, UserDataError
 from tasks.ledger.files import read_json, sha256_of_file, write_json, write_text
-from tasks.ledger.paths import CHECKPOINT
+from tasks.ledger.paths import CHECKPOINT, fold_folder
 from tasks.program import Message, run_program, serve, tell
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -68,7 +68,7 @@ def train_fold(
     (structure → mean Dice or None) and ``cases`` (each validation case's Dice). Of a training that was
     told to stop, ``stopped_at_epoch`` and nothing else.
     """
-    result_file = model_folder / f"fold_{job.fold}" / RESULT
+    result_file = fold_folder(model_folder, job.fold) / RESULT
     result = read_result(result_file, job)
     stopped: dict[str, Any] = {}
 

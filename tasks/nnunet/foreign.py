@@ -17,9 +17,9 @@ from typing import Any
 from tasks.errors import ConfigError, UserDataError
 from tasks.labels import Labels
 from tasks.ledger.files import read_json, whole_file, write_json
-from tasks.ledger.paths import CHECKPOINT
+from tasks.ledger.paths import CHECKPOINT, fold_folder
 from tasks.nnunet import PLAIN_TRAINER
-from tasks.nnunet.dataset import READER
+from tasks.nnunet.dataset import READER, integers_of
 from tasks.program import run_program, serve
 
 READERS_OF_OUR_AXES = ("SimpleITKIO", "NibabelIO")
@@ -56,9 +56,9 @@ class ForeignModel:
     ancestors: tuple[str, ...] = ()
 
     @property
-    def labels(self) -> dict[str, Any]:
-        """Structure → integer, or the integers of a region; without background and ignore label."""
-        return {n: v for n, v in self.description["labels"].items() if n not in ("background", "ignore")}
+    def labels(self) -> dict[str, list[int]]:
+        """Structure → its integers, more than one of a region; without background and ignore label."""
+        return integers_of(self.description)
 
 
 def look_into(archive: Path, configuration: str) -> ForeignModel:
@@ -152,19 +152,15 @@ def order_of_heads(model: ForeignModel, ours: Labels, names: Mapping[str, str]) 
         )
     if ours.overlapping:
         bits = {name: ours.values[name] for name in ours.structures}
-        if list(theirs) != ours.structures or {n: _listed(v) for n, v in theirs.items()} != bits:
+        if list(theirs) != ours.structures or theirs != bits:
             raise ConfigError(
                 "the model's regions are coded otherwise than `mask_strategy: regions` does, or stand in "
                 "another order; only a model of IterSeg with the same ROI file can be taken over"
             )
         return list(range(len(ours.structures)))
-    if any(not isinstance(value, int) for value in theirs.values()):
+    if any(len(integers) > 1 for integers in theirs.values()):
         raise ConfigError("the model was trained with regions; set `mask_strategy: regions`")
-    return [0, *(int(theirs[name]) for name in ours.structures)]
-
-
-def _listed(value: Any) -> list[int]:
-    return [int(v) for v in (value if isinstance(value, list) else [value])]
+    return [0, *(theirs[name][0] for name in ours.structures)]
 
 
 def own_plans(model: ForeignModel, configuration: str, modality: str, dataset: str) -> dict[str, Any]:
@@ -277,7 +273,7 @@ def _take_fold(
     except RuntimeError as error:
         words = str(error).strip().splitlines()[0]
         raise UserDataError(f"the weights of fold {fold} do not fit the model's own plans: {words}") from None
-    folder = target / f"fold_{fold}"
+    folder = fold_folder(target, fold)
     folder.mkdir(exist_ok=True)
     arguments = {"plans": plans, "configuration": job["configuration"], "fold": fold}
     taken = {

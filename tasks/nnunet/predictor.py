@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.files import read_json
-from tasks.ledger.paths import CHECKPOINT
+from tasks.ledger.paths import CHECKPOINT, fold_folder
+from tasks.nnunet.dataset import integers_of
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from tasks.nnunet.ensemble import Ensemble
@@ -62,11 +63,7 @@ class Predictor:
         self.folds = _finished_folds(self.folder, folds)
         self._read_dicom = read_dicom
         self.ensemble = _load(self.folder, self.folds, device, mirroring)
-        self.labels: dict[str, list[int]] = {
-            name: [int(v) for v in (value if isinstance(value, list | tuple) else [value])]
-            for name, value in read_json(self.folder / "dataset.json")["labels"].items()
-            if name not in ("background", "ignore")
-        }
+        self.labels = integers_of(read_json(self.folder / "dataset.json"))
 
     def predict_single_dicom(self, path: str | os.PathLike[str]) -> dict[str, sitk.Image]:
         """Predict the one CT or MR series in a folder.
@@ -144,7 +141,7 @@ def _load(folder: Path, folds: Sequence[int], device: str, mirroring: bool) -> E
 
     for fold in folds:
         # nnU-Net unpickles whatever a checkpoint holds; what is more than weights is refused before.
-        read_checkpoint(folder / f"fold_{fold}" / CHECKPOINT)
+        read_checkpoint(fold_folder(folder, fold) / CHECKPOINT)
     name = torch_device(device)
     predictor = nnUNetPredictor(
         use_mirroring=mirroring,

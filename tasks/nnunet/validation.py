@@ -15,6 +15,7 @@ from nnunetv2.inference.export_prediction import (
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from tasks.ledger.files import write_json
+from tasks.nnunet.dataset import integers_of
 from tasks.nnunet.decoding import decoder_for
 from tasks.nnunet.trainer import IterSegTrainer
 
@@ -37,7 +38,7 @@ def validate_fold(trainer: IterSegTrainer) -> dict[str, Any]:
     predictor = _predictor(trainer)
     _, case_ids = trainer.do_split()
     dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, case_ids)
-    structures = _structures(trainer.dataset_json["labels"])
+    structures = _as_nnunet_has_them(integers_of(trainer.dataset_json))
     reader = trainer.plans_manager.image_reader_writer_class()
     cases: dict[str, dict[str, float | None]] = {}
     for case_id in case_ids:
@@ -59,14 +60,13 @@ def validate_fold(trainer: IterSegTrainer) -> dict[str, Any]:
     return {"validation_dice": mean, "cases": cases}
 
 
-def _structures(labels: dict[str, Any]) -> dict[str, Any]:
+def _as_nnunet_has_them(integers: dict[str, list[int]]) -> dict[str, int | tuple[int, ...]]:
     """Structure → its integer, or the tuple of its integers, as nnU-Net's metrics want them."""
-    names = [name for name in labels if name not in ("background", "ignore")]
-    return {name: tuple(v) if isinstance(v := labels[name], list) else v for name in names}
+    return {name: tuple(many) if len(many) > 1 else many[0] for name, many in integers.items()}
 
 
 def _dice(
-    truth: Path, prediction: Path, trainer: IterSegTrainer, structures: dict[str, Any]
+    truth: Path, prediction: Path, trainer: IterSegTrainer, structures: dict[str, int | tuple[int, ...]]
 ) -> dict[str, float | None]:
     """Structure → Dice where something is known: ignored voxels count for nothing.
 

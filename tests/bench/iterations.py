@@ -53,13 +53,14 @@ def rows(work: Path, server: Mapping[str, str], notes: list[str], *, quick: bool
         notes.append(metadata_note(work / "many", 10_000))
 
 
-def training(work: Path, server: Mapping[str, str]) -> Iterator[Row]:
+def training(work: Path, server: Mapping[str, str], *, quick: bool) -> Iterator[Row]:
     """A fold of a small network, of its own dataset."""
     home = work / "home"
     new_home(home, SETTINGS)
-    cases = small_cases(work / "cases", range(60), (60, 320, 320))
+    count, shape, repeats = (8, (24, 64, 64), 1) if quick else (60, (60, 320, 320), 2)
+    cases = small_cases(work / "cases", range(count), shape)
     iterseg(home, server, "ingest", "bench", "--from", str(cases))
-    yield training_row(work, home, server, repeats=2)
+    yield training_row(work, home, server, repeats=repeats)
 
 
 def small_cases(root: Path, numbers: range, shape: Shape) -> Path:

@@ -144,7 +144,7 @@ def measured_rows(work: Path, parts: list[str], notes: list[str], *, quick: bool
         if "iterations" in parts:
             yield from iterations.rows(work, server.environment, notes, quick=quick)
         if "training" in parts:
-            yield from iterations.training(work / "training", server.environment)
+            yield from iterations.training(work / "training", server.environment, quick=quick)
         if "prediction" in parts:
             yield from prediction.rows(work, server.environment, notes, quick=quick)
         if "scale" in parts and not quick:

@@ -52,7 +52,7 @@ def model(labels: dict[str, Any] | None = None, plans: dict[str, Any] | None = N
 def test_a_model_is_found_with_its_folds_in_order(tmp_path: Path) -> None:
     folds = [f"{FOLDER}/fold_{n}/checkpoint_final.pth" for n in (1, 0)]
     found = look_into(archive(tmp_path, *WHOLE[:2], *folds), "3d_fullres")
-    assert found.labels == {"liver": 1, "tumour": 2}
+    assert found.labels == {"liver": [1], "tumour": [2]}
     assert found.checkpoints == sorted(folds)
 
 
