@@ -16,7 +16,7 @@ import tempfile
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +29,6 @@ MARK = "@iterseg "
 USER_ERROR_EXIT = 3
 LAST_WORDS_LINES = 1
 
-NOT_INHERITED = {"MALLOC_TRIM_THRESHOLD_"}
-"""Dask's nanny sets it to give memory back early. Training allocates and frees without end: with it an
-epoch of the demo took 30 s on two cores, without it 15 s."""
-
 JOB_ENDS_AT = "ITERSEG_JOB_ENDS_AT"
 """The environment variable with the time, in seconds since the epoch, at which a program is killed."""
 
@@ -42,31 +38,38 @@ WAIT_FOR_JOB_S = 0.02
 
 _RUNNING: set[Path] = set()
 """The job files of programs that this process has started."""
-_EARLY: dict[tuple[str, frozenset[tuple[str, str]]], _Program] = {}
+_EARLY: list[_Program] = []
 """Programs that wait for their job."""
 
 
 @contextmanager
-def started_early(module: str, environment: Mapping[str, str] | None = None) -> Iterator[None]:
+def started_early(
+    module: str, environment: Mapping[str, str] | None = None, late: Collection[str] = ()
+) -> Iterator[None]:
     """Start a program before its job is known: its imports, of torch above all, take seconds.
 
     The next :func:`run_program` of the same module and environment hands it its job; one that gets none
     is ended with the block.
+
+    Parameters
+    ----------
+    late
+        Variables that may come with the job: nothing that the program imports early reads them.
     """
-    key = _key(module, environment)
-    if key in _EARLY:
+    if any(known.fits(module, environment or {}) for known in _EARLY):
         yield
         return
     folder = Path(tempfile.mkdtemp(prefix="iterseg-"))
-    _EARLY[key] = _start(module, folder / "job.json", environment)
+    program = _start(module, folder / "job.json", environment or {}, frozenset(late))
+    _EARLY.append(program)
     try:
         yield
     finally:
-        left = _EARLY.pop(key, None)
-        if left is not None:
-            _kill_group(left.process)
-            assert left.process.stdout is not None
-            left.process.stdout.close()
+        if program in _EARLY:
+            _EARLY.remove(program)
+            _kill_group(program.process)
+            assert program.process.stdout is not None
+            program.process.stdout.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -103,10 +106,9 @@ def run_program(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="iterseg-") as folder:
-        program = _EARLY.pop(_key(module, environment), None)
-        if program is None:
-            program = _start(module, Path(folder) / "job.json", environment)
-        _give(program, job)
+        given = environment or {}
+        program = _early(module, given) or _start(module, Path(folder) / "job.json", given)
+        _give(program, job, {name: value for name, value in given.items() if name in program.late})
         _listen(module, program, log, on_message)
 
 
@@ -114,30 +116,44 @@ def run_program(
 class _Program:
     process: subprocess.Popen[str]
     job_file: Path
+    module: str
+    environment: Mapping[str, str]
+    late: frozenset[str] = frozenset()
+
+    def fits(self, module: str, environment: Mapping[str, str]) -> bool:
+        """Whether it can do with what comes with the job, and lives."""
+        at_once = {name: value for name, value in environment.items() if name not in self.late}
+        return (module, at_once) == (self.module, self.environment) and self.process.poll() is None
 
 
-def _key(module: str, environment: Mapping[str, str] | None) -> tuple[str, frozenset[tuple[str, str]]]:
-    return module, frozenset((environment or {}).items())
+def _early(module: str, environment: Mapping[str, str]) -> _Program | None:
+    """One that waits for such a job, which no other gets now."""
+    for program in _EARLY:
+        if program.fits(module, environment):
+            _EARLY.remove(program)
+            return program
+    return None
 
 
-def _start(module: str, job_file: Path, environment: Mapping[str, str] | None) -> _Program:
-    inherited = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
+def _start(
+    module: str, job_file: Path, environment: Mapping[str, str], late: frozenset[str] = frozenset()
+) -> _Program:
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", module, str(job_file)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**inherited, **(environment or {}), PARENT: str(os.getpid())},
+        env={**os.environ, **environment, PARENT: str(os.getpid())},
         text=True,
         errors="replace",
         start_new_session=True,
     )
-    return _Program(process, job_file)
+    return _Program(process, job_file, module, environment, late)
 
 
-def _give(program: _Program, job: Mapping[str, Any]) -> None:
+def _give(program: _Program, job: Mapping[str, Any], environment: Mapping[str, str]) -> None:
     unnamed = program.job_file.with_suffix(".part")
-    unnamed.write_text(json.dumps(job), encoding="utf-8")
+    unnamed.write_text(json.dumps({"job": job, "environment": environment}), encoding="utf-8")
     unnamed.rename(program.job_file)  # the program waits for the name
 
 
@@ -213,9 +229,10 @@ def serve(work: Callable[[dict[str, Any]], None], warm_up: Callable[[], None] = 
     warm_up()
     while not Path(sys.argv[1]).exists():
         time.sleep(WAIT_FOR_JOB_S)
-    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    given = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    os.environ.update(given["environment"])
     try:
-        work(job)
+        work(given["job"])
         tell(done=True)
     except (UserDataError, ConfigError) as error:
         tell(error={"kind": type(error).__name__, "message": str(error)})

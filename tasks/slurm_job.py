@@ -27,6 +27,8 @@ def job_options(settings: ClusterSettings, stage: Stage, paths: DatasetPaths) ->
     exports = [
         f"export {name}={shlex.quote(os.environ[name])}" for name in PROLOGUE_FROM_HERE if name in os.environ
     ]
+    modules = ["tasks.stop_signal", *(["tasks.early_fold"] if stage == "train" else [])]
+    preloaded = [word for module in modules for word in ("--preload", module)]
     return {
         "cores": 1,
         "processes": 1,
@@ -44,7 +46,7 @@ def job_options(settings: ClusterSettings, stage: Stage, paths: DatasetPaths) ->
         "python": f"exec {shlex.quote(sys.executable)}",
         "nanny": False,
         "death_timeout": 60,
-        "worker_extra_args": ["--preload", "tasks.stop_signal", "--no-dashboard"],
+        "worker_extra_args": [*preloaded, "--no-dashboard"],
     }
 
 

@@ -39,8 +39,8 @@ def filled(rows: Floats, columns: Floats, shape: tuple[int, int]) -> NDArray[np.
     before = edge - 1  # the edge from the vertex before; the first comes after the last
     y0, y1, x0, x1 = rows[edge] - row, rows[before] - row, columns[edge], columns[before]
     right, left = (y0 > 0) != (y1 > 0), (y0 < 0) != (y1 < 0)
-    inside = _parity(row[right], _beyond(y0, y1, x0, x1, right, 1), shape, upward=False)
-    inside |= _parity(row[left], _beyond(y0, y1, x0, x1, left, -1), shape, upward=True)
+    inside = _between(row[right], _beyond(y0, y1, x0, x1, right, 1), shape)
+    inside |= _between(row[left], _beyond(y0, y1, x0, x1, left, -1), shape)
     _add_vertices(inside, rows, columns)
     return inside
 
@@ -74,14 +74,22 @@ def _crossing(y0: Floats, y1: Floats, x0: Floats, x1: Floats) -> Floats:
     return found
 
 
-def _parity(row: Integers, column: Integers, shape: tuple[int, int], *, upward: bool) -> NDArray[np.bool_]:
-    """Whether an odd number of crossings counts for a pixel: from a column on, or up to it."""
-    changes = np.zeros((shape[0], shape[1] + 1), dtype=np.int32)
-    np.add.at(changes, (row, np.clip(column, 0, shape[1])), 1)
-    if not upward:
-        np.add.at(changes, (row, np.zeros_like(row)), 1)
-    odd: NDArray[np.bool_] = np.cumsum(changes[:, :-1], axis=1) % 2 == 1
-    return odd
+def _between(row: Integers, column: Integers, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """The pixels with an odd number of crossings before them in their row, and so behind them.
+
+    A closed outline crosses each row an even number of times: beyond the first and the last of its crossings
+    there is nothing, and only the box around them is looked at.
+    """
+    inside = np.zeros(shape, dtype=bool)
+    if not len(row):
+        return inside
+    column = np.clip(column, 0, shape[1])
+    top, left = row.min(), column.min()
+    crossed = np.zeros((row.max() - top + 1, column.max() - left + 1), dtype=bool)
+    np.logical_xor.at(crossed, (row - top, column - left), True)
+    box = inside[top : row.max() + 1, left : column.max()]
+    np.logical_xor.accumulate(crossed[:, :-1], axis=1, out=box)
+    return inside
 
 
 def _add_vertices(inside: NDArray[np.bool_], rows: Floats, columns: Floats) -> None:

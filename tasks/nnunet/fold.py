@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -11,7 +13,7 @@ from uuid import uuid4
 from tasks.errors import IterSegError, UserDataError
 from tasks.ledger.files import read_json, sha256_of_file, write_json, write_text
 from tasks.ledger.paths import CHECKPOINT, fold_folder
-from tasks.program import Message, run_program, serve, tell
+from tasks.program import JOB_ENDS_AT, Message, run_program, serve, started_early, tell
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from tasks.nnunet.trainer import IterSegTrainer
@@ -22,6 +24,13 @@ HOLDER = "holder"
 STOPPED = "stopped_at_epoch"
 SEEDS_APART = 100_000
 """More than any training has epochs, so that no two folds share an epoch's random numbers."""
+
+
+LATE = (
+    *("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_def_n_proc", "nnUNet_n_proc_DA"),
+    *("CUDA_VISIBLE_DEVICES", JOB_ENDS_AT),
+)
+"""Variables that the program reads only when it has its job."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,11 @@ def train_fold(
         result = read_result(result_file, job) or stopped
         assert result, "the program ended well and wrote no result"
     return result
+
+
+def imported_early(threads: int) -> AbstractContextManager[None]:
+    """Let the program import torch before its job is known; see :func:`tasks.program.started_early`."""
+    return started_early(__name__, {"OMP_NUM_THREADS": str(threads)}, LATE)
 
 
 def read_result(file: Path, job: FoldJob) -> dict[str, Any] | None:
@@ -210,5 +224,17 @@ def _same_job_or_anew(folder: Path, content: dict[str, Any]) -> None:
         write_json(marker, content)
 
 
+def _warm_up() -> None:
+    """Import what nnU-Net's trainer does, but not nnU-Net: it reads its variables as it is imported."""
+    for name in (
+        "torch._dynamo",
+        "dynamic_network_architectures",
+        "nibabel",
+        "seaborn",
+        "skimage.morphology",
+    ):
+        import_module(name)
+
+
 if __name__ == "__main__":
-    serve(_work)
+    serve(_work, _warm_up)

@@ -31,7 +31,7 @@ def rows(
     home, size = work / "home", " × ".join(map(str, CT[::-1]))
     new_home(home, settings)
     iterseg(home, server, "ingest", "bench", "--from", str(small_cases(work / "cases", range(CASES), CT)))
-    what = f"seconds in 5 epochs of one fold, nnU-Net's default plan for CTs of {size}"
+    what = f"nnU-Net's default plan for CTs of {size}"
     yield training_row(work, home, server, 2, name=f"training, {device}", what=what, device=device)
     unmirrored = settings + f"prediction: {{mirroring: false, device: {device}}}\n"
     name, target = f"prediction, {device}", "ratio of 3 or more"

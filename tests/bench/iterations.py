@@ -56,11 +56,12 @@ def rows(work: Path, server: Mapping[str, str], notes: list[str], *, quick: bool
 def training(work: Path, server: Mapping[str, str], *, quick: bool) -> Iterator[Row]:
     """A fold of a small network, of its own dataset."""
     home = work / "home"
-    new_home(home, SETTINGS)
+    epochs = 1 if quick else 5
+    new_home(home, SETTINGS.replace("epochs_first: 5", f"epochs_first: {epochs}"))
     count, shape, repeats = (8, (24, 64, 64), 1) if quick else (60, (60, 320, 320), 2)
     cases = small_cases(work / "cases", range(count), shape)
     iterseg(home, server, "ingest", "bench", "--from", str(cases))
-    yield training_row(work, home, server, repeats=repeats)
+    yield training_row(work, home, server, repeats, epochs)
 
 
 def small_cases(root: Path, numbers: range, shape: Shape) -> Path:
@@ -229,9 +230,10 @@ def training_row(
     home: Path,
     server: Mapping[str, str],
     repeats: int,
+    epochs: int = 5,
     *,
     name: str = "training",
-    what: str = "seconds in the epochs of one fold, 5 epochs of 250 steps of a small network on all cores",
+    what: str = "a small network on all cores",
     device: str = "cpu",
 ) -> Row:
     """A fold through the flow, against `nnUNetv2_train` on the same preprocessed cases."""
@@ -251,12 +253,14 @@ def training_row(
 
     ours = side("iterseg train --folds 0", "train_ours", home=home, before=untrained)
     ours.environment = {**ours.environment, **server}
-    theirs = side("nnUNetv2_train", "train_theirs", str(theirs_preprocessed), str(results), device)
+    theirs = side(
+        "nnUNetv2_train", "train_theirs", str(theirs_preprocessed), str(results), device, str(epochs)
+    )
     return compare(
         name,
         ours,
         theirs,
-        what=what,
+        what=f"seconds in {epochs} epochs of one fold, of 250 steps, {what}",
         target="ratio of 0.95 or more",
         bound="forward and backward passes",
         repeats=repeats,

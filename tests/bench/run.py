@@ -54,7 +54,7 @@ def make_cases(root: Path, count: int, shape: tuple[int, int, int]) -> None:
         write_rois(root / f"{number}" / "rt" / "rt.dcm", series, {"GTV": tumour}, name=f"rt {number}")
 
 
-def ingest_row(work: Path, cases: Path, count: int) -> Row:
+def ingest_row(work: Path, cases: Path, count: int, repeats: int) -> Row:
     home = work / "home"
     ours = side("IterSeg", "ingest", str(cases), home=home)
     ours.before = lambda: new_home(home)
@@ -67,11 +67,13 @@ def ingest_row(work: Path, cases: Path, count: int) -> Row:
         what=f"{count} CTs, {sum(p.is_file() for p in cases.rglob('*'))} files, the task without its start",
         target="ratio of 0.67 or more",
         bound="the disk",
-        repeats=5,
+        repeats=repeats,
     )
 
 
-def conversion_rows(work: Path, cases: Path, count: int, server: dict[str, str]) -> Iterator[Row]:
+def conversion_rows(
+    work: Path, cases: Path, count: int, server: dict[str, str], repeats: int
+) -> Iterator[Row]:
     """The conversion alone, of files that both sides know already, and from the DICOM on."""
     home = work / "home"
     environment = {"ITERSEG_HOME": str(home), **server}
@@ -95,7 +97,7 @@ def conversion_rows(work: Path, cases: Path, count: int, server: dict[str, str])
         what=f"{size}; headers read before on both sides; gzip of level 1 against 9",
         target="ratio of 3 or more, no more memory",
         bound="gzip",
-        repeats=2,
+        repeats=repeats,
         alone=side("gzip alone", "gzip", str(cases)),
     )
     both = with_ingest(cases, "prepare", "bench", "--convert-only")
@@ -107,7 +109,7 @@ def conversion_rows(work: Path, cases: Path, count: int, server: dict[str, str])
         what=f"{size}, from the DICOM on; ours keeps a copy of it that is flushed to the disk",
         target="stated",
         bound="gzip, and the disk",
-        repeats=2,
+        repeats=repeats,
     )
 
 
@@ -138,8 +140,8 @@ def measured_rows(work: Path, parts: list[str], notes: list[str], *, quick: bool
         if "conversion" in parts:
             count, cases = 4 if quick else 32, work / "cases"
             make_cases(cases, count, (120, 512, 512))
-            yield ingest_row(work, cases, count)
-            yield from conversion_rows(work, cases, count, server.environment)
+            yield ingest_row(work, cases, count, 2 if quick else 5)
+            yield from conversion_rows(work, cases, count, server.environment, 1 if quick else 2)
             shutil.rmtree(cases)
         if "iterations" in parts:
             yield from iterations.rows(work, server.environment, notes, quick=quick)
@@ -158,7 +160,7 @@ def measured_rows(work: Path, parts: list[str], notes: list[str], *, quick: bool
             notes.append(cluster.many_cases(work / "many-cases", server))
         if "gpu" in parts and not quick:
             yield from gpu.rows(work / "gpu", server.environment, notes)
-    if "large" in parts:
+    if "large" in parts and not quick:
         yield big_row(work)
 
 

@@ -126,30 +126,32 @@ def train_ours() -> None:
     said(json.loads(done.stdout)["folds"][0]["training_s"])
 
 
-FIVE_EPOCHS = """
+FEW_EPOCHS = """
 import functools
+import sys
 from nnunetv2.run.run_training import run_training_entry
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 begin = nnUNetTrainer.__init__
 @functools.wraps(begin)
 def begin_short(self, *arguments, **options):
     begin(self, *arguments, **options)
-    self.num_epochs = 5
+    self.num_epochs = epochs
 nnUNetTrainer.__init__ = begin_short
+epochs = int(sys.argv.pop())
 run_training_entry()
 """
-"""`nnUNetv2_train` with 5 epochs. nnU-Net has a trainer of that name, but to find it imports all others, of
+"""`nnUNetv2_train` with fewer epochs. nnU-Net has trainers for that, but to find it imports all others, of
 which one needs a package that nnU-Net does not ask for."""
 
 
-def train_theirs(preprocessed: str, results: str, device: str) -> None:
+def train_theirs(preprocessed: str, results: str, device: str, epochs: str) -> None:
     """The same fold by nnU-Net's own command, on as many threads."""
     folders = {"nnUNet_raw": results, "nnUNet_preprocessed": preprocessed, "nnUNet_results": results}
     cores = str(os.cpu_count())
     threads = {"OMP_NUM_THREADS": cores, "nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": cores}
     if device != "cpu":  # as it chooses by itself
         threads = {}
-    command = [sys.executable, "-c", FIVE_EPOCHS, "1", "3d_fullres", "0", "-device", device]
+    command = [sys.executable, "-c", FEW_EPOCHS, "1", "3d_fullres", "0", "-device", device, epochs]
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, env={**os.environ, **folders, **threads}
     )

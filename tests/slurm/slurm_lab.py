@@ -106,14 +106,23 @@ class SlurmLab:
         results = self.paths.procdata
         wait_until(lambda: len(list(results.rglob("checkpoint_latest.pth"))) == 2, 120)
 
-    def folds_that_run(self) -> dict[int, psutil.Process]:
-        """The training programs of this home."""
-        found = {}
+    def training_programs(self) -> list[psutil.Process]:
+        """The training programs of this home, with those that wait for their job."""
+        found = []
         for process in psutil.process_iter():
-            with suppress(psutil.Error, FileNotFoundError):  # one that begins or ends just now
+            with suppress(psutil.Error):  # one that begins or ends just now
                 ours = process.environ().get("ITERSEG_HOME") == str(self.home)
                 if ours and "tasks.nnunet.fold" in process.cmdline():
-                    found[int(json.loads(Path(process.cmdline()[-1]).read_text())["fold"])] = process
+                    found.append(process)
+        return found
+
+    def folds_that_run(self) -> dict[int, psutil.Process]:
+        """Fold → the program that trains it."""
+        found = {}
+        for process in self.training_programs():
+            with suppress(psutil.Error, FileNotFoundError):  # one that has no job yet, or ends just now
+                given = json.loads(Path(process.cmdline()[-1]).read_text())
+                found[int(given["job"]["fold"])] = process
         return found
 
     def workers(self) -> list[psutil.Process]:
@@ -175,7 +184,7 @@ class SlurmLab:
                 done = attempt[-1] if attempt else done
         assert sum(len(self.epochs(fold)) for fold in (0, 1)) <= attempts
         wait_until(lambda: not self.slurm.jobs() and not self.slurm.processes_of_jobs(), 30)
-        assert not self.folds_that_run()
+        assert not self.training_programs()
         states = [state for _, state in self.runs()]
         assert set(states) <= {"COMPLETED", "CRASHED", "CANCELLED", "FAILED"}, self.runs()
         if lost is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests_support import wait_until
 
 from tasks.errors import ConfigError, ExternalToolError, UserDataError
 from tasks.program import ask_to_stop, run_program, started_early
@@ -23,7 +24,7 @@ from tasks.program import asked_to_stop, fail_for_the_disk, serve, tell
 
 def work(job):
     print("working on", job["what"])
-    tell(environment=os.environ.get("GIVEN"), trim=os.environ.get("MALLOC_TRIM_THRESHOLD_"))
+    tell(environment=os.environ.get("GIVEN"))
     match job["what"]:
         case "data": raise UserDataError("mend the data")
         case "config": raise ConfigError("mend the file")
@@ -55,18 +56,8 @@ def test_messages_are_heard_and_the_rest_is_logged(program: str, tmp_path: Path)
     heard: list[dict[str, object]] = []
     log = tmp_path / "logs" / "x.log"
     run_program(program, {"what": "nothing"}, log, {"GIVEN": "yes"}, heard.append)
-    assert heard[1:] == [{"environment": "yes", "trim": None}]
+    assert heard[1:] == [{"environment": "yes"}]
     assert "working on nothing" in log.read_text()
-
-
-def test_dasks_memory_setting_is_not_inherited(
-    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With it training takes twice as long."""
-    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
-    heard: list[dict[str, object]] = []
-    run_program(program, {"what": "nothing"}, tmp_path / "log", {}, heard.append)
-    assert heard[1]["trim"] is None
 
 
 @pytest.mark.parametrize(("what", "kind"), [("data", UserDataError), ("config", ConfigError)])
@@ -118,6 +109,30 @@ def test_a_program_that_was_started_early_gets_its_job_and_no_other(program: str
     assert isinstance(early, int)
     assert isinstance(late, int)
     assert early < late
+
+
+def test_what_is_known_late_comes_with_the_job(program: str, tmp_path: Path) -> None:
+    heard: list[dict[str, object]] = []
+    with started_early(program, {"ALWAYS": "1"}, late=["GIVEN"]):
+        run_program(program, {"what": "nothing"}, tmp_path / "log", {"ALWAYS": "2"}, heard.append)
+        other = heard[0]["warm"]
+        environment = {"ALWAYS": "1", "GIVEN": "late"}
+        run_program(program, {"what": "nothing"}, tmp_path / "log", environment, heard.append)
+    assert heard[3]["environment"] == "late"
+    early = heard[2]["warm"]
+    assert isinstance(early, int)
+    assert isinstance(other, int)
+    assert early < other, "the one with another environment was begun after it"
+
+
+def test_one_that_has_died_while_it_waited_gets_no_job(program: str, tmp_path: Path) -> None:
+    heard: list[dict[str, object]] = []
+    with started_early(program):
+        (early,) = [p for p in psutil.Process().children() if program in p.cmdline()]
+        early.kill()
+        wait_until(lambda: early.status() == psutil.STATUS_ZOMBIE, 10)
+        run_program(program, {"what": "nothing"}, tmp_path / "log", None, heard.append)
+    assert heard[0]["warm"] != early.pid
 
 
 def test_a_program_that_gets_no_job_is_ended(program: str) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from tasks.ledger.files import write_json
-from tasks.nnunet.fold import FoldJob, read_result
+from tasks.nnunet.fold import LATE, FoldJob, read_result
 
 
 @pytest.fixture
@@ -32,3 +34,23 @@ def test_what_would_come_out_otherwise_is_done_again(
     write_json(tmp_path / "fold.json", {"job": asdict(job), "validation_dice": {}})
     now = replace(job, choices={**job.choices, **changed})
     assert (read_result(tmp_path / "fold.json", now) is not None) is kept
+
+
+def test_what_is_imported_early_reads_none_of_the_variables_that_come_late() -> None:
+    """nnU-Net reads its folders as it is imported, and would train with those of nobody."""
+    code = """
+import os, sys
+asked = set()
+class Listening(type(os.environ)):
+    def __getitem__(self, key):
+        asked.add(key)
+        return super().__getitem__(key)
+os.environ.__class__ = Listening
+from tasks.nnunet.fold import LATE, _warm_up
+_warm_up()
+assert "OMP_NUM_THREADS" not in LATE and "torch._dynamo" in sys.modules
+print(*[m for m in sys.modules if m.split(".")[0] == "nnunetv2"], *(asked & set(LATE)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert not done.stdout.split()
+    assert {"nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"} <= set(LATE)
