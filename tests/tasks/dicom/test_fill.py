@@ -15,7 +15,7 @@ COORDINATE = st.one_of(
     st.integers(-3, 16).map(float),
     st.integers(-6, 32).map(lambda half: half / 2),
     st.integers(-30, 160).map(lambda tenth: tenth / 10),
-    st.floats(-3, 16).map(lambda value: round(value, 12)),  # no millionth of an atom: products vanish
+    st.floats(-3, 16).map(lambda value: round(value, 12)),  # of less, a product is nothing
 )
 
 
