@@ -38,26 +38,8 @@ def run_flow(
     """
     try:
         _check(dataset, cluster, needs_data, takes_data)
-        # Nothing phones home, and logs do not stand between the user and the answer.
-        os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-        os.environ.setdefault("DO_NOT_TRACK", "1")
-        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if verbose else "CRITICAL")
-        os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "info" if verbose else "critical")
-        if not verbose:
-            # Prefect's say that their queues are not empty yet; what a peer did, our own errors say.
-            for name in ("EventsWorker", "APILogWorker", "pynetdicom"):
-                logging.getLogger(name).setLevel(logging.CRITICAL)
-        from tasks.embedded_server import ensure_prefect_api
-        from tasks.progress import waiting
-
-        with waiting("starting Prefect"):
-            ensure_prefect_api()
-            from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-
-        # Nobody watches the heartbeat of a command: the next run marks one that was killed. Its end would
-        # be waited for up to a second, for each flow.
-        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            report = flow()
+        _quiet(verbose)
+        report = _on_prefect(flow)
     except IterSegError as error:
         fail(error, as_json)
     except OSError as error:
@@ -77,6 +59,32 @@ def run_flow(
             as_json,
         )
     show(report, as_json)
+
+
+def _quiet(verbose: bool) -> None:
+    """Nothing phones home, and logs do not stand between the user and the answer."""
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if verbose else "CRITICAL")
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "info" if verbose else "critical")
+    if not verbose:
+        # Prefect's say that their queues are not empty yet; what a peer did, our own errors say.
+        for name in ("EventsWorker", "APILogWorker", "pynetdicom"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _on_prefect(flow: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    from tasks.embedded_server import ensure_prefect_api
+    from tasks.progress import waiting
+
+    with waiting("starting Prefect"):
+        ensure_prefect_api()
+        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    # Nobody watches the heartbeat of a command: the next run marks one that was killed. Its end would
+    # be waited for up to a second, for each flow.
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        return flow()
 
 
 def _of_the_machine(error: OSError) -> IterSegError:

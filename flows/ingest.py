@@ -59,16 +59,9 @@ def ingest(
         raise ConfigError(
             "identities are kept or removed of what is fetched now; give a folder or a DICOMweb server too"
         )
-    retrieved: dict[str, Any] | None = None
     with turn_of(paths):
         deliveries = seal_by_hand(dataset_id)
-        if dicomweb is not None:
-            retrieved = retrieve_series(
-                dataset_id,
-                dicomweb.get_secret_value(),
-                [study.get_secret_value() for study in studies],
-                deidentify=deidentify is not False,
-            )
+        retrieved = None if dicomweb is None else _retrieved(dataset_id, dicomweb, studies, deidentify)
         received = take_inbox(dataset_id, day)
         deliveries += [received] if received else []
         if folder is not None:
@@ -80,18 +73,33 @@ def ingest(
     for sentence in left:
         get_run_logger().warning(sentence)
     _show(dataset_id, report)
-    if report["snapshots"] and flow_run.parent_flow_run_id is None:
-        # Not where an iteration ingests: it would call for another one.
-        night = load_dataset_settings(paths.config, dataset_id).night
-        budget = night.on_arrival if night else Budget()
-        cluster = night.cluster if night else "local"
-        tell_event("iterseg.delivery.complete", dataset_id, cluster=cluster, **budget.model_dump())
+    if report["snapshots"]:
+        _tell_of_arrival(paths)
     if retrieved and retrieved["series"].get("failed"):
         raise TransientError(
             f"{retrieved['series']['failed']} series could not be fetched; the others are "
             "ingested. Run it again"
         ).with_report(report)
     return report
+
+
+def _retrieved(
+    dataset_id: str, dicomweb: Hidden, studies: list[Hidden], deidentify: bool | None
+) -> dict[str, Any]:
+    chosen = [study.get_secret_value() for study in studies]
+    return retrieve_series(
+        dataset_id, dicomweb.get_secret_value(), chosen, deidentify=deidentify is not False
+    )
+
+
+def _tell_of_arrival(paths: DatasetPaths) -> None:
+    """Call for the iteration that learns from it; not where one ingests, which would call for another."""
+    if flow_run.parent_flow_run_id is not None:
+        return
+    night = load_dataset_settings(paths.config, paths.dataset_id).night
+    budget = night.on_arrival if night else Budget()
+    cluster = night.cluster if night else "local"
+    tell_event("iterseg.delivery.complete", paths.dataset_id, cluster=cluster, **budget.model_dump())
 
 
 def _report(

@@ -22,8 +22,8 @@ from tasks.cluster import (
     worker_count,
     worth_workers,
 )
-from tasks.cluster_settings import load_cluster
-from tasks.conversion import to_convert
+from tasks.cluster_settings import ClusterSettings, load_cluster
+from tasks.conversion import CaseToConvert, to_convert
 from tasks.dicom.case import Case
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
@@ -71,17 +71,7 @@ def predict(
         jobs = [to_convert(case, settings, rois) for case in cases if case.reason == Reason.UNLABELLED]
         others += [case_row(case) for case in cases if case.reason != Reason.UNLABELLED]
         stale = stale_predictions(paths, used, {job.case_id for job in jobs})
-        threads = threads_per_worker(where, "predict")
-        small = not worth_workers(Path(file) for job in jobs for file in job.files)
-        pieces = chunks(jobs, worker_count(where, "predict"), 1 if small else PIECES_PER_WORKER)
-        results = run_chunks(
-            predict_cases,
-            pieces,
-            lambda number, piece: (paths.dataset_id, number, piece, used, settings, threads, triage),
-            "predict",
-            where.attempts,
-        )
-        predicted = [row for some in results for row in some]
+        predicted = _predicted(paths, jobs, used, settings, where, triage)
         report = _report(paths, used, triage, stale, [*predicted, *others])
         _show(paths, settings, report)
         if predicted and not any(row["state"] == "done" for row in predicted):
@@ -95,6 +85,28 @@ def predict(
             except UserDataError as error:
                 raise error.with_report(report) from None
     return report
+
+
+def _predicted(
+    paths: DatasetPaths,
+    jobs: list[CaseToConvert],
+    model: ModelRecord,
+    settings: DatasetSettings,
+    where: ClusterSettings,
+    triage: bool,
+) -> list[dict[str, Any]]:
+    """What became of each image, shared among workers."""
+    threads = threads_per_worker(where, "predict")
+    small = not worth_workers(Path(file) for job in jobs for file in job.files)
+    pieces = chunks(jobs, worker_count(where, "predict"), 1 if small else PIECES_PER_WORKER)
+    results = run_chunks(
+        predict_cases,
+        pieces,
+        lambda number, piece: (paths.dataset_id, number, piece, model, settings, threads, triage),
+        "predict",
+        where.attempts,
+    )
+    return [row for some in results for row in some]
 
 
 def _report(

@@ -22,6 +22,7 @@ from tasks.cluster import chunks, task_runner, worker_count, worth_workers
 from tasks.cluster_settings import ClusterSettings, load_cluster
 from tasks.conversion import CaseToConvert, as_booked, to_convert
 from tasks.convert import convert_cases
+from tasks.copies import without_copies
 from tasks.dicom.case import Assembly
 from tasks.dicom.reasons import NOTHING_DRAWN, Reason
 from tasks.errors import UserDataError
@@ -34,7 +35,7 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import Snapshot
 from tasks.ledger.store import Store
 from tasks.nnunet.preprocess import imported_early
-from tasks.open_iteration import book, open_iteration, without_copies
+from tasks.open_iteration import book, open_iteration
 from tasks.outcomes import remember_outcomes
 from tasks.predict import patients_of_test_set
 from tasks.prepare import (

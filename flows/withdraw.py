@@ -13,12 +13,13 @@ from prefect import flow
 from pydantic import Field
 
 from flows.parameters import DatasetId, Hidden, run_name
+from tasks.deletion import delete_withdrawn
 from tasks.errors import ConfigError
 from tasks.ledger.paths import DatasetPaths
 from tasks.shown import show_table
 from tasks.state import require_dataset
 from tasks.turn import turn_of
-from tasks.withdraw import delete_withdrawn, withdraw_from_ledger
+from tasks.withdraw import withdraw_from_ledger
 
 
 @flow(name="withdraw", flow_run_name=run_name("withdraw"))

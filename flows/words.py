@@ -196,6 +196,11 @@ def _withdraw(report: dict[str, Any]) -> list[str]:
         )
     if report["also_in"]:
         lines.append(f"  they are in {', '.join(report['also_in'])} too, and not withdrawn there")
+    for dataset, cases in report["copies"].items():
+        lines += [
+            f"  case {case} of {dataset} is the same scan under another name; withdraw it too"
+            for case in cases
+        ]
     return lines
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -11,18 +10,16 @@ from typing import Any
 from prefect import task
 
 from tasks.conversion import CaseToConvert
-from tasks.dicom.case import Case
-from tasks.dicom.reasons import Reason
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.case_book import BookedCase, book_cases
 from tasks.ledger.dated import DatedName
-from tasks.ledger.files import digest_of, remove_temporaries, sha256_of_file
+from tasks.ledger.files import digest_of, remove_temporaries
 from tasks.ledger.iterations import Iteration, load_iterations
 from tasks.ledger.journal import Journal
 from tasks.ledger.lineages import Lineage, current_lineage, open_lineage
 from tasks.ledger.models import load_models, parent_in
 from tasks.ledger.paths import DatasetPaths
-from tasks.ledger.patients import TEST, PatientTable, extend_patients, load_patients
+from tasks.ledger.patients import TEST, PatientTable, extend_patients
 from tasks.ledger.snapshots import note_snapshots, require_whole
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
@@ -70,35 +67,6 @@ def book(dataset_id: str, snapshot: DatedName, cases: Mapping[str, BookedCase]) 
     book_cases(paths.cases, str(snapshot), cases)
 
 
-def without_copies(
-    paths: DatasetPaths, images: Sequence[Case], converted: Mapping[str, CaseToConvert]
-) -> dict[str, CaseToConvert]:
-    """The converted cases, less those whose image is also a case of another patient, who may be in the test.
-
-    One scan may come under two identities: in the clear, and de-identified elsewhere. Of two the one stays
-    whose patient has a place, else that which came first.
-    """
-    patients, store = load_patients(paths.patients), Store(paths.store)
-    places = patients.place if patients else {}
-
-    def rank(case: Case) -> tuple[bool, int, str]:
-        return case.patient not in places, min(file.arrival for file in case.files), case.case_id
-
-    kept: dict[tuple[int, str], Case] = {}
-    files = {case_id: store.image(case_id, job.image_key) for case_id, job in converted.items()}
-    sizes = Counter(file.stat().st_size for file in files.values())
-    copies = set()
-    for case in sorted((case for case in images if case.case_id in converted), key=rank):
-        size = files[case.case_id].stat().st_size
-        if sizes[size] == 1:  # others need not be read
-            continue
-        first = kept.setdefault((size, sha256_of_file(files[case.case_id])), case)
-        if first.patient != case.patient:
-            case.settle("rejected", Reason.SAME_IMAGE, f"{first.case_id} has the same voxels")
-            copies.add(case.case_id)
-    return {case_id: job for case_id, job in converted.items() if case_id not in copies}
-
-
 @task(task_run_name="open-iteration", **RETRIED)
 def open_iteration(
     dataset_id: str,
@@ -124,7 +92,8 @@ def open_iteration(
     paths = DatasetPaths.of(dataset_id)
     _nothing_is_lost(paths)
     lineage = current_lineage(paths)
-    if lineage is not None and lineage.plans is not None:
+    planned = lineage is not None and lineage.plans is not None
+    if lineage is not None and planned:
         _same_lineage(lineage, settings, rois)
         _same_modality(paths, lineage, settings)
     patients = extend_patients(
@@ -140,21 +109,27 @@ def open_iteration(
     _every_fold_validates(cases, settings.folds)
     if settings.partial:
         _every_fold_knows_background(Store(paths.store), cases)
-    if lineage is None or lineage.plans is None:
+    if lineage is None or not planned:
         lineage = _opened(paths, lineage, settings, rois)
-    content = {"lineage": lineage.number, "cases": cases, "structures": rois.structures}
-    digest, former = (
-        digest_of({**content, "settings": settings.model_dump(mode="json", exclude=exclude)})
-        for exclude in (WITHOUT_EFFECT_ON_WHAT_IS_LEARNED, WITHOUT_EFFECT_FORMERLY)
-    )
+    asked = _new_iteration(paths, snapshot, lineage, cases, settings, rois)
+    former = _digest(lineage, cases, settings, rois, WITHOUT_EFFECT_FORMERLY)
+    existing = _opened_before(paths, {asked.digest, former}, asked.parent)
+    return existing or asked, existing is not None
+
+
+def _new_iteration(
+    paths: DatasetPaths,
+    snapshot: DatedName,
+    lineage: Lineage,
+    cases: list[dict[str, Any]],
+    settings: DatasetSettings,
+    rois: RoiPatterns,
+) -> Iteration:
     parent = parent_in(paths, lineage.number)
-    parent_id = parent.model_id if parent else None
-    if existing := _opened_before(paths, {digest, former}, parent_id):
-        return existing, True
-    iteration = Iteration(
+    return Iteration(
         name=str(_free_name(paths, snapshot)),
-        digest=digest,
-        parent=parent_id,
+        digest=_digest(lineage, cases, settings, rois, WITHOUT_EFFECT_ON_WHAT_IS_LEARNED),
+        parent=parent.model_id if parent else None,
         modality=settings.image_modality,
         structures=rois.structures,
         configuration=lineage.configuration,
@@ -169,7 +144,19 @@ def open_iteration(
         code=f"nnunetv2-{version('nnunetv2')}",
         choices={"rois": rois.model_dump(mode="json"), "settings": settings.model_dump(mode="json")},
     )
-    return iteration, False
+
+
+def _digest(
+    lineage: Lineage,
+    cases: list[dict[str, Any]],
+    settings: DatasetSettings,
+    rois: RoiPatterns,
+    without: Any,
+) -> str:
+    """Of everything that decides what is learned."""
+    chosen = settings.model_dump(mode="json", exclude=without)
+    content = {"lineage": lineage.number, "cases": cases, "structures": rois.structures}
+    return digest_of({**content, "settings": chosen})
 
 
 def _opened_before(paths: DatasetPaths, digests: Collection[str], parent_id: str | None) -> Iteration | None:

@@ -92,3 +92,8 @@ class Destination(Settings):
         if (self.dicomweb is not None) == dimse or (self.host is None) != (self.aet is None):
             raise ValueError("give either `dicomweb` or both `host` and `aet`")
         return self
+
+    @property
+    def address(self) -> str:
+        """Where it is, whatever it is called."""
+        return self.dicomweb or f"{self.aet}@{self.host}:{self.port}"

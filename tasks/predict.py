@@ -123,9 +123,7 @@ def predict_cases(
     for case in cases:
         written = None if triage else main_object(folder, case.case_id, settings.prediction.outputs)
         outcomes[case.case_id] = _outcome(case, store, written)
-        if read_prediction(folder, case, model, settings) is not None:
-            continue
-        if triage and read_triage(folder, case, model) is not None:
+        if _is_known(folder, case, model, settings, triage):
             continue
         try:
             convert_image(case, store)
@@ -139,15 +137,13 @@ def predict_cases(
         case = waiting[message["written"]]
         outcomes[case.case_id].update(_handed_out(paths, case, model, settings, message["doubt"], triage))
 
+    def asked(case: CaseToConvert) -> dict[str, str]:
+        output = {} if triage else {"output": str(label_file(folder, case.case_id))}
+        image = str(store.image(case.case_id, case.image_key))
+        return {"case_id": case.case_id, "image": image, **output}
+
     failures, _ = predict_batch(
-        [
-            {
-                "case_id": case.case_id,
-                "image": str(store.image(case.case_id, case.image_key)),
-                **({} if triage else {"output": str(label_file(folder, case.case_id))}),
-            }
-            for case in waiting.values()
-        ],
+        [asked(case) for case in waiting.values()],
         model_folder=paths.home / model.folder,
         folds=sorted(int(fold) for fold in model.checkpoints),
         device=settings.prediction.device,
@@ -160,6 +156,15 @@ def predict_cases(
     for case_id, detail in failures.items():
         outcomes[case_id].update(_rejected(Reason.UNEXPECTED.value, detail))
     return list(outcomes.values())
+
+
+def _is_known(
+    folder: Path, case: CaseToConvert, model: ModelRecord, settings: DatasetSettings, triage: bool
+) -> bool:
+    """Whether the model has predicted an image before or, where no more is asked, has said its doubt."""
+    if read_prediction(folder, case, model, settings) is not None:
+        return True
+    return triage and read_triage(folder, case, model) is not None
 
 
 def _handed_out(

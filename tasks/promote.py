@@ -69,7 +69,6 @@ def score_test_set(
     ``surface_dice`` and ``hd95_mm`` (structure → value, None where it is not defined).
     """
     paths = DatasetPaths.of(dataset_id)
-    at = paths.iteration_named(iteration.name)
     store = Store(paths.store)
     tolerance = settings.surface_tolerance_mm
     how = {"tolerance_mm": tolerance, "mirroring": settings.prediction.mirroring}
@@ -79,17 +78,32 @@ def score_test_set(
     ]
     scored = {tuple(row.get(key) for key in KEYS): dict(row) for row in known}
     missing = [case for case in wanted if _identity(case) not in scored]
-    outputs = {
-        case["case_id"]: at.root / "test_predictions" / name / f"{case['case_id']}.nii.gz" for case in missing
-    }
+    outputs = _test_predictions(paths, iteration, name, model_folder, settings, threads, missing)
+    for case in missing:
+        truth = store.label(case["case_id"], case["label_key"])
+        scores = scores_of_files(truth, outputs[case["case_id"]], iteration.labels, tolerance, labels)
+        scored[_identity(case)] = {**case, **scores}
+    return [scored[_identity(case)] for case in wanted]
+
+
+def _test_predictions(
+    paths: DatasetPaths,
+    iteration: Iteration,
+    name: str,
+    model_folder: Path,
+    settings: DatasetSettings,
+    threads: int,
+    cases: Sequence[Mapping[str, Any]],
+) -> dict[str, Path]:
+    """Case → the label map that a model makes of it, in the iteration's own folder."""
+    folder = paths.iteration_named(iteration.name).root / "test_predictions" / name
+    outputs = {case["case_id"]: folder / f"{case['case_id']}.nii.gz" for case in cases}
+    store = Store(paths.store)
+    images = {case["case_id"]: store.image(case["case_id"], case["image_key"]) for case in cases}
     failures, _ = predict_batch(
         [
-            {
-                "case_id": case["case_id"],
-                "image": str(store.image(case["case_id"], case["image_key"])),
-                "output": str(outputs[case["case_id"]]),
-            }
-            for case in missing
+            {"case_id": case_id, "image": str(images[case_id]), "output": str(output)}
+            for case_id, output in outputs.items()
         ],
         model_folder=model_folder,
         folds=None,
@@ -100,11 +114,7 @@ def score_test_set(
     )
     if failures:
         raise UserDataError(f"model {name} cannot predict test cases: {failures}")
-    for case in missing:
-        truth = store.label(case["case_id"], case["label_key"])
-        scores = scores_of_files(truth, outputs[case["case_id"]], iteration.labels, tolerance, labels)
-        scored[_identity(case)] = {**case, **scores}
-    return [scored[_identity(case)] for case in wanted]
+    return outputs
 
 
 def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -44,7 +44,9 @@ def send_predictions(
     """
     paths = DatasetPaths.of(dataset_id)
     journal, folder = Journal(paths.delivered(destination.name)), paths.predictions(model.model_id)
-    known = {uid for entry in journal.entries() for uid in entry["uids"]}
+    # Under the same name another server may stand by now; entries before 0.2 do not say which it was.
+    at = destination.address
+    known = {uid for entry in journal.entries() if entry.get("to", at) == at for uid in entry["uids"]}
     counts, marks = {"sent": 0, "known": 0, "refused": 0, "locked": 0}, load_marks(paths.marks)
     for case in cases:
         if not record_file(folder, case.case_id).is_file():
@@ -68,7 +70,7 @@ def send_predictions(
             get_run_logger().error("case %s: %s", case.case_id, error)
             counts["refused"] += 1
             continue
-        journal.append({"when": datetime.now(UTC).isoformat(timespec="seconds"), "uids": uids})
+        journal.append({"when": datetime.now(UTC).isoformat(timespec="seconds"), "to": at, "uids": uids})
         known |= set(uids)
         counts["sent"] += 1
     return counts

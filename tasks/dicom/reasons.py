@@ -30,6 +30,7 @@ class Reason(StrEnum):
     IMAGE_HAS_GROWN = "image-has-grown"
     DRAWN_OVER_PREDICTION = "drawn-over-prediction"
     SAME_IMAGE = "same-image-other-patient"
+    WITHDRAWN_ELSEWHERE = "same-image-withdrawn"
     PATIENT_MISMATCH = "patient-mismatch"
     # images
     NO_GEOMETRY = "no-geometry"
@@ -81,7 +82,8 @@ WHAT_TO_DO: dict[Reason, str] = {
     Reason.SUPERSEDED: "A newer segmentation of the same image is used.",
     Reason.IMAGE_HAS_GROWN: "Slices came after it was drawn that it does not name; save it again on all.",
     Reason.DRAWN_OVER_PREDICTION: "Its patient is in the test set; draw it anew, and not over a prediction.",
-    Reason.SAME_IMAGE: "Its voxels are those of a case of another patient; withdraw one of the two.",
+    Reason.SAME_IMAGE: "It has the voxels of another patient's case; withdraw one of the two (`--case`).",
+    Reason.WITHDRAWN_ELSEWHERE: "It has the voxels of a withdrawn patient's scan; withdraw this case, too.",
     Reason.REFERENCE_ABSENT: "Ingest the image series that this segmentation refers to.",
     Reason.REFERENCE_AMBIGUOUS: "It refers to several images; keep one reference.",
     Reason.SEVERAL_SEGMENTATIONS: (

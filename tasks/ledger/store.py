@@ -26,6 +26,14 @@ class Store:
         """The converted image (NIfTI) of a key."""
         return self.root / case_id / f"image-{key}.nii.gz"
 
+    def cases(self) -> list[str]:
+        """Every case of which anything was made."""
+        return sorted(folder.name for folder in self.root.glob("*/"))
+
+    def images(self, case_id: str) -> list[Path]:
+        """All images that were made of a case, by whatever converter."""
+        return sorted((self.root / case_id).glob("image-*.nii.gz"))
+
     def label(self, case_id: str, key: str) -> Path:
         """The converted label map (NIfTI) of a key."""
         return self.root / case_id / f"label-{key}.nii.gz"

@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -45,10 +46,10 @@ def rows(work: Path, server: Mapping[str, str], notes: list[str], *, quick: bool
         ]
     for before, new, shape, target in sizes:
         home = grown_home(work, server, before, new, shape)
-        seed, note = incremental_row(work, home, server, (before, new, shape), target)
+        increments, note = incremental_rows(work, home, server, (before, new, shape), target)
         notes.append(note)
-        yield seed
-    yield nothing_new_row(home, server, seed, before + new, limit_s=5)
+        yield from increments
+    yield nothing_new_row(home, server, increments[0], before + new, limit_s=5)
     if not quick:
         notes.append(metadata_note(work / "many", 10_000))
 
@@ -109,16 +110,62 @@ def grown_home(work: Path, server: Mapping[str, str], before: int, new: int, sha
     return home
 
 
-def incremental_row(
+def incremental_rows(
     work: Path, home: Path, server: Mapping[str, str], size: tuple[int, int, Shape], target: str
-) -> tuple[Row, str]:
-    """A few new cases from the DICOM on, against the seed's two commands, which know no increment."""
+) -> tuple[list[Row], str]:
+    """A few new cases against the seed's two commands, which know no increment, with and without ingest."""
     before, new, shape = size
-    paths, kept = DatasetPaths(home, "bench"), work / "kept"
+    paths = DatasetPaths(home, "bench")
+    first_mb = disk_mb(paths.procdata)
+    more, cases = work / f"more-{before}", work / f"cases-{before}" / "dicom"
+    what = f"{new} CTs of {' × '.join(map(str, shape[::-1]))} added to {before:,}, whole commands"
+    environment = {**server, "ITERSEG_HOME": str(home)}
+
+    def row(name: str, ours: Side, how: str, target: str, *, crawled: bool, alone: Side) -> Row:
+        return compare(
+            f"{name}, {before:,} + {new}",
+            ours,
+            seed_prepare(work, cases, crawled=crawled),
+            what=f"{what}, {how}",
+            target=target,
+            bound="the start of Prefect and of torch",
+            repeats=2,
+            alone=alone,
+        )
+
+    both = with_ingest(more, "prepare", "bench")
+    with put_back(paths, work / "kept") as as_before:
+        ours = Side("iterseg ingest, prepare", both, as_before, environment)
+        alone = two_tiny_cases(work / "one", server, ingested=False)
+        whole = row("ingest and increment", ours, "from the DICOM on", "stated", crawled=False, alone=alone)
+        added = disk_mb(paths.procdata) - first_mb
+        as_before()
+    iterseg(home, server, "ingest", "bench", "--from", str(more))
+    with put_back(paths, work / "kept") as as_before:
+        ours = Side("iterseg prepare", [*ITERSEG, "prepare", "bench"], as_before, environment)
+        alone, how = two_tiny_cases(work / "one", server, ingested=True), "headers read before on both sides"
+        prepared = row("incremental prepare", ours, how, target, crawled=True, alone=alone)
+    return [whole, prepared], (
+        f"Disk, {before:,} + {new}: the first takes {first_mb:.1f} MB, the next adds {added:.1f} MB, "
+        f"{added / first_mb:.1%} for {new / before:.1%} new cases (target: at most 10 % for 5 %)."
+    )
+
+
+def seed_prepare(work: Path, cases: Path, *, crawled: bool) -> Side:
+    """The seed's conversion, planning and preprocessing of all cases."""
+    convert = imgtools(work, cases, crawled=crawled)
+    both = "imgtools nnunet-pipeline + nnUNetv2_plan_and_preprocess"
+    theirs = side(both, "seed_prepare", str(work / "imgtools"), *convert.command, before=convert.before)
+    theirs.check = convert.check
+    return theirs
+
+
+@contextmanager
+def put_back(paths: DatasetPaths, kept: Path) -> Iterator[Callable[[], None]]:
+    """What puts a dataset back to where it stands now, again and again."""
     places = {p: kept / str(n) for n, p in enumerate((paths.procdata, paths.results, paths.rawdata))}
     for place, copy in places.items():
         shutil.copytree(place, copy, symlinks=True)
-    first_mb = disk_mb(paths.procdata)
 
     def as_before() -> None:
         for place, copy in places.items():
@@ -126,40 +173,24 @@ def incremental_row(
             place.rename(tempfile.mkdtemp(dir=kept) + f"/{place.name}")
             shutil.copytree(copy, place, symlinks=True)
 
-    both_of_ours = with_ingest(work / f"more-{before}", "prepare", "bench")
-    ours = Side("iterseg ingest, prepare", both_of_ours, as_before)
-    ours.environment = {**server, "ITERSEG_HOME": str(home)}
-    seed = imgtools(work, work / f"cases-{before}" / "dicom")
-    both = "imgtools nnunet-pipeline + nnUNetv2_plan_and_preprocess"
-    theirs = side(both, "seed_prepare", str(work / "imgtools"), *seed.command, before=seed.before)
-    theirs.check = seed.check
-    row = compare(
-        f"incremental prepare, {before:,} + {new}",
-        ours,
-        theirs,
-        what=f"{new} CTs of {' × '.join(map(str, shape[::-1]))} added to {before:,}, from the DICOM on, "
-        "whole commands",
-        target=target,
-        bound="the start of Prefect, of the workers and of torch",
-        repeats=2,
-        alone=one_case(work / "one", server),
-    )
-    added = disk_mb(paths.procdata) - first_mb
+    yield as_before
     make_writable(kept, files=False)
     shutil.rmtree(kept)
-    return row, (
-        f"Disk, {before:,} + {new}: the first takes {first_mb:.1f} MB, the next adds {added:.1f} MB, "
-        f"{added / first_mb:.1%} for {new / before:.1%} new cases (target: at most 10 % for 5 %)."
-    )
 
 
-def one_case(home: Path, server: Mapping[str, str]) -> Side:
+def two_tiny_cases(home: Path, server: Mapping[str, str], *, ingested: bool) -> Side:
     """The same of the smallest dataset that there is: nearly nothing but the start of all that is needed."""
     cases = small_cases(home.with_name("two") / "dicom", range(2), (8, 16, 16))
-    alone = Side("ingest and prepare of two tiny cases", with_ingest(cases, "prepare", "bench"))
-    alone.before = lambda: new_home(home, SETTINGS)
-    alone.environment = {**server, "ITERSEG_HOME": str(home)}
-    return alone
+
+    def before() -> None:
+        new_home(home, SETTINGS)
+        if ingested:
+            iterseg(home, server, "ingest", "bench", "--from", str(cases))
+
+    both = with_ingest(cases, "prepare", "bench")
+    command = [*ITERSEG, "prepare", "bench"] if ingested else both
+    environment = {**server, "ITERSEG_HOME": str(home)}
+    return Side("of two tiny cases", command, before, environment)
 
 
 def nothing_new_row(home: Path, server: Mapping[str, str], seed: Row, cases: int, limit_s: int) -> Row:

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 
 from tasks.conversion import CaseToConvert
-from tasks.dicom.case import Case, DicomFile
-from tasks.dicom.headers import Header
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.dated import DatedName, dated_folders
 from tasks.ledger.files import write_json
@@ -20,7 +18,6 @@ from tasks.ledger.iterations import Iteration, load_iteration
 from tasks.ledger.journal import Journal
 from tasks.ledger.lineages import current_lineage, keep_plans
 from tasks.ledger.paths import DatasetPaths, IterationPaths
-from tasks.ledger.patients import extend_patients
 from tasks.ledger.refinements import Refinement, note_acceptances, note_refinements
 from tasks.ledger.store import Store
 from tasks.open_iteration import (
@@ -28,7 +25,6 @@ from tasks.open_iteration import (
     WITHOUT_EFFECT_ON_WHAT_IS_LEARNED,
     book,
     open_iteration,
-    without_copies,
 )
 from tasks.settings import DatasetSettings, RoiPatterns
 
@@ -211,45 +207,6 @@ def test_a_lineage_does_not_change_from_ct_to_mr(home: Path) -> None:
     _closed(opened(home, [False] * 4)[0])
     with pytest.raises(ConfigError, match="lineage 1 learns on CT, and `modalities` names MR: those are two"):
         opened(home, [False] * 4, modalities="MR,SEG")
-
-
-def converted(cases: Sequence[tuple[str, str, int, bytes]]) -> tuple[list[Case], dict[str, CaseToConvert]]:
-    """Cases in the store: id, patient, arrival, and the content of the converted image."""
-    store, images, jobs = Store(DatasetPaths.of("D").store), [], {}
-    for case_id, patient, arrival, content in cases:
-        file = store.image(case_id, "i")
-        file.parent.mkdir(parents=True)
-        file.write_bytes(content)
-        header = Header("CT", f"{case_id}.1", case_id, "study", "frame", patient)
-        images.append(
-            Case(case_id, case_id, "CT", patient, [DicomFile(Path(), "", header, arrival)], state="done")
-        )
-        jobs[case_id] = CaseToConvert(case_id, "CT", [], "i")
-    return images, jobs
-
-
-@pytest.mark.parametrize(
-    ("placed", "cases", "stay"),
-    [
-        ([], [("a", "p1", 0, b"same"), ("b", "p2", 1, b"same"), ("c", "p3", 0, b"else")], "ac"),
-        ([], [("a", "p1", 1, b"same"), ("b", "p2", 0, b"same")], "b"),
-        (["p1"], [("a", "p1", 1, b"same"), ("b", "p2", 0, b"same")], "a"),
-        ([], [("a", "p1", 0, b"same"), ("b", "p1", 1, b"same")], "ab"),
-        ([], [("a", "p1", 0, b"size"), ("b", "p2", 1, b"only")], "ab"),
-    ],
-)
-def test_one_scan_under_two_identities_is_one_case(
-    home: Path, placed: list[str], cases: list[tuple[str, str, int, bytes]], stay: str
-) -> None:
-    """One of them could be in the test set, and the other one be trained on."""
-    paths = DatasetPaths.of("D")
-    if placed:
-        extend_patients(paths.patients, placed, 2, 0, every_fold=False)
-    images, jobs = converted(cases)
-    assert "".join(without_copies(paths, images, jobs)) == stay
-    out = [case for case in images if case.case_id not in stay]
-    assert {(case.state, case.reason) for case in out} <= {("rejected", "same-image-other-patient")}
-    assert all(case.detail == f"{stay[0]} has the same voxels" for case in out)
 
 
 def test_what_was_chosen_is_on_record(home: Path) -> None:

@@ -1,0 +1,203 @@
+"""Deletion: the data of all that is withdrawn; the accounts keep a blank row for each file."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from prefect import task
+
+from tasks.dicom.case import case_id_of
+from tasks.dicom.reasons import Reason
+from tasks.errors import UserDataError
+from tasks.ledger.files import read_json, remove_temporaries, write_json
+from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.snapshots import (
+    MANIFEST,
+    FileRow,
+    Snapshot,
+    accounted,
+    load_snapshots,
+    make_read_only,
+    make_writable,
+    note_snapshots,
+)
+from tasks.ledger.withdrawals import load_withdrawals
+from tasks.retries import RETRIED
+
+
+@task(task_run_name="delete-withdrawn", **RETRIED)
+def delete_withdrawn(dataset_id: str) -> dict[str, int]:
+    """Delete the data of all that is withdrawn: raw, converted, preprocessed, predicted, pictured, listed.
+
+    The accounts keep one row for each file, as withdrawn and without its header or path. Weights of
+    models that have learned from a case are not changed by this. One that was cut off goes on where it is
+    called again: what is to go is written down first, since the accounts that tell it are blanked.
+
+    Returns
+    -------
+    How many files of ``rawdata``, ``procdata``, ``results`` and ``simulations`` are gone.
+    """
+    paths = DatasetPaths.of(dataset_id)
+    doomed = _Doomed.of(paths)
+    write_json(paths.doomed, doomed.as_json())
+    gone = _delete(paths, doomed)
+    paths.doomed.unlink()
+    return gone
+
+
+def _delete(paths: DatasetPaths, doomed: _Doomed) -> dict[str, int]:
+    try:
+        deleted = {str(snapshot.name): _delete_raw(snapshot, doomed) for snapshot in load_snapshots(paths)}
+    except PermissionError as error:  # whose path may be made of a name
+        raise UserDataError(
+            f"a file of the raw data cannot be deleted ({error.strerror}): another account filled that "
+            "folder. Run the command again as that user, or have the folder given to this one"
+        ) from None
+    # All that hold such rows: a run may have been killed between a manifest and its note.
+    note_snapshots(
+        paths,
+        rewritten=[
+            str(s.name) for s in load_snapshots(paths) if any(r.state == "withdrawn" for r in s.files)
+        ],
+    )
+    gone = {"rawdata": sum(count or 0 for count in deleted.values())}
+    gone["rawdata"] += _delete_set_aside(paths, doomed)
+    gone["rawdata"] += sum(_delete_named(paths.inbox, case) for case in doomed.cases)
+    for place, root in (("procdata", paths.procdata), ("results", paths.results)):
+        remove_temporaries(root)  # what a killed writer left is not called after its case
+        gone[place] = sum(_delete_named(root, case) for case in doomed.cases)
+    if paths.simulations.is_dir():  # they have links to everybody's images, and can be played again
+        gone["simulations"] = sum(path.is_file() for path in paths.simulations.rglob("*"))
+        for folder in paths.simulations.glob("*/data/rawdata/*/*/"):
+            make_writable(folder, files=False)  # they are links: the snapshots' own files stay as they are
+        shutil.rmtree(paths.simulations)
+    for file in (paths.report, paths.worklist, paths.outcomes):  # each is written anew
+        if file.is_file() and any(case in file.read_text(encoding="utf-8") for case in doomed.cases):
+            file.unlink()
+            gone["results"] += 1
+    return gone
+
+
+@dataclass(frozen=True)
+class _Doomed:
+    """What is withdrawn, as the rows of the accounts name it."""
+
+    cases: frozenset[str] = frozenset()
+    instances: frozenset[str] = frozenset()
+    digests: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, paths: DatasetPaths) -> _Doomed:
+        withdrawn = load_withdrawals(paths.withdrawals)
+        before = cls.from_json(read_json(paths.doomed)) if paths.doomed.is_file() else cls()
+        headers = [(row, row.header) for row in accounted(paths) if row.header is not None]
+        out = [
+            header
+            for _, header in headers
+            if withdrawn.hold(header["patient"], case_id_of(header["series_instance_uid"]))
+        ]
+        series = {header["series_instance_uid"] for header in out}
+        images = {header["sop_instance_uid"] for header in out}
+        # What refers to an image that is out shows it, whoever's it is.
+        out += [
+            header
+            for _, header in headers
+            if series & set(header.get("referenced_series", []))
+            or images & set(header.get("referenced_instances", []))
+        ]
+        instances = frozenset(header["sop_instance_uid"] for header in out)
+        rows = [row for row, header in headers if header["sop_instance_uid"] in instances]
+        # Copies of what came in lie in accounts too, by the content that they had before de-identification.
+        digests = {digest for row in rows for digest in (row.sha256, row.source_sha256)} - {""}
+        return cls(
+            before.cases | frozenset(map(case_id_of, series)) | withdrawn.cases.keys(),
+            before.instances | instances,
+            before.digests | digests,
+        )
+
+    def as_json(self) -> dict[str, list[str]]:
+        """Plain lists."""
+        return {key: sorted(value) for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, content: dict[str, list[str]]) -> _Doomed:
+        """From what :meth:`as_json` gave."""
+        return cls(**{key: frozenset(value) for key, value in content.items()})
+
+    def includes(self, row: FileRow) -> bool:
+        """Whether a file is out; a copy of one is, too."""
+        return row.state != "withdrawn" and (
+            row.sha256 in self.digests
+            or row.reason == Reason.WITHDRAWN.value  # delivered after the withdrawal
+            or (row.header is not None and row.header["sop_instance_uid"] in self.instances)
+        )
+
+
+def _blank(row: FileRow) -> FileRow:
+    return replace(
+        row,
+        path="",
+        state="withdrawn",
+        reason=Reason.WITHDRAWN.value,
+        detail="",
+        header=None,
+        source_sha256="",
+    )
+
+
+def _delete_raw(snapshot: Snapshot, doomed: _Doomed) -> int | None:
+    """Delete the files of a snapshot that are out, and blank their rows; None where none is."""
+    rows = [row for row in snapshot.files if doomed.includes(row)]
+    if not rows:
+        return None
+    make_writable(snapshot.folder)
+    deleted = 0
+    # In a folder that a user filled, copies and rejected files lie there too.
+    for row in rows if snapshot.origin == "by hand" else [row for row in rows if row.state == "taken"]:
+        file = snapshot.folder / row.path
+        if file.is_file():
+            file.unlink()
+            deleted += 1
+            _remove_empty(file.parent, snapshot.folder)
+    _rewrite(snapshot.folder / MANIFEST, doomed)
+    make_read_only(snapshot.folder)
+    return deleted
+
+
+def _rewrite(account: Path, doomed: _Doomed) -> None:
+    content = read_json(account)
+    rows = [FileRow(**row) for row in content["files"]]
+    content["files"] = [asdict(_blank(row) if doomed.includes(row) else row) for row in rows]
+    write_json(account, content)
+
+
+def _delete_set_aside(paths: DatasetPaths, doomed: _Doomed) -> int:
+    deleted = 0
+    for uid in doomed.instances:
+        for file in paths.set_aside.glob(f"{uid}.????????.dcm"):
+            file.unlink()
+            deleted += 1
+    for account in paths.deliveries.glob("[!.]*.json"):
+        _rewrite(account, doomed)
+    return deleted
+
+
+def _delete_named(root: Path, case_id: str) -> int:
+    """Everything that is called after a case: its folder in the store, links, predictions."""
+    deleted = 0
+    for path in sorted(root.rglob(f"{case_id}*")):
+        if path.is_dir() and not path.is_symlink():
+            deleted += sum(file.is_file() for file in path.rglob("*"))
+            shutil.rmtree(path)
+        elif path.is_symlink() or path.is_file():
+            path.unlink()
+            deleted += 1
+    return deleted
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    while folder != root and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent

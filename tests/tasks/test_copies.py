@@ -1,0 +1,93 @@
+"""One scan under two identities is one case; and one whose patient is out is out under any name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from tasks.conversion import CaseToConvert
+from tasks.copies import cases_with, scans_of, without_copies
+from tasks.dicom.case import Case, DicomFile
+from tasks.dicom.headers import Header
+from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.patients import extend_patients
+from tasks.ledger.store import Store
+from tasks.ledger.withdrawals import add_withdrawal, load_withdrawals
+
+DAY = date(2026, 11, 26)
+
+
+def converted(cases: Sequence[tuple[str, str, int, bytes]]) -> tuple[list[Case], dict[str, CaseToConvert]]:
+    """Cases in the store: id, patient, arrival, and the content of the converted image."""
+    store, images, jobs = Store(DatasetPaths.of("D").store), [], {}
+    for case_id, patient, arrival, content in cases:
+        file = store.image(case_id, "i")
+        file.parent.mkdir(parents=True)
+        file.write_bytes(content)
+        header = Header("CT", f"{case_id}.1", case_id, "study", "frame", patient)
+        images.append(
+            Case(case_id, case_id, "CT", patient, [DicomFile(Path(), "", header, arrival)], state="done")
+        )
+        jobs[case_id] = CaseToConvert(case_id, "CT", [], "i")
+    return images, jobs
+
+
+@pytest.mark.parametrize(
+    ("placed", "cases", "stay"),
+    [
+        ([], [("a", "p1", 0, b"same"), ("b", "p2", 1, b"same"), ("c", "p3", 0, b"else")], "ac"),
+        ([], [("a", "p1", 1, b"same"), ("b", "p2", 0, b"same")], "b"),
+        (["p1"], [("a", "p1", 1, b"same"), ("b", "p2", 0, b"same")], "a"),
+        ([], [("a", "p1", 0, b"same"), ("b", "p1", 1, b"same")], "ab"),
+        ([], [("a", "p1", 0, b"size"), ("b", "p2", 1, b"only")], "ab"),
+    ],
+)
+def test_one_scan_under_two_identities_is_one_case(
+    home: Path, placed: list[str], cases: list[tuple[str, str, int, bytes]], stay: str
+) -> None:
+    """One of them could be in the test set, and the other one be trained on."""
+    paths = DatasetPaths.of("D")
+    if placed:
+        extend_patients(paths.patients, placed, 2, 0, every_fold=False)
+    images, jobs = converted(cases)
+    assert "".join(without_copies(paths, images, jobs)) == stay
+    out = [case for case in images if case.case_id not in stay]
+    assert {(case.state, case.reason) for case in out} <= {("rejected", "same-image-other-patient")}
+    assert all(case.detail == f"{stay[0]} has the same voxels" for case in out)
+
+
+def test_a_scan_whose_patient_is_out_is_out_under_any_name(home: Path) -> None:
+    paths = DatasetPaths.of("D")
+    images, jobs = converted(
+        [("gone", "p1", 0, b"same"), ("twin", "p2", 1, b"same"), ("c", "p3", 0, b"else")]
+    )
+    add_withdrawal(paths.withdrawals, DAY, ["gone"], "p1", scans_of(Store(paths.store), ["gone"]))
+    del jobs["gone"]  # what is withdrawn is not converted
+    assert list(without_copies(paths, images, jobs)) == ["c"]
+    assert (images[1].state, images[1].reason) == ("rejected", "same-image-withdrawn")
+
+
+def test_copies_are_found_and_what_is_of_another_size_is_not_read(home: Path) -> None:
+    store = Store(DatasetPaths.of("D").store)
+    converted(
+        [("a", "p1", 0, b"same"), ("b", "p2", 1, b"same"), ("c", "p3", 0, b"else"), ("d", "p4", 0, b"longer")]
+    )
+    store.image("d", "i").chmod(0)
+    scans = scans_of(store, ["a"])
+    assert cases_with(store, scans) == ["a", "b"]
+    assert cases_with(store, scans, but=["a"]) == ["b"]
+    assert cases_with(Store(home / "nothing"), scans) == []
+
+
+def test_what_is_on_the_list_is_not_put_there_twice_and_a_scan_may_follow(home: Path) -> None:
+    """Of a withdrawal before there were scans on it, or before the case was converted."""
+    path = DatasetPaths.of("D").withdrawals
+    assert add_withdrawal(path, DAY, ["a"], "p1")
+    assert not add_withdrawal(path, DAY, ["a"], "p1", ["4:x"])
+    once = path.read_bytes()
+    assert not add_withdrawal(path, DAY, ["a"], "p1", ["4:x"])
+    assert path.read_bytes() == once
+    assert load_withdrawals(path).scans == {"4:x"}
