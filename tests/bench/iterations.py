@@ -128,7 +128,7 @@ def incremental_rows(
             seed_prepare(work, cases, crawled=crawled),
             what=f"{what}, {how}",
             target=target,
-            bound="the start of Prefect and of torch",
+            bound="the start of Prefect and of torch; the small one is planned, too",
             repeats=2,
             alone=alone,
         )
