@@ -55,7 +55,9 @@ def series_of(number: int, folder: Path) -> Series:
     voxels = np.rint(values / values.max() * 1000).astype(np.int16)
     grid = Grid(voxels.shape, np.eye(4))
     name = f"scan {number}"
-    return write_series(folder, kind="MR", name=name, patient=name, grid=grid, voxels=voxels)
+    # Orthanc finds no studies of a PatientID with a space, and OHIF then lists none.
+    patient = name.replace(" ", "-")
+    return write_series(folder, kind="MR", name=name, patient=patient, grid=grid, voxels=voxels)
 
 
 def lab(home: Path, tmp_path: Path, more: str, rois: str, drawn: Any) -> tuple[Path, dict[str, Drawn]]:
