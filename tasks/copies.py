@@ -1,7 +1,7 @@
 """Copies: one scan that came under two identities, in the clear, and de-identified elsewhere.
 
-Two images are the same where their converted files are, byte for byte: of the same voxels the same file comes
-out.
+Among the cases of today two images are the same where their converted files are, byte for byte. A withdrawn
+patient's are known for ever, by their voxels, whatever compresses them by then.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 from tasks.conversion import CaseToConvert
 from tasks.dicom.case import Case
 from tasks.dicom.reasons import Reason
-from tasks.ledger.files import sha256_of_file
+from tasks.ledger.files import sha256_of_file, write_text
+from tasks.ledger.images import voxel_bytes, voxel_digest
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import load_patients
 from tasks.ledger.store import Store
@@ -36,22 +37,29 @@ def without_copies(
 
     withdrawn = load_withdrawals(paths.withdrawals).scans
     files = {case_id: store.image(case_id, job.image_key) for case_id, job in converted.items()}
-    sizes = Counter(file.stat().st_size for file in files.values()) + Counter(map(_size, withdrawn))
-    kept: dict[str, Case] = {}
-    copies = set()
+    sizes = Counter(file.stat().st_size for file in files.values())
+    kept: dict[tuple[int, str], Case] = {}
     for case in sorted((case for case in images if case.case_id in converted), key=rank):
         file = files[case.case_id]
-        if sizes[file.stat().st_size] == 1:  # others need not be read
+        if is_one_of(withdrawn, file):
+            case.settle("rejected", Reason.WITHDRAWN_ELSEWHERE, "")
+            del files[case.case_id]
             continue
-        print_ = fingerprint(file)
-        first = kept.setdefault(print_, case)
+        size = file.stat().st_size
+        if sizes[size] == 1:  # others need not be read
+            continue
+        first = kept.setdefault((size, sha256_of_file(file)), case)
         if first.patient != case.patient:
             case.settle("rejected", Reason.SAME_IMAGE, f"{first.case_id} has the same voxels")
-            copies.add(case.case_id)
-        elif print_ in withdrawn:
-            case.settle("rejected", Reason.WITHDRAWN_ELSEWHERE, "")
-            copies.add(case.case_id)
-    return {case_id: job for case_id, job in converted.items() if case_id not in copies}
+            del files[case.case_id]
+    return {case_id: job for case_id, job in converted.items() if case_id in files}
+
+
+def is_one_of(scans: Collection[str], image: Path) -> bool:
+    """Whether a converted image holds the voxels of one of these scans; an image that is gone does not."""
+    if not scans or not image.is_file() or voxel_bytes(image) not in {_bytes_of(scan) for scan in scans}:
+        return False
+    return fingerprint(image) in scans
 
 
 def scans_of(store: Store, cases: Collection[str]) -> set[str]:
@@ -61,19 +69,20 @@ def scans_of(store: Store, cases: Collection[str]) -> set[str]:
 
 def cases_with(store: Store, scans: Collection[str], but: Collection[str] = ()) -> list[str]:
     """The cases of a store that hold the voxels of one of these scans, but for some."""
-    sizes = {_size(scan) for scan in scans}
-    found = set()
-    for case in store.cases():
-        files = [] if case in but else store.images(case)
-        if any(file.stat().st_size in sizes and fingerprint(file) in scans for file in files):
-            found.add(case)
-    return sorted(found)
+    return [
+        case
+        for case in store.cases()
+        if case not in but and any(is_one_of(scans, file) for file in store.images(case))
+    ]
 
 
 def fingerprint(image: Path) -> str:
-    """Bytes and digest of an image's file."""
-    return f"{image.stat().st_size}:{sha256_of_file(image)}"
+    """How many bytes the voxels of a converted image are, and their digest; kept beside it once computed."""
+    known = image.with_name(image.name.replace(".nii.gz", ".voxels"))
+    if not known.is_file():
+        write_text(known, f"{voxel_bytes(image)}:{voxel_digest(image)}")
+    return known.read_text(encoding="utf-8")
 
 
-def _size(scan: str) -> int:
+def _bytes_of(scan: str) -> int:
     return int(scan.split(":", maxsplit=1)[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -95,5 +96,8 @@ class Destination(Settings):
 
     @property
     def address(self) -> str:
-        """Where it is, whatever it is called."""
-        return self.dicomweb or f"{self.aet}@{self.host}:{self.port}"
+        """Where it is, whatever it is called, and without what one logs in with."""
+        if self.dicomweb is None:
+            return f"{self.aet}@{self.host}:{self.port}"
+        parts = urlsplit(self.dicomweb)
+        return f"{parts.netloc.rpartition('@')[2].lower()}{parts.path.rstrip('/')}"

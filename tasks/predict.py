@@ -11,6 +11,7 @@ from prefect import task
 
 from tasks.conversion import CaseToConvert
 from tasks.convert import convert_image, told_without_names
+from tasks.copies import is_one_of
 from tasks.delivery import content_of, files_below
 from tasks.dicom.case import Case, DicomFile
 from tasks.dicom.cases import assemble
@@ -118,6 +119,7 @@ def predict_cases(
     """
     paths = DatasetPaths.of(dataset_id)
     store, folder = Store(paths.store), paths.predictions(model.model_id)
+    withdrawn = load_withdrawals(paths.withdrawals).scans
     outcomes: dict[str, dict[str, Any]] = {}
     waiting: dict[str, CaseToConvert] = {}
     for case in cases:
@@ -127,6 +129,8 @@ def predict_cases(
             continue
         try:
             convert_image(case, store)
+            if is_one_of(withdrawn, store.image(case.case_id, case.image_key)):
+                raise CaseRejected(Reason.WITHDRAWN_ELSEWHERE, "")
             waiting[case.case_id] = case
         except CaseRejected as error:
             outcomes[case.case_id].update(_rejected(error.reason, error.detail))

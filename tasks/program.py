@@ -17,7 +17,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -59,18 +59,17 @@ def started_early(
     if any(known.fits(module, environment or {}) for known in _EARLY):
         yield
         return
-    folder = Path(tempfile.mkdtemp(prefix="iterseg-"))
-    program = _start(module, folder / "job.json", environment or {}, frozenset(late))
+    program = _start(module, _new_job_file(), environment or {}, frozenset(late))
     _EARLY.append(program)
     try:
         yield
     finally:
-        if program in _EARLY:
-            _EARLY.remove(program)
-            _kill_group(program.process)
+        if _taken(program):  # nobody has: one that has its job goes on, and so does its folder
+            if program.process.poll() is None:
+                _kill_group(program.process)
             assert program.process.stdout is not None
             program.process.stdout.close()
-        shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(program.job_file.parent, ignore_errors=True)
 
 
 def run_program(
@@ -105,11 +104,13 @@ def run_program(
         It ended with another status than 0.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="iterseg-") as folder:
-        given = environment or {}
-        program = _early(module, given) or _start(module, Path(folder) / "job.json", given)
+    given = environment or {}
+    program = _early(module, given) or _start(module, _new_job_file(), given)
+    try:
         _give(program, job, {name: value for name, value in given.items() if name in program.late})
         _listen(module, program, log, on_message)
+    finally:
+        shutil.rmtree(program.job_file.parent, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -128,11 +129,21 @@ class _Program:
 
 def _early(module: str, environment: Mapping[str, str]) -> _Program | None:
     """One that waits for such a job, which no other gets now."""
-    for program in _EARLY:
-        if program.fits(module, environment):
-            _EARLY.remove(program)
-            return program
-    return None
+    return next((known for known in list(_EARLY) if known.fits(module, environment) and _taken(known)), None)
+
+
+def _taken(program: _Program) -> bool:
+    """Take a program from those that wait; False where another thread has."""
+    try:
+        _EARLY.remove(program)
+    except ValueError:
+        return False
+    return True
+
+
+def _new_job_file() -> Path:
+    """In a folder of its own, that goes with the program."""
+    return Path(tempfile.mkdtemp(prefix="iterseg-")) / "job.json"
 
 
 def _start(
@@ -196,7 +207,8 @@ def ask_to_stop() -> None:
     Python starts would kill it. Safe in a signal handler.
     """
     for job_file in tuple(_RUNNING):
-        _stop_file(job_file).touch()
+        with suppress(FileNotFoundError):  # it has just ended
+            _stop_file(job_file).touch()
 
 
 def asked_to_stop() -> bool:

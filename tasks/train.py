@@ -11,6 +11,7 @@ from typing import Any
 
 from prefect import task
 
+from tasks.copies import is_one_of
 from tasks.epochs import epochs_file, shown_epochs
 from tasks.errors import UserDataError
 from tasks.ledger.dated import DatedName
@@ -25,6 +26,7 @@ from tasks.ledger.models import (
     save_model,
 )
 from tasks.ledger.paths import DatasetPaths, fold_folder
+from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.nnunet.fold import RESULT, STOPPED, FoldJob, trained_model_folder
 from tasks.nnunet.fold import train_fold as run_fold
@@ -56,8 +58,13 @@ def model_of(paths: DatasetPaths, iteration: Iteration) -> ModelRecord | None:
 
 def require_current(paths: DatasetPaths, iteration: Iteration) -> None:
     """Raise :class:`UserDataError` for a prepared iteration that would not be prepared like this any more."""
-    withdrawals = load_withdrawals(paths.withdrawals)
-    out = [case for case in iteration.cases if withdrawals.hold(case["patient"], case["case_id"])]
+    withdrawals, store = load_withdrawals(paths.withdrawals), Store(paths.store)
+    out = [
+        case
+        for case in iteration.cases
+        if withdrawals.hold(case["patient"], case["case_id"])
+        or is_one_of(withdrawals.scans, store.image(case["case_id"], case["image_key"]))
+    ]
     parent = parent_in(paths, iteration.lineage)
     other = iteration.parent != (parent.model_id if parent else None)
     if out or other:
@@ -203,23 +210,14 @@ def train_fold(
     epochs.unlink(missing_ok=True)
     show = shown_epochs(dataset_id, f"{contender}-{fold}", epochs)
 
-    augmentation = settings.training.augmentation_workers
     stop_at = None if share is None else _stop_at(paths, iteration, contender, fold, share)
     if stop_at is not None and stop_at < time.time():
         return {"fold": fold, "worker": this_worker(), "budget_spent": True, STOPPED: 0}
     job_ends_at = end_of_this_job()
     limits = [limit for limit in (job_ends_at, stop_at) if limit is not None]
-    environment = {
-        **at.environment(control=control),
-        **gpu_of_this_worker(),
-        **({JOB_ENDS_AT: str(min(limits))} if limits else {}),
-        "OMP_NUM_THREADS": str(threads),
-        "nnUNet_def_n_proc": str(threads),
-        "nnUNet_n_proc_DA": str(max(1, threads - 1) if augmentation is None else augmentation),
-    }
     result = run_fold(
         fold_job(paths, iteration, fold, settings, control=control),
-        environment,
+        {**at.environment(control=control), **fold_environment(threads, settings, limits)},
         candidate_folder(paths, iteration, control=control),
         paths.logs / f"{iteration.name}.{contender}-{fold}.log",
         show,
@@ -230,6 +228,18 @@ def train_fold(
     # Only a training that stopped can have stopped for it; it stops within an epoch of the limit.
     spent = STOPPED in result and stop_at is not None and stop_at == min(limits)
     return {"fold": fold, "worker": this_worker(), "budget_spent": spent, **kept}
+
+
+def fold_environment(threads: int, settings: DatasetSettings, limits: Sequence[float]) -> dict[str, str]:
+    """What a fold's program is told besides where things lie; ``limits`` in seconds since the epoch."""
+    augmentation = settings.training.augmentation_workers
+    return {
+        **gpu_of_this_worker(),
+        **({JOB_ENDS_AT: str(min(limits))} if limits else {}),
+        "OMP_NUM_THREADS": str(threads),
+        "nnUNet_def_n_proc": str(threads),
+        "nnUNet_n_proc_DA": str(max(1, threads - 1) if augmentation is None else augmentation),
+    }
 
 
 @task(task_run_name="record-model", **RETRIED)

@@ -54,7 +54,8 @@ def withdraw_from_ledger(
     # Of a case alone they are not: it may be the wrong one of two of the same scan.
     scans = set() if wanted is None else scans_of(Store(paths.store), cases)
     new = add_withdrawal(paths.withdrawals, day, sorted(cases), wanted, scans)
-    learned = _models_that_learned_from(paths, cases)
+    copies = {} if wanted is None else _copies(paths, cases)
+    learned = _models_that_learned_from(paths, cases | set(copies.get(dataset_id, [])))
     current = latest_model(paths)
     in_use = current is not None and current.model_id in learned
     also_in = [other.dataset_id for other in paths.others if _has(other, patient_id, case_id)]
@@ -64,16 +65,21 @@ def withdraw_from_ledger(
         "in_use": in_use,
         "new": new,
         "also_in": also_in,
-        "copies": {} if wanted is None else _copies(paths),
+        "copies": copies,
     }
 
 
-def _copies(paths: DatasetPaths) -> dict[str, list[str]]:
-    """Dataset → cases that are not out and hold the voxels of a withdrawn patient's scan."""
+def _copies(paths: DatasetPaths, own: set[str]) -> dict[str, list[str]]:
+    """Dataset → cases that are not out and hold the voxels of a withdrawn patient's scan, by another name."""
     scans = load_withdrawals(paths.withdrawals).scans
     found: dict[str, list[str]] = {}
     for at in (paths, *paths.others):
-        cases = cases_with(Store(at.store), scans, load_withdrawals(at.withdrawals).cases)
+        try:
+            cases = cases_with(Store(at.store), scans, own | load_withdrawals(at.withdrawals).cases.keys())
+        except (OSError, UserDataError) as error:  # what is withdrawn here is withdrawn all the same
+            words = error.strerror if isinstance(error, OSError) else error
+            get_run_logger().warning("whether %s has them too is not known: %s", at.dataset_id, words)
+            continue
         if cases:
             found[at.dataset_id] = cases
     return found

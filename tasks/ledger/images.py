@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -40,6 +41,23 @@ def write_image(image: sitk.Image, path: Path) -> None:
                 shutil.copyfileobj(source, compressed, COPY_BLOCK_BYTES)
         finally:
             plain.unlink(missing_ok=True)
+
+
+def voxel_bytes(path: Path) -> int:
+    """How many bytes the voxels of a ``.nii.gz`` are, modulo 2³², from the last of the file (RFC 1952)."""
+    with path.open("rb") as stream:
+        stream.seek(-4, os.SEEK_END)
+        return (int.from_bytes(stream.read(4), "little") - HEADER_BYTES) % (1 << 32)
+
+
+def voxel_digest(path: Path) -> str:
+    """A sha256 of the voxels of a ``.nii.gz``, whatever compressed them, and without its header."""
+    digest = sha256()
+    with igzip.IGzipFile(os.fspath(path), "rb") as plain:  # type: ignore[no-untyped-call]
+        plain.read(HEADER_BYTES)
+        while block := plain.read(COPY_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _content_bytes(image: sitk.Image) -> int:

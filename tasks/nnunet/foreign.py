@@ -158,7 +158,7 @@ def order_of_heads(model: ForeignModel, ours: Labels, names: Mapping[str, str]) 
                 "another order; only a model of IterSeg with the same ROI file can be taken over"
             )
         return list(range(len(ours.structures)))
-    if any(len(integers) > 1 for integers in theirs.values()):
+    if any(len(integers) != 1 for integers in theirs.values()):
         raise ConfigError("the model was trained with regions; set `mask_strategy: regions`")
     return [0, *(theirs[name][0] for name in ours.structures)]
 

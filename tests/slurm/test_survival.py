@@ -130,6 +130,8 @@ def test_a_training_that_is_asked_to_clear_a_node_saves_and_goes_on(lab: SlurmLa
     """Slurm's signal before the end of a job, and an administrator's."""
     run = lab.start("train")
     lab.until_it_trains()
+    for program in lab.folds_that_run().values():  # it began with the job, and not with the fold
+        assert Path(program.cmdline()[-1]).stat().st_mtime - program.create_time() > 0.5
     job = lab.slurm.jobs("RUNNING")[0]
     lab.slurm.call("scancel", "--batch", "--signal=USR1", job)
     assert run.wait(200) == 0, lab.said()

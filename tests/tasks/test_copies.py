@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from tasks.conversion import CaseToConvert
 from tasks.copies import cases_with, scans_of, without_copies
 from tasks.dicom.case import Case, DicomFile
 from tasks.dicom.headers import Header
+from tasks.ledger.images import voxel_digest, write_image
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import extend_patients
 from tasks.ledger.store import Store
@@ -26,7 +30,7 @@ def converted(cases: Sequence[tuple[str, str, int, bytes]]) -> tuple[list[Case],
     for case_id, patient, arrival, content in cases:
         file = store.image(case_id, "i")
         file.parent.mkdir(parents=True)
-        file.write_bytes(content)
+        write_image(sitk.GetImageFromArray(np.frombuffer(content, np.uint8).reshape(1, 1, -1)), file)
         header = Header("CT", f"{case_id}.1", case_id, "study", "frame", patient)
         images.append(
             Case(case_id, case_id, "CT", patient, [DicomFile(Path(), "", header, arrival)], state="done")
@@ -70,15 +74,41 @@ def test_a_scan_whose_patient_is_out_is_out_under_any_name(home: Path) -> None:
     assert (images[1].state, images[1].reason) == ("rejected", "same-image-withdrawn")
 
 
-def test_copies_are_found_and_what_is_of_another_size_is_not_read(home: Path) -> None:
+def test_of_several_copies_of_such_a_scan_none_stays(home: Path) -> None:
+    paths = DatasetPaths.of("D")
+    images, jobs = converted([(name, f"p{name}", 0, b"same") for name in "abc"])
+    add_withdrawal(paths.withdrawals, DAY, ["a"], "pa", scans_of(Store(paths.store), ["a"]))
+    assert without_copies(paths, images, {name: jobs[name] for name in "bc"}) == {}
+    assert {case.reason for case in images[1:]} == {"same-image-withdrawn"}
+
+
+def test_a_scan_is_known_whatever_compressed_it(home: Path) -> None:
+    store = Store(DatasetPaths.of("D").store)
+    converted([("a", "p1", 0, b"same"), ("b", "p2", 1, b"same")])
+    plain = gzip.decompress(store.image("b", "i").read_bytes())
+    store.image("b", "i").write_bytes(gzip.compress(plain, 9))
+    assert store.image("a", "i").read_bytes() != store.image("b", "i").read_bytes()
+    assert cases_with(store, scans_of(store, ["a"])) == ["a", "b"]
+
+
+def test_copies_are_found_and_what_is_of_another_size_is_not_read(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(DatasetPaths.of("D").store)
     converted(
         [("a", "p1", 0, b"same"), ("b", "p2", 1, b"same"), ("c", "p3", 0, b"else"), ("d", "p4", 0, b"longer")]
     )
-    store.image("d", "i").chmod(0)
     scans = scans_of(store, ["a"])
+    read: list[str] = []
+
+    def digest(image: Path) -> str:
+        read.append(image.parent.name)
+        return voxel_digest(image)
+
+    monkeypatch.setattr("tasks.copies.voxel_digest", digest)
     assert cases_with(store, scans) == ["a", "b"]
     assert cases_with(store, scans, but=["a"]) == ["b"]
+    assert read == ["b", "c"], "each once, and not the longer one"
     assert cases_with(Store(home / "nothing"), scans) == []
 
 

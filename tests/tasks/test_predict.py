@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ from dicom_factory import ball, write_series
 from predicted_lab import DOUBT, Predicted, a_model, predict, predicted
 
 from tasks.conversion import CaseToConvert, to_convert
+from tasks.copies import scans_of
 from tasks.errors import UserDataError
 from tasks.hand_over import read_prediction, read_triage
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import TEST, TRAINING, extend_patients
 from tasks.ledger.predictions import record_file
 from tasks.ledger.snapshots import make_writable
+from tasks.ledger.store import Store
+from tasks.ledger.withdrawals import add_withdrawal
 from tasks.predict import images_in, patients_of_test_set, predict_cases, stale_predictions
 from tasks.settings import DatasetSettings, load_dataset_settings, load_rois
 
@@ -155,3 +159,16 @@ def test_a_case_whose_files_are_gone_is_told_and_stops_nobody(
     (row,) = predict_cases.fn("D", 1, [job], lab.model, settings, 1, triage)
     assert (row["state"], row["reason"]) == ("rejected", "unreadable")
     assert str(lab.paths.rawdata) not in row["detail"]
+
+
+@pytest.mark.parametrize("triage", [False, True])
+def test_a_withdrawn_patients_scan_is_not_predicted_under_another_name(
+    lab: Predicted, waiting: Waiting, monkeypatch: pytest.MonkeyPatch, triage: bool
+) -> None:
+    job, settings = waiting
+    scans = scans_of(Store(lab.paths.store), [job.case_id])
+    add_withdrawal(lab.paths.withdrawals, date(2026, 11, 22), ["another"], "somebody", scans)
+    asked: list[Any] = []
+    monkeypatch.setattr("tasks.predict.predict_batch", lambda cases, **_: (asked.extend(cases) or {}, {}))
+    (row,) = predict_cases.fn("D", 1, [job], lab.model, settings, 1, triage)
+    assert (row["state"], row["reason"], asked) == ("rejected", "same-image-withdrawn", [])

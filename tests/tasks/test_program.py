@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -123,6 +124,20 @@ def test_what_is_known_late_comes_with_the_job(program: str, tmp_path: Path) -> 
     assert isinstance(early, int)
     assert isinstance(other, int)
     assert early < other, "the one with another environment was begun after it"
+
+
+def test_one_that_has_its_job_outlasts_the_block_that_began_it(program: str, tmp_path: Path) -> None:
+    """A worker that is told to end lets go of it while it trains; it can still be asked to stop, and saves."""
+    heard: list[dict[str, object]] = []
+    with ThreadPoolExecutor(1) as pool:
+        with started_early(program):
+            job = ({"what": "stoppable"}, tmp_path / "log", None, heard.append)
+            runs = pool.submit(run_program, program, *job)
+            wait_until(lambda: any("pid" in message for message in heard), 30)
+        ask_to_stop()
+        runs.result(30)
+    assert heard[-1] == {"stopped": True}
+    ask_to_stop()
 
 
 def test_one_that_has_died_while_it_waited_gets_no_job(program: str, tmp_path: Path) -> None:

@@ -95,6 +95,8 @@ def test_one_that_is_away_does_not_keep_the_others_waiting(
 
 def test_another_server_under_the_same_name_gets_everything(lab: Predicted, wire: list[list[str]]) -> None:
     send_predictions.fn("D", VIEWER, jobs(lab), lab.model)
+    same = VIEWER.model_copy(update={"dicomweb": "https://lab:word@127.0.0.1:9/dicom-web/"})
+    assert send_predictions.fn("D", same, jobs(lab), lab.model)["known"] == 1
     moved = VIEWER.model_copy(update={"dicomweb": "http://127.0.0.1:10/dicom-web"})
     assert send_predictions.fn("D", moved, jobs(lab), lab.model)["sent"] == 1
     assert send_predictions.fn("D", VIEWER, jobs(lab), lab.model)["known"] == 1

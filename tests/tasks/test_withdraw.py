@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+import SimpleITK as sitk
 from dicom_factory import edit, write_series
 from predicted_lab import a_model
 from withdrawing import DAY, GONE, SETTINGS, SHAPE, fates, two_patients, withdraw
@@ -16,6 +17,7 @@ from tasks.errors import UserDataError
 from tasks.ingest import take_delivery
 from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.files import write_json
+from tasks.ledger.images import write_image
 from tasks.ledger.models import save_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import extend_patients, load_patients
@@ -40,10 +42,10 @@ def test_the_same_scan_under_another_name_is_told(
     other.rawdata.mkdir(parents=True)
     gone = pseudonyms_of(paths).patient(f"patient:{GONE}")
     case = next(case.case_id for case in state_at(paths, SETTINGS)[0].images if case.patient == gone)
-    for at, name in ((paths, case), (paths, "twin"), (other, "theirs")):
+    for at, name in ((paths, case), (paths, "twin"), (other, case), (other, "theirs")):
         image = Store(at.store).image(name, "key")
         image.parent.mkdir(parents=True)
-        image.write_bytes(b"voxels")
+        write_image(sitk.Image(4, 3, 2, sitk.sitkInt16), image)
     out = withdraw(case_id=case) if by_case else withdraw(patient_id=GONE)
     assert out["copies"] == told
     assert bool(load_withdrawals(paths.withdrawals).scans) is not by_case

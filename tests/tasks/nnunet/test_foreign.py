@@ -119,6 +119,8 @@ def test_regions_are_taken_only_as_we_code_them() -> None:
             order_of_heads(model(other), regions, {})
     with pytest.raises(ConfigError, match="trained with regions"):
         order_of_heads(model(bits), Labels(["a", "b"], "label_image"), {})
+    with pytest.raises(ConfigError, match="trained with regions"):
+        order_of_heads(model({"background": 0, "a": 1, "b": []}), Labels(["a", "b"], "label_image"), {})
 
 
 def _configured(**changes: Any) -> dict[str, Any]:
