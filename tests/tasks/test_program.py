@@ -127,7 +127,7 @@ def test_what_is_known_late_comes_with_the_job(program: str, tmp_path: Path) -> 
 
 
 def test_one_that_has_its_job_outlasts_the_block_that_began_it(program: str, tmp_path: Path) -> None:
-    """A worker that is told to end lets go of it while it trains; it can still be asked to stop, and saves."""
+    """A worker that is told to end lets go of it; it can still be asked to stop, and saves."""
     heard: list[dict[str, object]] = []
     with ThreadPoolExecutor(1) as pool:
         with started_early(program):
