@@ -141,8 +141,9 @@ class PrivateSlurm:
         """As if its power failed: no daemon, and none of the processes of its jobs."""
         self.kill_daemon(name)
         for process in self.processes_of_jobs():
-            with suppress(psutil.Error):
-                if process.environ().get("SLURMD_NODENAME", name) == name:
+            with suppress(psutil.Error, OSError):
+                # Of slurmstepd it is not known whose it is; it ends with what it has started.
+                if environment_of(process).get("SLURMD_NODENAME") == name:
                     process.kill()
 
     def kill_daemon(self, name: str) -> None:
@@ -255,12 +256,18 @@ def processes_of_jobs(configuration: str) -> list[psutil.Process]:
     """What runs for the jobs of the cluster of a configuration file."""
     found = []
     for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            environment = process.environ() if process.pid != os.getpid() else {}
+        with suppress(psutil.Error, OSError):
+            environment = environment_of(process) if process.pid != os.getpid() else {}
             ours = environment.get("SLURM_CONF") == configuration
             if ours and ("SLURM_JOB_ID" in environment or process.name() == "slurmstepd"):
                 found.append(process)
     return found
+
+
+def environment_of(process: psutil.Process) -> dict[str, str]:
+    """As psutil has it, which ends where slurmstepd has written its title over the block's beginning."""
+    block = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+    return dict(variable.decode(errors="replace").split("=", 1) for variable in block if b"=" in variable)
 
 
 def require_slurm() -> None:
