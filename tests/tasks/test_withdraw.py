@@ -88,6 +88,8 @@ def test_a_model_that_came_back_by_import_has_learned_from_them_too(paths: Datas
 @pytest.mark.parametrize("which", ["patient", "case"])
 def test_other_datasets_that_have_them_are_named(paths: DatasetPaths, tmp_path: Path, which: str) -> None:
     """Each has a key and a list of its own: who withdraws from one must know of the other."""
+    for name in ("OTHER", "THIRD"):
+        (paths.config / f"dataset_{name}.yaml").write_text("arrival_quiet_s: 0\n")
     take_delivery.fn("OTHER", tmp_path / "in", date(2026, 11, 22))
     write_series(tmp_path / "third", SHAPE, name="d", patient="P-3")
     take_delivery.fn("THIRD", tmp_path / "third", date(2026, 11, 22))
