@@ -59,10 +59,10 @@ def training(work: Path, server: Mapping[str, str], *, quick: bool) -> Iterator[
     home = work / "home"
     epochs = 1 if quick else 5
     new_home(home, SETTINGS.replace("epochs_first: 5", f"epochs_first: {epochs}"))
-    count, shape, repeats = (8, (24, 64, 64), 1) if quick else (60, (60, 320, 320), 2)
+    count, shape = (8, (24, 64, 64)) if quick else (60, (60, 320, 320))
     cases = small_cases(work / "cases", range(count), shape)
     iterseg(home, server, "ingest", "bench", "--from", str(cases))
-    yield training_row(work, home, server, repeats, epochs)
+    yield training_row(work, home, server, 2, epochs)
 
 
 def small_cases(root: Path, numbers: range, shape: Shape) -> Path:

@@ -20,6 +20,8 @@ SAMPLE_EVERY_S = 0.5
 """Adding up a process's pages stops it meanwhile: every 0.05 s it made a command of 5 s one of 7 s, every
 0.25 s one of 4.3 s one of 4.8 s."""
 MB = 1e6
+ONCE = "ITERSEG_BENCH_ONCE"
+"""The environment variable by which each side runs once, whatever a row asks for."""
 SETTLE_S = 6.0
 """ext4 goes round every inode that was freed less than 5 s ago: new links then take ten times as long."""
 
@@ -86,7 +88,7 @@ def compare(
     """Run the sides in turn, A B B A; with them the bound alone, which may be the other side itself."""
     sides = {side.name: side for side in (ours, theirs, alone) if side is not None}
     runs: dict[str, list[Run]] = {name: [] for name in sides}
-    for number in range(repeats):
+    for number in range(1 if ONCE in os.environ else repeats):
         for side in list(sides.values())[:: -1 if number % 2 else 1]:
             runs[side.name].append(measured(side))
     bounded = alone.name if alone else ""

@@ -23,7 +23,7 @@ import scale
 import SimpleITK as sitk
 from dicom_factory import ball, grid_for, write_rois, write_series
 from homes import ITERSEG, converted, imgtools, new_home, side, with_ingest
-from measure import Row, Side, compare
+from measure import ONCE, Row, Side, compare
 from report import write_report
 from scipy.ndimage import zoom
 from tests_support import PrefectServer
@@ -54,7 +54,7 @@ def make_cases(root: Path, count: int, shape: tuple[int, int, int]) -> None:
         write_rois(root / f"{number}" / "rt" / "rt.dcm", series, {"GTV": tumour}, name=f"rt {number}")
 
 
-def ingest_row(work: Path, cases: Path, count: int, repeats: int) -> Row:
+def ingest_row(work: Path, cases: Path, count: int) -> Row:
     home = work / "home"
     ours = side("IterSeg", "ingest", str(cases), home=home)
     ours.before = lambda: new_home(home)
@@ -67,13 +67,11 @@ def ingest_row(work: Path, cases: Path, count: int, repeats: int) -> Row:
         what=f"{count} CTs, {sum(p.is_file() for p in cases.rglob('*'))} files, the task without its start",
         target="ratio of 0.67 or more",
         bound="the disk",
-        repeats=repeats,
+        repeats=5,
     )
 
 
-def conversion_rows(
-    work: Path, cases: Path, count: int, server: dict[str, str], repeats: int
-) -> Iterator[Row]:
+def conversion_rows(work: Path, cases: Path, count: int, server: dict[str, str]) -> Iterator[Row]:
     """The conversion alone, of files that both sides know already, and from the DICOM on."""
     home = work / "home"
     environment = {"ITERSEG_HOME": str(home), **server}
@@ -97,7 +95,7 @@ def conversion_rows(
         what=f"{size}; headers read before on both sides; gzip of level 1 against 9",
         target="ratio of 3 or more, no more memory",
         bound="gzip",
-        repeats=repeats,
+        repeats=2,
         alone=side("gzip alone", "gzip", str(cases)),
     )
     both = with_ingest(cases, "prepare", "bench", "--convert-only")
@@ -109,7 +107,7 @@ def conversion_rows(
         what=f"{size}, from the DICOM on; ours keeps a copy of it that is flushed to the disk",
         target="stated",
         bound="gzip, and the disk",
-        repeats=repeats,
+        repeats=2,
     )
 
 
@@ -140,8 +138,8 @@ def measured_rows(work: Path, parts: list[str], notes: list[str], *, quick: bool
         if "conversion" in parts:
             count, cases = 4 if quick else 32, work / "cases"
             make_cases(cases, count, (120, 512, 512))
-            yield ingest_row(work, cases, count, 2 if quick else 5)
-            yield from conversion_rows(work, cases, count, server.environment, 1 if quick else 2)
+            yield ingest_row(work, cases, count)
+            yield from conversion_rows(work, cases, count, server.environment)
             shutil.rmtree(cases)
         if "iterations" in parts:
             yield from iterations.rows(work, server.environment, notes, quick=quick)
@@ -166,9 +164,11 @@ def measured_rows(work: Path, parts: list[str], notes: list[str], *, quick: bool
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer and smaller cases, printed only")
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller cases, once, printed only")
     parser.add_argument("--only", choices=PARTS, action="append", help="these parts; the others stay")
     chosen = parser.parse_args()
+    if chosen.quick:
+        os.environ[ONCE] = "1"
     rows: list[Row] = []
     notes: list[str] = []
     with tempfile.TemporaryDirectory(prefix="iterseg-bench-") as name:
