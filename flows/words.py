@@ -281,7 +281,9 @@ def of_cases(report: dict[str, Any]) -> list[str]:
     lines += [f"  ignored, {reason}: {count}" for reason, count in ignored.items()]
     rejected = [row for row in rows if row["state"] == "rejected"]
     for row in rejected[:SHOWN_CASES]:
-        lines.append(f"  rejected {row['case_id']}: {row['reason']}: {row['detail']}")
+        lines.append(
+            ": ".join([f"  rejected {row['case_id']}", *filter(None, [row["reason"], row["detail"]])])
+        )
     if len(rejected) > SHOWN_CASES:
         lines.append(f"  and {len(rejected) - SHOWN_CASES} more; --json lists them all")
     reasons = dict.fromkeys(str(row["reason"]) for row in rejected)
