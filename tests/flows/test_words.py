@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flows.words import in_words
+from flows.words import in_words, of_cases
 
 NOTHING: dict[str, Any] = {
     "stage": "ingest",
@@ -56,3 +56,20 @@ def test_few_test_patients_are_told(patients: int, said: bool) -> None:
         **{"latest": "latest", "verdicts": [{"patients": patients}, {"patients": 40}]},
     }
     assert ("the bound is optimistic" in in_words(report)) is said
+
+
+def test_what_a_withdrawal_says_of_the_same_scan_under_another_name() -> None:
+    report = {"stage": "withdraw", "new": True, "cases": ["a"], "deleted": None, "models": [], "also_in": []}
+    assert in_words({**report, "copies": {"D": ["b"]}}).splitlines()[1:] == [
+        "  case b of D is the same scan under another name; withdraw it too"
+    ]
+
+
+def test_a_reason_without_more_to_say_ends_without_a_colon() -> None:
+    rejected = {"case_id": "a", "state": "rejected", "reason": "same-image-withdrawn"}
+    rows = [{**rejected, "detail": ""}, {**rejected, "detail": "more"}]
+    said = of_cases({"stage": "prepare", "cases": rows, "totals": {"done": 0, "rejected": 2, "ignored": 0}})
+    assert [line for line in said if line.startswith("  rejected")] == [
+        "  rejected a: same-image-withdrawn",
+        "  rejected a: same-image-withdrawn: more",
+    ]

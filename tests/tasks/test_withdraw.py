@@ -71,18 +71,35 @@ def test_the_ledger_does_not_say_who_it_was(paths: DatasetPaths) -> None:
     assert GONE not in ledger
 
 
-def test_a_model_that_came_back_by_import_has_learned_from_them_too(paths: DatasetPaths) -> None:
-    own = a_model(paths, ["GTV"])
-    case = {"case_id": min(withdraw(patient_id=GONE)["cases"]), "patient": "p", "place": 0, "label_key": "k"}
+def learned_from(paths: DatasetPaths, case_id: str) -> None:
+    """As if the iteration of the first model had trained on a case."""
+    case = {"case_id": case_id, "patient": "p", "place": 0, "label_key": "k"}
     at = paths.iteration_named("2026-11-20__D")
     record = {"name": at.root.name, "digest": "", "parent": None, "modality": "CT", "structures": ["GTV"]}
     more = {"configuration": "3d_fullres", "plans_name": "nnUNetPlans", "preparation": "", "folds": 2}
     write_json(at.record, {"version": 1, **record, **more, "cases": [case]})
+
+
+def test_a_model_that_came_back_by_import_has_learned_from_them_too(paths: DatasetPaths) -> None:
+    own = a_model(paths, ["GTV"])
+    learned_from(paths, min(withdraw(patient_id=GONE)["cases"]))
     back = replace(own, model_id="import-1", imported_from="sha", ancestors=[own.digest], lineage=2)
     child = replace(own, model_id="2026-11-23", parent="import-1", lineage=2)
     for model in (back, child):
         save_model(paths, replace(model, folder=f"elsewhere/{model.model_id}/nnUNet_results/D/trainer"))
     assert withdraw(patient_id=GONE)["models"] == sorted([own.model_id, "import-1", "2026-11-23"])
+
+
+def test_a_model_that_learned_from_a_copy_has_learned_from_them(paths: DatasetPaths) -> None:
+    own = a_model(paths, ["GTV"])
+    learned_from(paths, "twin")
+    gone = pseudonyms_of(paths).patient(f"patient:{GONE}")
+    case = next(case.case_id for case in state_at(paths, SETTINGS)[0].images if case.patient == gone)
+    for name in (case, "twin"):
+        image = Store(paths.store).image(name, "key")
+        image.parent.mkdir(parents=True)
+        write_image(sitk.Image(4, 3, 2, sitk.sitkInt16), image)
+    assert withdraw(patient_id=GONE)["models"] == [own.model_id]
 
 
 @pytest.mark.parametrize("which", ["patient", "case"])
