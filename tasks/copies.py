@@ -1,7 +1,7 @@
 """Copies: one scan that came under two identities, in the clear, and de-identified elsewhere.
 
-Among the cases of today two images are the same where their converted files are, byte for byte. A withdrawn
-patient's are known for ever, by their voxels, whatever compresses them by then.
+Images are the same where their voxels are, whatever compresses them; a withdrawn patient's are known by them
+for ever.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from tasks.conversion import CaseToConvert
 from tasks.dicom.case import Case
 from tasks.dicom.reasons import Reason
-from tasks.ledger.files import sha256_of_file, write_text
+from tasks.ledger.files import write_text
 from tasks.ledger.images import voxel_bytes, voxel_digest
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import load_patients
@@ -38,17 +38,16 @@ def without_copies(
     withdrawn = load_withdrawals(paths.withdrawals).scans
     files = {case_id: store.image(case_id, job.image_key) for case_id, job in converted.items()}
     sizes = Counter(file.stat().st_size for file in files.values())
-    kept: dict[tuple[int, str], Case] = {}
+    kept: dict[str, Case] = {}
     for case in sorted((case for case in images if case.case_id in converted), key=rank):
         file = files[case.case_id]
         if is_one_of(withdrawn, file):
             case.settle("rejected", Reason.WITHDRAWN_ELSEWHERE, "")
             del files[case.case_id]
             continue
-        size = file.stat().st_size
-        if sizes[size] == 1:  # others need not be read
+        if sizes[file.stat().st_size] == 1:  # one that is alone with its size need not be read
             continue
-        first = kept.setdefault((size, sha256_of_file(file)), case)
+        first = kept.setdefault(fingerprint(file), case)
         if first.patient != case.patient:
             case.settle("rejected", Reason.SAME_IMAGE, f"{first.case_id} has the same voxels")
             del files[case.case_id]

@@ -33,6 +33,11 @@ def paths(home: Path, tmp_path: Path) -> DatasetPaths:
     return two_patients(tmp_path)
 
 
+def with_the_same_voxels(paths: DatasetPaths, *cases: str) -> None:
+    for case in cases:
+        write_image(sitk.Image(4, 3, 2, sitk.sitkInt16), Store(paths.store).image(case, "key"))
+
+
 @pytest.mark.parametrize(("by_case", "told"), [(False, {"D": ["twin"], "E": ["theirs"]}), (True, {})])
 def test_the_same_scan_under_another_name_is_told(
     paths: DatasetPaths, by_case: bool, told: dict[str, list[str]]
@@ -42,10 +47,8 @@ def test_the_same_scan_under_another_name_is_told(
     other.rawdata.mkdir(parents=True)
     gone = pseudonyms_of(paths).patient(f"patient:{GONE}")
     case = next(case.case_id for case in state_at(paths, SETTINGS)[0].images if case.patient == gone)
-    for at, name in ((paths, case), (paths, "twin"), (other, case), (other, "theirs")):
-        image = Store(at.store).image(name, "key")
-        image.parent.mkdir(parents=True)
-        write_image(sitk.Image(4, 3, 2, sitk.sitkInt16), image)
+    with_the_same_voxels(paths, case, "twin")
+    with_the_same_voxels(other, case, "theirs")
     out = withdraw(case_id=case) if by_case else withdraw(patient_id=GONE)
     assert out["copies"] == told
     assert bool(load_withdrawals(paths.withdrawals).scans) is not by_case
@@ -95,10 +98,7 @@ def test_a_model_that_learned_from_a_copy_has_learned_from_them(paths: DatasetPa
     learned_from(paths, "twin")
     gone = pseudonyms_of(paths).patient(f"patient:{GONE}")
     case = next(case.case_id for case in state_at(paths, SETTINGS)[0].images if case.patient == gone)
-    for name in (case, "twin"):
-        image = Store(paths.store).image(name, "key")
-        image.parent.mkdir(parents=True)
-        write_image(sitk.Image(4, 3, 2, sitk.sitkInt16), image)
+    with_the_same_voxels(paths, case, "twin")
     assert withdraw(patient_id=GONE)["models"] == [own.model_id]
 
 
