@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 
 import psutil
 import pytest
@@ -129,13 +129,13 @@ def test_what_is_known_late_comes_with_the_job(program: str, tmp_path: Path) -> 
 def test_one_that_has_its_job_outlasts_the_block_that_began_it(program: str, tmp_path: Path) -> None:
     """A worker that is told to end lets go of it; it can still be asked to stop, and saves."""
     heard: list[dict[str, object]] = []
-    with ThreadPoolExecutor(1) as pool:
-        with started_early(program):
-            job = ({"what": "stoppable"}, tmp_path / "log", None, heard.append)
-            runs = pool.submit(run_program, program, *job)
-            wait_until(lambda: any("pid" in message for message in heard), 30)
-        ask_to_stop()
-        runs.result(30)
+    job = (program, {"what": "stoppable"}, tmp_path / "log", None, heard.append)
+    runs = Thread(target=run_program, args=job, daemon=True)
+    with started_early(program):
+        runs.start()
+        wait_until(lambda: any("pid" in message for message in heard), 30)
+    ask_to_stop()
+    runs.join(30)
     assert heard[-1] == {"stopped": True}
     ask_to_stop()
 
