@@ -62,7 +62,7 @@ pictures: install  ## Take the pictures of docs/ anew: a night on a real Slurm, 
 	PYTHONPATH=.:tests:tests/slurm:tests/browser $(BIN)/python tests/browser/screenshots.py
 
 server: install  ## Prefect's server and UI on http://127.0.0.1:4200
-	PREFECT=$(BIN)/prefect bash deployments/server.sh
+	PYTHON=$(BIN)/python bash deployments/server.sh
 
 viewer: install  ## OHIF on a DICOMweb server (ITERSEG_DICOMWEB=…), on http://127.0.0.1:3000
 	bash deployments/viewer/fetch.sh

@@ -23,9 +23,11 @@ from tempfile import TemporaryDirectory
 
 from tasks.errors import ExternalToolError, TransientError
 from tasks.lifeline import PARENT, die_with_parent
+from tasks.prefect_server import collect_garbage_aside
 
 STARTUP_S = 120.0
-RESTART_S, ANSWER_S = 10.0, 5.0
+RESTART_S, BUSY_S, ANSWER_S = 10.0, 90.0, 5.0
+"""One that is away is being started again, or was never started; one that listens and is silent is busy."""
 STOP_S = 20.0
 _FOR_THIS_PROCESS = ExitStack()
 QUIET = {
@@ -64,8 +66,8 @@ def ensure_prefect_api() -> None:
 
 
 def _wait_for(url: str) -> None:
-    """A server that is being started again is waited for; one that stays away is told."""
-    deadline = time.monotonic() + RESTART_S
+    """A server that is being started again or busy is waited for; one that stays so is told."""
+    began, told = time.monotonic(), False
     while True:
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=ANSWER_S):  # noqa: S310 - the user's own
@@ -73,11 +75,15 @@ def _wait_for(url: str) -> None:
         except urllib.error.HTTPError:
             return  # it answers, if only that it asks for something; the client tells what
         except (OSError, ValueError) as error:
-            if time.monotonic() > deadline:
+            silent = isinstance(getattr(error, "reason", error), TimeoutError)
+            if time.monotonic() > began + (BUSY_S if silent else RESTART_S):
                 raise TransientError(
                     f"Prefect's server at {url} does not answer ({error}). Start it (`make server`), or "
                     "`prefect config unset PREFECT_API_URL`: a command without one starts its own"
                 ) from None
+            if silent and not told:
+                print(f"Prefect's server at {url} is busy; waiting for it", file=sys.stderr, flush=True)
+                told = True
             time.sleep(1)
 
 
@@ -136,6 +142,7 @@ def _free_port() -> int:
 
 def _serve(port: int) -> None:
     die_with_parent()
+    collect_garbage_aside()
     import uvicorn
 
     uvicorn.run(

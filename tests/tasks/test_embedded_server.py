@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
 import tasks.embedded_server
-from tasks.embedded_server import _Server
+from tasks.embedded_server import _Server, _wait_for
 from tasks.errors import ExternalToolError, TransientError
 
 
@@ -43,3 +46,25 @@ def test_what_kept_it_from_answering_is_said(
     logs = [part for part in str(caught.value).split() if part.endswith("server.log")]
     assert Path(logs[0]).read_text() == "loading\nno space left\n"
     assert Path(logs[0]).parent.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(("answers", "said"), [(True, None), (False, "does not answer \\(timed out\\)")])
+def test_a_server_that_listens_and_is_silent_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answers: bool, said: str | None
+) -> None:
+    """One that nobody hears is given up much sooner."""
+    for name, seconds in (("ANSWER_S", 0.2), ("RESTART_S", 0.0), ("BUSY_S", 3.0)):
+        monkeypatch.setattr(tasks.embedded_server, name, seconds)
+    with HTTPServer(
+        ("127.0.0.1", 0), BaseHTTPRequestHandler
+    ) as server:  # listens now, and answers from then on
+        url = f"http://127.0.0.1:{server.server_port}/api"
+        later = Timer(0.8 if answers else 30.0, server.serve_forever)
+        later.start()
+        with pytest.raises(TransientError, match=said) if said else nullcontext():
+            _wait_for(url)
+        later.cancel()
+        if answers:
+            server.shutdown()
+    told = capsys.readouterr().err.splitlines()
+    assert told.count(f"Prefect's server at {url} is busy; waiting for it") == 1
