@@ -28,11 +28,12 @@ from tasks.dicom.case import Case
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
 from tasks.ingest import seal_by_hand
+from tasks.keep_test_set import patients_of_test_set
 from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.models import ModelRecord, load_model, load_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots
-from tasks.predict import images_in, patients_of_test_set, predict_cases, stale_predictions
+from tasks.predict import images_in, predict_cases, stale_predictions
 from tasks.refine import recognise_refinements
 from tasks.report import effort_by_model, write_report
 from tasks.review.report import effort_row

@@ -27,6 +27,7 @@ from tasks.dicom.case import Assembly
 from tasks.dicom.reasons import NOTHING_DRAWN, Reason
 from tasks.errors import UserDataError
 from tasks.ingest import seal_by_hand
+from tasks.keep_test_set import patients_of_test_set
 from tasks.ledger.case_book import BookedCase
 from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.iterations import Iteration
@@ -37,7 +38,6 @@ from tasks.ledger.store import Store
 from tasks.nnunet.preprocess import imported_early
 from tasks.open_iteration import book, open_iteration
 from tasks.outcomes import remember_outcomes
-from tasks.predict import patients_of_test_set
 from tasks.prepare import (
     close_iteration,
     plan_iteration,

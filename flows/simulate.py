@@ -17,9 +17,9 @@ from flows.parameters import ClusterName, DatasetId, run_name
 from flows.plan import plan
 from tasks.dicom.reasons import Reason
 from tasks.errors import ConfigError
+from tasks.keep_test_set import patients_of_test_set
 from tasks.ledger.home import at_home
 from tasks.ledger.paths import DatasetPaths
-from tasks.predict import patients_of_test_set
 from tasks.settings import load_dataset_settings
 from tasks.shown import show_table
 from tasks.simulate import choose, deliver, note_round, write_curves

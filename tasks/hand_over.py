@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from tasks.dicom.image import read_series, slice_numbers
 from tasks.dicom.predicted import AUTOMATIC
 from tasks.dicom.rtstruct_writer import StructureSetIdentity, write_rtstruct
 from tasks.dicom.seg_writer import SegIdentity, write_seg
-from tasks.labels import Masks
+from tasks.labels import Masks, what_is_drawn
 from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.files import digest_of, read_json, sha256_of_file, whole_file, write_json
 from tasks.ledger.models import ModelRecord
@@ -114,24 +113,6 @@ def _write_object(
     }
     write_json(paths.sent / f"{sop_uid}.json", sent)
     return sop_uid
-
-
-def what_is_drawn(masks: Masks) -> dict[str, str]:
-    """Structure → digest of its mask, (slices, rows, columns), of those that have a voxel."""
-    return {
-        name: sha256(f"{mask.shape}".encode() + np.packbits(mask).tobytes()).hexdigest()
-        for name, mask in masks.items()
-        if mask.any()
-    }
-
-
-def is_same_drawing(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    """Whether two of :func:`what_is_drawn` are the same masks, though a structure may be called otherwise.
-
-    Two that have changed names are not: a person who puts left and right in order has worked.
-    """
-    alike = all(other[name] == digest for name, digest in one.items() if name in other)
-    return alike and sorted(one.values()) == sorted(other.values())
 
 
 def _structure_set(series_uid: str, sop_uid: str, model: ModelRecord) -> StructureSetIdentity:

@@ -9,6 +9,7 @@ label, for voxels of which nothing is known.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
 from typing import Literal
 
 import numpy as np
@@ -88,3 +89,21 @@ def count_voxels(label_map: NDArray[np.integer]) -> dict[int, int]:
     for plane in label_map:
         total += np.bincount(plane.ravel(), minlength=len(total))
     return {int(value): int(total[value]) for value in np.flatnonzero(total)}
+
+
+def what_is_drawn(masks: Masks) -> dict[str, str]:
+    """Structure → digest of its mask, (slices, rows, columns), of those that have a voxel."""
+    return {
+        name: sha256(f"{mask.shape}".encode() + np.packbits(mask).tobytes()).hexdigest()
+        for name, mask in masks.items()
+        if mask.any()
+    }
+
+
+def is_same_drawing(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether two of :func:`what_is_drawn` are the same masks, though a structure may be called otherwise.
+
+    Two that have changed names are not: a person who puts left and right in order has worked.
+    """
+    alike = all(other[name] == digest for name, digest in one.items() if name in other)
+    return alike and sorted(one.values()) == sorted(other.values())

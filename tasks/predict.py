@@ -21,7 +21,6 @@ from tasks.errors import CaseRejected, UserDataError
 from tasks.hand_over import read_prediction, read_triage, write_prediction, write_triage
 from tasks.ledger.models import ModelRecord
 from tasks.ledger.paths import DatasetPaths
-from tasks.ledger.patients import extend_patients
 from tasks.ledger.predictions import label_file, main_object, record_file
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
@@ -32,26 +31,6 @@ from tasks.retries import RETRIED
 from tasks.settings import DatasetSettings
 from tasks.shown import log_broken
 from tasks.state import totals
-
-
-@task(task_run_name="keep-test-set", **RETRIED)
-def patients_of_test_set(
-    dataset_id: str, patients: Collection[str], settings: DatasetSettings, *, from_outside: bool
-) -> set[str]:
-    """Which patients (keyed hash) are in the test set; those that are new to the ledger get their place.
-
-    Whoever is predicted from outside the dataset can never be in it: a correction may come back.
-
-    A test case must be drawn by hand, and never over a prediction, or the test would ask the model
-    whether it agrees with itself.
-    """
-    paths = DatasetPaths.of(dataset_id)
-    withdrawn = load_withdrawals(paths.withdrawals).patients
-    share = 0.0 if from_outside else settings.test_share
-    table = extend_patients(
-        paths.patients, (), settings.folds, share, withdrawn, unlabelled=patients, every_fold=False
-    )
-    return table.test
 
 
 def images_in(

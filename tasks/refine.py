@@ -25,8 +25,7 @@ from tasks.dicom.image import SeriesVolume, read_series
 from tasks.dicom.provenance import Provenance, provenance_of
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected, UserDataError
-from tasks.hand_over import is_same_drawing, what_is_drawn
-from tasks.labels import Masks
+from tasks.labels import Masks, is_same_drawing, what_is_drawn
 from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.models import ModelRecord, load_models
 from tasks.ledger.paths import DatasetPaths

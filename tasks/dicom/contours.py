@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import find_contours, label
 
+from tasks.dicom.fill import area_of
+
 LEVEL = 0.75
 """Contours run at this share of the way from a background centre to a foreground centre."""
 BRIDGE_ROW_OFFSET = 0.1
@@ -49,12 +51,6 @@ def outlines(mask: NDArray[np.bool_]) -> list[Polygon]:
         rings.sort(key=area_of, reverse=True)
         polygons.append(_keyholed(rings[0], rings[1:]))
     return polygons
-
-
-def area_of(ring: Polygon) -> float:
-    """The area that a ring (points, 2) encloses, in pixels (the shoelace formula)."""
-    row, column = ring[:, 0], ring[:, 1]
-    return abs(float(np.dot(row, np.roll(column, 1)) - np.dot(column, np.roll(row, 1)))) / 2
 
 
 def _keyholed(outer: Polygon, holes: list[Polygon]) -> Polygon:

@@ -45,6 +45,12 @@ def filled(rows: Floats, columns: Floats, shape: tuple[int, int]) -> NDArray[np.
     return inside
 
 
+def area_of(outline: Floats) -> float:
+    """The area that an outline of (vertices, 2) encloses, in pixels (the shoelace formula)."""
+    row, column = outline[:, 0], outline[:, 1]
+    return abs(float(np.dot(row, np.roll(column, 1)) - np.dot(column, np.roll(row, 1)))) / 2
+
+
 def _rows_of_edges(rows: Floats, count: int) -> tuple[Integers, Integers]:
     """Each edge with each row of the image that it touches."""
     before = np.roll(rows, 1)

@@ -18,8 +18,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from skimage.measure import points_in_poly
 
-from tasks.dicom.contours import area_of
-from tasks.dicom.fill import filled
+from tasks.dicom.fill import area_of, filled
 from tasks.dicom.geometry import Grid
 from tasks.dicom.headers import read_dataset
 from tasks.dicom.reasons import Reason

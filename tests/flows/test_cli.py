@@ -213,6 +213,14 @@ def test_what_runs_no_flow_loads_neither_prefect_nor_torch(lab: Path, command: l
     assert "loaded: []" in done.stdout
 
 
+def test_preparing_loads_nothing_that_only_predictions_need() -> None:
+    """A night with ten new scans is short: each of these takes a tenth of it to load, torch more."""
+    others = {"torch", "imgtools", "highdicom", "scipy"}
+    code = f"import sys, flows.prepare; print('loaded:', sorted({others} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "loaded: []" in done.stdout
+
+
 def test_two_commands_tell_the_fate_of_every_file_and_series(
     lab: Path, tmp_path: Path, prefect_server: PrefectServer
 ) -> None:

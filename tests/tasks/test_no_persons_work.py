@@ -32,10 +32,10 @@ from pydicom.uid import generate_uid
 from flows.prepare import set_aside_what_no_test_may_hold
 from tasks.errors import UserDataError
 from tasks.ingest import take_delivery
+from tasks.keep_test_set import patients_of_test_set
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import extend_patients, load_patients
 from tasks.ledger.predictions import label_file
-from tasks.predict import patients_of_test_set
 from tasks.refine import accept, recognise_refinements
 from tasks.settings import load_dataset_settings
 from tasks.state import state_at

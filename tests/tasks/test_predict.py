@@ -16,36 +16,14 @@ from tasks.conversion import CaseToConvert, to_convert
 from tasks.copies import scans_of
 from tasks.errors import UserDataError
 from tasks.hand_over import read_prediction, read_triage
-from tasks.ledger.paths import DatasetPaths
-from tasks.ledger.patients import TEST, TRAINING, extend_patients
 from tasks.ledger.predictions import record_file
 from tasks.ledger.snapshots import make_writable
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import add_withdrawal
-from tasks.predict import images_in, patients_of_test_set, predict_cases, stale_predictions
+from tasks.predict import images_in, predict_cases, stale_predictions
 from tasks.settings import DatasetSettings, load_dataset_settings, load_rois
 
-SETTINGS = DatasetSettings(folds=2, test_share=0.5)
-PATIENTS = [f"{n:02}" for n in range(10)]
-
-
-def test_of_those_who_are_seen_for_the_first_time_a_share_is_kept_back(home: Path) -> None:
-    test = patients_of_test_set.fn("D", PATIENTS, SETTINGS, from_outside=False)
-    assert len(test) == 5
-    assert patients_of_test_set.fn("D", PATIENTS, SETTINGS, from_outside=False) == test
-
-
-def test_whoever_was_predicted_from_outside_is_never_tested_on(home: Path) -> None:
-    """Their corrections may come back, drawn over a prediction."""
-    assert patients_of_test_set.fn("D", PATIENTS, SETTINGS, from_outside=True) == set()
-    table = extend_patients(DatasetPaths.of("D").patients, PATIENTS, 2, 0.5)
-    assert {TEST, TRAINING}.isdisjoint(table.place.values())
-
-
-def test_a_test_patient_is_not_predicted_from_outside_either(home: Path) -> None:
-    table = extend_patients(DatasetPaths.of("D").patients, PATIENTS, 2, 0.5)
-    test = patients_of_test_set.fn("D", PATIENTS[:3], SETTINGS, from_outside=True)
-    assert test == table.test
+SETTINGS = DatasetSettings()
 
 
 @pytest.fixture

@@ -1,0 +1,33 @@
+"""Who is in the test set, for ever, before anything is predicted that a person may draw over."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from prefect import task
+
+from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.patients import extend_patients
+from tasks.ledger.withdrawals import load_withdrawals
+from tasks.retries import RETRIED
+from tasks.settings import DatasetSettings
+
+
+@task(task_run_name="keep-test-set", **RETRIED)
+def patients_of_test_set(
+    dataset_id: str, patients: Collection[str], settings: DatasetSettings, *, from_outside: bool
+) -> set[str]:
+    """Which patients (keyed hash) are in the test set; those that are new to the ledger get their place.
+
+    Whoever is predicted from outside the dataset can never be in it: a correction may come back.
+
+    A test case must be drawn by hand, and never over a prediction, or the test would ask the model
+    whether it agrees with itself.
+    """
+    paths = DatasetPaths.of(dataset_id)
+    withdrawn = load_withdrawals(paths.withdrawals).patients
+    share = 0.0 if from_outside else settings.test_share
+    table = extend_patients(
+        paths.patients, (), settings.folds, share, withdrawn, unlabelled=patients, every_fold=False
+    )
+    return table.test
