@@ -14,7 +14,7 @@ from pydicom.pixels.utils import iter_pixels
 
 from tasks.dicom.frames import Frame, frames_of, is_multi_frame
 from tasks.dicom.geometry import Grid, grid_of
-from tasks.dicom.headers import IMAGE_KINDS, read_header
+from tasks.dicom.headers import IMAGE_KINDS, Header, read_header
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected, UserDataError
 
@@ -119,8 +119,7 @@ def read_single_series(folder: str | os.PathLike[str]) -> sitk.Image:
     """
     series: dict[str, dict[str, Path]] = {}
     root = Path(folder)
-    for path in image_files(root):
-        header = read_header(path, hash_patient=lambda _: "")
+    for path, header in _image_headers(root):
         slices = series.setdefault(header.series_instance_uid, {})
         known = slices.setdefault(header.sop_instance_uid, path)
         # A copy of a file is no second slice; another content is, and two at one place are refused.
@@ -141,6 +140,10 @@ def image_files(root: Path) -> Iterable[Path]:
     UserDataError
         Where one is damaged: it may be a slice, without which the volume would only be shorter.
     """
+    return (path for path, _ in _image_headers(root))
+
+
+def _image_headers(root: Path) -> Iterable[tuple[Path, Header]]:
     for path in sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]:
         try:
             header = read_header(path, hash_patient=lambda _: "")
@@ -152,7 +155,7 @@ def image_files(root: Path) -> Iterable[Path]:
                 "it out if it is none"
             ) from None
         if header.kind in IMAGE_KINDS and not header.localizer:
-            yield path
+            yield path, header
 
 
 def place(image: sitk.Image, grid: Grid) -> None:

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import yaml
 from demo import ANNOTATED, DATASET, annotate, deliver_images, read_cases
 from homes import ITERSEG
 from iterations import iterseg
 from measure import MB, SAMPLE_EVERY_S, Row, Run
-from private_slurm import PrivateSlurm
+from private_slurm import PrivateSlurm, require_slurm
 from slurm_lab import CLUSTER
 from tests_support import PrefectServer
 from tiny_lab import deliver, new_home
@@ -35,16 +36,36 @@ STARTED = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+): *\n?.*?Epoch 0\b"
 """How nnU-Net's log says that the first step is about to be taken."""
 
 
-def rows(work: Path, server: PrefectServer) -> Iterator[Row]:
+def rows(work: Path, server: PrefectServer, notes: list[str]) -> Iterator[Row]:
     """All rows of this file, each as soon as it is measured."""
+    try:
+        require_slurm()
+    except pytest.skip.Exception as why:
+        notes.append(f"On Slurm: not measured, {why}.")
+        return
+    walls: dict[int, float] = {}
     with PrivateSlurm(nodes=FOLDS, cpus=1) as slurm:
         home = five_folds(work / "five", slurm, server)
         environment = {**server.environment, **slurm.environment}
         yield first_step_row(home, slurm, environment)
-        yield fan_out_row(home, FOLDS, server, environment)
+        row = fan_out_row(home, FOLDS, server, environment)
+        walls[FOLDS] = row.median(row.ours, "wall_s")
+        yield row
     for nodes in (1, 2):
         with PrivateSlurm(nodes=nodes, cpus=1) as slurm:
-            yield fan_out_row(home, nodes, server, {**server.environment, **slurm.environment})
+            row = fan_out_row(home, nodes, server, {**server.environment, **slurm.environment})
+            walls[nodes] = row.median(row.ours, "wall_s")
+            yield row
+    notes.append(efficiency(walls))
+
+
+def efficiency(walls: Mapping[int, float]) -> str:
+    """What n nodes make of one node's time."""
+    shares = ", ".join(f"{walls[1] / (n * walls[n]):.2f} on {n}" for n in sorted(walls) if n > 1)
+    return (
+        f"Fan-out of {FOLDS} folds, the wall time on one node over n times that on n: {shares} nodes, "
+        f"which share {os.cpu_count()} cores: more nodes than cores cannot be efficient on one machine."
+    )
 
 
 def five_folds(home: Path, slurm: PrivateSlurm, server: PrefectServer) -> Path:
@@ -193,7 +214,7 @@ def orchestration_row(work: Path, server: PrefectServer) -> Row:
     return Row(
         "orchestration",
         f"an iteration of eight scans and {EPOCHS} epochs, whole command, beside the time in which a step of "
-        "it was at work; the rest is imports and workers",
+        "it was at work, in the same run; the rest is imports and workers",
         "ratio of 0.95 or more",
         "training",
         ours,

@@ -64,6 +64,8 @@ class Row:
     runs: dict[str, list[Run]]
     alone: str = ""
     """The side of ``runs`` that does what bounds the row, and nothing else; empty where none was measured."""
+    part: str = ""
+    """What ``run.py --only`` calls the rows among which this one is measured."""
 
     def median(self, side: str, figure: str) -> float:
         """The median of a figure of a side."""

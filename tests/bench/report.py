@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import statistics
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import date
@@ -18,51 +20,78 @@ from measure import Row, Run
 from tasks.ledger.files import read_json, write_json
 
 BUSY_PERCENT = 10
+COLUMNS = (
+    *("", "against", "target", "wall time", "ratio", "CPU time", "peak memory"),
+    *("bound, and ours over it", "part, day"),
+)
 PATHS = "PYTHONPATH=.:tests:tests/slurm:data/examples"
 
 
-def write_report(rows: Sequence[Row], notes: Sequence[str], folder: Path) -> None:
-    """``report.md`` for people and ``report.json`` with every run.
+def write_report(part: str, rows: Sequence[Row], notes: Sequence[str], folder: Path) -> None:
+    """``report.md`` for people and ``report.json`` with every run, after a part has measured something.
 
-    Rows that were measured before and not again stay, each with its day and machine.
+    Rows and notes that were measured before and not again stay, each with its day and machine.
     """
-    memory_gb = psutil.virtual_memory().total / 1e9
-    machine = f"{os.cpu_count()} cores, {memory_gb:.0f} GB, {platform.platform()}, {date.today()}"
+    where = {"machine": _machine(), "day": str(date.today())}
     known = read_json(folder / "report.json") if (folder / "report.json").is_file() else {}
     found = {row["name"]: row for row in known.get("rows", [])}
-    found |= {row.name: {**asdict(row), "machine": machine} for row in rows}
-    said = {note.split(":")[0]: note for note in [*known.get("notes", []), *notes]}
+    found |= {row.name: {**asdict(row), **where} for row in rows}
+    said = {_subject(note["text"]): note for note in known.get("notes", [])}
+    said |= {_subject(text): {"text": text, "part": part, **where} for text in notes}
     if any(name.endswith(", cuda") for name in found):
-        said = {name: note for name, note in said.items() if "no GPU was at hand" not in note}
+        said = {name: note for name, note in said.items() if "no GPU was at hand" not in note["text"]}
     content = {"rows": list(found.values()), "notes": list(said.values())}
     write_json(folder / "report.json", content)
-    of_days = [(_row(row), str(row["machine"]).rsplit(", ", 1)) for row in content["rows"]]
-    ratios.picture([row for row, _ in of_days], folder)
-    lines = [
+    ratios.picture([_row(row) for row in content["rows"]], folder)
+    (folder / "report.md").write_text("\n".join(_page(content)))
+
+
+def _page(content: Mapping[str, Any]) -> list[str]:
+    return [
         "# Measured",
         "",
-        *sorted({f"- {where}" for _, (where, _) in of_days}),
+        *sorted({f"- {found['machine']}" for found in (*content["rows"], *content["notes"])}),
         "",
         "Medians; in brackets the spread of wall times and the number of runs, which take turns where there "
-        "are several of both sides. What a server of Prefect takes, which a lab has always on, is in no row. "
-        "`make bench` measures all anew, and this a part (`--help` names them):",
+        "are several of both sides; *whole* is with the start of a process that timed only its own work. "
+        "What a server of Prefect takes, which a lab has always on, is in no row. Where a command of nnU-Net "
+        "has no option for what is compared (the number of epochs, the folder of a model), its own function "
+        "is called. `make bench` measures all anew, and this the part that the last column names:",
         "",
         f"    {PATHS} .venv/bin/python tests/bench/run.py --only conversion",
         "",
         f"![How many times as fast each row is, and what was asked for]({ratios.NAME})",
         "",
-        "| | against | target | wall time | ratio | CPU time | peak memory | bound, and ours over it | day |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-        *(_line(row, day) for row, (_, day) in of_days),
+        f"| {' | '.join(COLUMNS)} |",
+        "| --- " * len(COLUMNS) + "|",
+        *(_line(_row(row), row["day"]) for row in content["rows"]),
         "",
-        *(f"{note}\n" for note in content["notes"]),
+        *(f"{note['text']} (`--only {note['part']}`, {note['day']})\n" for note in content["notes"]),
     ]
-    (folder / "report.md").write_text("\n".join(lines))
+
+
+def _subject(note: str) -> str:
+    return note.split(":", maxsplit=1)[0]
+
+
+def _machine() -> str:
+    """Its cores, memory, system and the disk that is measured on."""
+    info = Path("/proc/cpuinfo")
+    models = re.findall(r"^model name\s*: (.+)", info.read_text(), re.MULTILINE) if info.is_file() else []
+    mounts = [
+        m
+        for m in psutil.disk_partitions(all=True)
+        if Path(tempfile.gettempdir()).is_relative_to(m.mountpoint)
+    ]
+    disk = max(mounts, key=lambda mount: len(mount.mountpoint)).fstype if mounts else "unknown disk"
+    memory_gb = psutil.virtual_memory().total / 1e9
+    cpu = models[0] if models else platform.machine()
+    return f"{os.cpu_count()} cores ({cpu}), {memory_gb:.0f} GB, {disk}, {platform.platform()}"
 
 
 def _row(content: Mapping[str, Any]) -> Row:
     runs = {side: [Run(**run) for run in runs] for side, runs in content["runs"].items()}
-    return Row(**{k: v for k, v in content.items() if k not in ("runs", "machine")}, runs=runs)
+    return Row(**{k: v for k, v in content.items() if k not in ("runs", "machine", "day")}, runs=runs)
 
 
 def _line(row: Row, day: str) -> str:
@@ -71,12 +100,12 @@ def _line(row: Row, day: str) -> str:
     memory = " / ".join(_figure(row, side, "peak_mb", "{:.0f} MB") for side in (row.ours, row.theirs))
     return (
         f"| **{row.name}**: {row.what} | {row.theirs} | {row.target} | {wall} | {row.ratio('wall_s'):.2f} | "
-        f"{cpu} | {memory} | {row.bound}{_over_the_bound(row)} | {day} |"
+        f"{cpu} | {memory} | {row.bound}{_over_the_bound(row)} | {row.part}, {day} |"
     )
 
 
 def _over_the_bound(row: Row) -> str:
-    """How far from what bounds it; below 1 it is overlapped with other work."""
+    """How far from what bounds it."""
     if not row.alone:
         return ""
     alone_s = row.median(row.alone, "wall_s")
@@ -88,7 +117,9 @@ def _spread(row: Row, side: str) -> str:
     spread = f"{min(walls):.2f}–{max(walls):.2f}, n = {len(walls)}" if len(walls) > 1 else "n = 1"
     busy = max(run.busy_percent for run in row.runs[side])
     others = f", beside other work of {busy:.0f} %" if busy > BUSY_PERCENT else ""
-    return f"{statistics.median(walls):.2f} s ({spread}{others})"
+    whole_s = row.median(side, "whole_s")
+    whole = f", whole {whole_s:.1f} s" if whole_s > 1.02 * statistics.median(walls) else ""
+    return f"{statistics.median(walls):.2f} s ({spread}{whole}{others})"
 
 
 def _figure(row: Row, side: str, figure: str, words: str) -> str:

@@ -10,7 +10,9 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cluster
@@ -118,68 +120,97 @@ def big_row(work: Path) -> Row:
         "one large CT",
         side("IterSeg", "convert_one", str(big / "0")),
         imgtools(work, big),
-        what="512 × 512 × 400 read, labelled and written; ours without the start of a command",
+        what="512 × 512 × 400 read, labelled and written, whole processes",
         target="under 2,000 MB",
         bound="memory; the image and its label map take 315 MB",
         repeats=2,
     )
 
 
-PARTS = (
-    *("conversion", "iterations", "training", "prediction", "scale", "growth"),
-    *("cluster", "night", "gpu", "large"),
-)
+@dataclass(frozen=True)
+class Bench:
+    """Where a part measures, and what it says besides its rows."""
+
+    work: Path
+    server: PrefectServer
+    quick: bool
+    notes: list[str] = field(default_factory=list)
 
 
-def measured_rows(work: Path, parts: list[str], notes: list[str], *, quick: bool) -> Iterator[Row]:
-    """The rows of some parts, each as soon as it is measured."""
+def conversion(bench: Bench) -> Iterator[Row]:
+    """From a folder of DICOM to an nnU-Net dataset."""
+    count, cases = 4 if bench.quick else 32, bench.work / "cases"
+    make_cases(cases, count, (120, 512, 512))
+    yield ingest_row(bench.work, cases, count)
+    yield from conversion_rows(bench.work, cases, count, bench.server.environment)
+    shutil.rmtree(cases)
+
+
+def scaling(bench: Bench) -> Iterator[Row]:
+    """Many cases, without voxels; nobody else asks that."""
+    bench.notes.extend(scale.notes(bench.work, cases=10_000, iterations=100))
+    yield from ()
+
+
+def growing(bench: Bench) -> Iterator[Row]:
+    """Costs over cases, voxels and structures, as pictures."""
+    bench.notes.extend(growth.pictures(bench.work, HERE))
+    yield from ()
+
+
+def night(bench: Bench) -> Iterator[Row]:
+    """A whole iteration, and a night with many scans."""
+    yield cluster.orchestration_row(bench.work / "demo", bench.server)
+    bench.notes.append(cluster.many_cases(bench.work / "many-cases", bench.server))
+
+
+PARTS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
+    "conversion": conversion,
+    "iterations": lambda b: iterations.rows(b.work, b.server.environment, b.notes, quick=b.quick),
+    "training": lambda b: iterations.training(b.work, b.server.environment, quick=b.quick),
+    "prediction": lambda b: prediction.rows(b.work, b.server.environment, b.notes, quick=b.quick),
+    "scale": scaling,
+    "growth": growing,
+    "cluster": lambda b: cluster.rows(b.work, b.server, b.notes),
+    "night": night,
+    "gpu": lambda b: gpu.rows(b.work, b.server.environment, b.notes),
+    "large": lambda b: iter([big_row(b.work)]),
+}
+QUICK = ("conversion", "iterations", "training", "prediction")
+
+
+def measured_parts(
+    work: Path, parts: Sequence[str], *, quick: bool
+) -> Iterator[tuple[str, list[Row], list[str]]]:
+    """What a part has measured so far, anew after each of its rows."""
     (work / "prefect").mkdir()
     with PrefectServer(work / "prefect") as server:  # as a lab has one, always on
-        if "conversion" in parts:
-            count, cases = 4 if quick else 32, work / "cases"
-            make_cases(cases, count, (120, 512, 512))
-            yield ingest_row(work, cases, count)
-            yield from conversion_rows(work, cases, count, server.environment)
-            shutil.rmtree(cases)
-        if "iterations" in parts:
-            yield from iterations.rows(work, server.environment, notes, quick=quick)
-        if "training" in parts:
-            yield from iterations.training(work / "training", server.environment, quick=quick)
-        if "prediction" in parts:
-            yield from prediction.rows(work, server.environment, notes, quick=quick)
-        if "scale" in parts and not quick:
-            notes.extend(scale.notes(work, cases=10_000, iterations=100))
-        if "growth" in parts and not quick:
-            notes.extend(growth.pictures(work / "growth", HERE))
-        if "cluster" in parts and not quick:
-            yield from cluster.rows(work, server)
-        if "night" in parts and not quick:
-            yield cluster.orchestration_row(work / "demo", server)
-            notes.append(cluster.many_cases(work / "many-cases", server))
-        if "gpu" in parts and not quick:
-            yield from gpu.rows(work / "gpu", server.environment, notes)
-    if "large" in parts and not quick:
-        yield big_row(work)
+        for part in parts:
+            (work / part).mkdir()
+            bench, rows = Bench(work / part, server, quick), []
+            for row in PARTS[part](bench):
+                rows.append(replace(row, part=part))
+                yield part, rows, bench.notes
+            yield part, rows, bench.notes
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer and smaller cases, once, printed only")
-    parser.add_argument("--only", choices=PARTS, action="append", help="these parts; the others stay")
+    parser.add_argument("--only", choices=tuple(PARTS), action="append", help="these parts; the others stay")
     chosen = parser.parse_args()
     if chosen.quick:
         os.environ[ONCE] = "1"
-    rows: list[Row] = []
-    notes: list[str] = []
+    parts = chosen.only or list(QUICK if chosen.quick else PARTS)
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="iterseg-bench-") as name:
         work = Path(name)
         target = work if chosen.quick else HERE
-        for row in measured_rows(work, chosen.only or list(PARTS), notes, quick=chosen.quick):
-            rows.append(row)
-            write_report(rows, notes, target)  # what is measured stays, whatever the next row does
-        write_report(rows, notes, target)
+        for part, rows, notes in measured_parts(work, parts, quick=chosen.quick):
+            write_report(part, rows, notes, target)  # what is measured stays, whatever the next row does
         print((target / "report.md").read_text())
         subprocess.run(["chmod", "-R", "u+w", name], check=False)
+    print(f"measured in {(time.monotonic() - began) / 60:.1f} minutes: {', '.join(parts)}")
 
 
 if __name__ == "__main__":
