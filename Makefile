@@ -28,16 +28,16 @@ $(STAMP): requirements.lock requirements-dev.lock requirements-torch-cpu.lock re
 demo: install  ## Two iterations on real scans, and a report (under 10 minutes)
 	$(BIN)/python data/examples/demo.py
 
-test: install  ## Every test but the slow proofs, two at a time (about 10 minutes; JOBS=1: one)
+test: install  ## Every test but the slow proofs, two at a time (about 11 minutes; JOBS=1: one)
 	$(PYTEST) -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
 test-slow: install  ## The slow proofs: damaged files, kills, whole lineages, simulated labs (about 40 minutes)
 	$(PYTEST) -m slow
 
-bench: install  ## Measure against med-imagetools; writes tests/bench/report.md (an hour and more)
+bench: install  ## Measure against the peers; writes tests/bench/report.md (two hours and more)
 	PYTHONPATH=.:tests:tests/slurm:data/examples $(BIN)/python tests/bench/run.py
 
-bench-quick: install  ## The same with fewer cases, printed only
+bench-quick: install  ## Its first four parts with few cases, each side once, printed only (10 minutes)
 	PYTHONPATH=.:tests:tests/slurm:data/examples $(BIN)/python tests/bench/run.py --quick
 
 check: install  ## ruff, format, types, and the rule of imports
@@ -62,7 +62,7 @@ pictures: install  ## Take the pictures of docs/ anew: a night on a real Slurm, 
 	PYTHONPATH=.:tests:tests/slurm:tests/browser $(BIN)/python tests/browser/screenshots.py
 
 server: install  ## Prefect's server and UI on http://127.0.0.1:4200
-	PYTHON=$(BIN)/python bash deployments/server.sh
+	VENV=$(VENV) bash deployments/server.sh
 
 viewer: install  ## OHIF on a DICOMweb server (ITERSEG_DICOMWEB=…), on http://127.0.0.1:3000
 	bash deployments/viewer/fetch.sh
@@ -81,4 +81,5 @@ lock-added: install  ## Add to the locks what pyproject.toml asks for besides
 	$(BIN)/python deployments/lock.py --keep
 
 clean:  ## Remove .venv and caches; data stays
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	@case '$(VENV)' in .venv) ;; *) echo 'error: clean removes .venv only; $(VENV) is for you to remove' >&2; exit 2 ;; esac
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

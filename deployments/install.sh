@@ -11,7 +11,11 @@ torch=${TORCH:-auto}
     echo "IterSeg needs Python 3.11 or newer; PYTHON=python3.12 make install takes another one" >&2
     exit 1
 }
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+# An environment without pip is what is left where Debian's python3-venv was missing at the first try.
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv "$venv" || {
+    echo "no environment could be made; on Debian and Ubuntu it needs the package python3-venv" >&2
+    exit 1
+}
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
 locked() { pip install --quiet --no-deps --require-hashes -r "$1"; }
 
@@ -19,7 +23,10 @@ if [ "$torch" = auto ]; then
     torch=cpu
     [ -e /dev/nvidia0 ] && torch=cuda
     # Where no index offers the CPU build, the CUDA build serves; it runs without a GPU too.
-    [ "$torch" = cpu ] && ! locked requirements-torch-cpu.lock 2>/dev/null && torch=cuda
+    if [ "$torch" = cpu ] && ! why=$(locked requirements-torch-cpu.lock 2>&1); then
+        echo "the CPU build of torch cannot be had: ${why##*$'\n'}"
+        torch=cuda
+    fi
 fi
 echo "installing the locked packages ($torch build of torch)"
 locked "requirements-torch-$torch.lock"

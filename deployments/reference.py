@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -123,17 +123,25 @@ def _table(model: type[BaseModel]) -> str:
     said = described(model)
     rows = []
     for name, field in model.model_fields.items():
-        kind, default = _kind(field.annotation), field.get_default(call_default_factory=True)
+        kind = _kind(field.annotation).replace("number", f"number{_limits(field.metadata)}", 1)
+        default = field.get_default(call_default_factory=True)
         plain = "required" if field.is_required() else f"`{_plain(default)}`"
         shown = "" if isinstance(default, BaseModel) else plain
         rows.append(f"| `{name}` | {kind} | {shown} | {_cell(said.get(name, ''))} |")
     return "\n".join(["| key | one of | default | |", "|---|---|---|---|", *rows])
 
 
+def _limits(metadata: Iterable[Any]) -> str:
+    """Within what a number must be, as annotated_types has it."""
+    words = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
+    found = {name: getattr(m, name) for m in metadata for name in words if hasattr(m, name)}
+    return "".join(f" {word} {found[name]}" for name, word in words.items() if name in found)
+
+
 def _kind(annotation: Any) -> str:
     parts = get_args(annotation)
     ways: dict[Any, Callable[[], str]] = {
-        Annotated: lambda: _kind(parts[0]),
+        Annotated: lambda: _kind(parts[0]) + _limits(parts[1:]),
         Literal: lambda: ", ".join(f"`{part}`" for part in parts),
         Union: lambda: " or ".join(map(_kind, parts)),
         UnionType: lambda: " or ".join(map(_kind, parts)),

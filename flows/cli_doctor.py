@@ -22,7 +22,7 @@ of_doctor = typer.Typer()
 @of_doctor.command(rich_help_panel="To begin with")
 def doctor(
     cluster: Cluster = "local",
-    dataset: Annotated[str | None, typer.Option(help="This one; else all of the home.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Look at this dataset only.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the job scripts and nothing else.")
     ] = False,

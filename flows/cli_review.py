@@ -78,7 +78,7 @@ def worklist(
     lock: Annotated[list[str] | None, typer.Option(help="CASE: somebody is at it now.")] = None,
     flag: Annotated[list[str] | None, typer.Option(help="CASE: somebody else is to look at it.")] = None,
     skip: Annotated[list[str] | None, typer.Option(help="CASE: not worth anybody's time.")] = None,
-    clear: Annotated[list[str] | None, typer.Option(help="CASE: none of these any more.")] = None,
+    clear: Annotated[list[str] | None, typer.Option(help="CASE: takes back what was said of it.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """What to correct next, and why. Example: iterseg worklist PM_IASLC --assign case0123456789abcdef=me"""

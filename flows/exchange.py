@@ -15,6 +15,7 @@ from pydantic import Field
 from flows.parameters import DatasetId, Hidden, run_name
 from tasks.exchange import export, take_model
 from tasks.ledger.paths import DatasetPaths
+from tasks.progress import waiting
 from tasks.settings import load_dataset_settings
 from tasks.shown import show_table
 from tasks.state import require_dataset
@@ -30,7 +31,7 @@ def export_model(
     """Write a model as a zip file that plain nnU-Net installs."""
     paths = DatasetPaths.of(dataset_id)
     require_dataset(paths)
-    with turn_of(paths):
+    with turn_of(paths), waiting("packing the model"):
         file = Path(target.get_secret_value()) if target else None
         outcome = export(paths.dataset_id, model, file)
     row = {key: outcome[key] for key in ("model", "sha256")}
@@ -47,7 +48,7 @@ def import_model(
     """Make a model of plain nnU-Net the ancestor of a new lineage."""
     paths = DatasetPaths.of(dataset_id)
     settings = load_dataset_settings(paths.config, paths.dataset_id)
-    with turn_of(paths):
+    with turn_of(paths), waiting("vetting the weights"):
         outcome = take_model(paths.dataset_id, Path(archive.get_secret_value()), names, settings)
     show_table("import", paths.dataset_id, [outcome], f"model {outcome['model']}")
     return {"stage": "import", **outcome}

@@ -15,6 +15,7 @@ from flows.parameters import DatasetId, run_name
 from tasks.ledger.lineages import LONGEST_REASON
 from tasks.ledger.paths import DatasetPaths
 from tasks.plan import measure_drift, open_new_lineage
+from tasks.progress import waiting
 from tasks.settings import check_choices
 from tasks.shown import show_table
 from tasks.state import require_dataset
@@ -39,7 +40,8 @@ def plan(
             row = {"lineage": lineage.number, "why": lineage.why, "structures": lineage.structures}
             show_table("plan", paths.dataset_id, [row], f"lineage {lineage.number} begins")
             return {"stage": "plan", "opened": lineage.number, "structures": lineage.structures}
-        drift = measure_drift(paths.dataset_id, settings)
+        with waiting("planning all cases beside the frozen plans"):
+            drift = measure_drift(paths.dataset_id, settings)
     verdict = "new plans are worth a training from scratch" if drift["worth_it"] else "the plans still fit"
     show_table("plan", paths.dataset_id, drift["rows"], f"lineage {drift['lineage']}: {verdict}")
     return {"stage": "plan", "opened": None, **drift}

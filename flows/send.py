@@ -17,6 +17,7 @@ from tasks.dicom.reasons import Reason
 from tasks.errors import ConfigError
 from tasks.ledger.models import load_model
 from tasks.ledger.paths import DatasetPaths
+from tasks.progress import waiting
 from tasks.send import send_to_all
 from tasks.settings import dataset_file, load_dataset_settings, load_rois
 from tasks.shown import show_table
@@ -44,7 +45,8 @@ def send(
     with turn_of(paths):
         assembly, _ = state_at(paths, settings)
         jobs = [to_convert(c, settings, rois) for c in assembly.images if c.reason == Reason.UNLABELLED]
-        sent = send_to_all(dataset_id, chosen, jobs, used)
+        with waiting("sending"):
+            sent = send_to_all(dataset_id, chosen, jobs, used)
     rows = [{"destination": name, **counts} for name, counts in sent.items()]
     show_table("send", dataset_id, rows, f"model {used.model_id}")
     return {"stage": "send", "model": used.model_id, "sent": sent, "cases": [], "totals": {}}

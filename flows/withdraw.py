@@ -7,6 +7,7 @@ deleted if asked. Command: ``iterseg withdraw DATASET --patient ID``.
 from __future__ import annotations
 
 import datetime as dt
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 from prefect import flow
@@ -16,6 +17,7 @@ from flows.parameters import DatasetId, Hidden, run_name
 from tasks.deletion import delete_withdrawn
 from tasks.errors import ConfigError
 from tasks.ledger.paths import DatasetPaths
+from tasks.progress import waiting
 from tasks.shown import show_table
 from tasks.state import require_dataset
 from tasks.turn import turn_of
@@ -41,7 +43,8 @@ def withdraw(
             patient_id=None if patient is None else patient.get_secret_value(),
             case_id=case_id,
         )
-        deleted = delete_withdrawn(dataset_id) if delete else None
+        with waiting("deleting") if delete else nullcontext():
+            deleted = delete_withdrawn(dataset_id) if delete else None
     rows = [{"case_id": case, "state": "withdrawn"} for case in outcome["cases"]]
     show_table("withdraw", dataset_id, rows, f"{len(rows)} cases are out")
     return {"stage": "withdraw", **outcome, "deleted": deleted}

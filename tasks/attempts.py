@@ -29,12 +29,13 @@ from tasks.errors import ConfigError, ExternalToolError, IterSegError
 from tasks.events import tell_event
 from tasks.nnunet.fold import STOPPED
 from tasks.progress import progress
-from tasks.shown import show_jobs
+from tasks.shown import artifact_key, progress_artifact, show_jobs
 
 Key = TypeVar("Key")
 Piece = TypeVar("Piece")
 Value = TypeVar("Value")
 LOOK_EVERY_S = 0.1
+SHOW_EVERY_S = 5.0
 NOT_FOUND = 404
 MARK_TRIES = 5
 """A server on SQLite is too busy now and then when a worker was lost and everything is said at once."""
@@ -154,14 +155,38 @@ def successes(
     submit: Mapping[Key, Callable[[int], PrefectFuture[Any]]], attempts: int, what: str
 ) -> dict[Key, Any]:
     """The results of :func:`run_all`, in the order of ``submit``; raises what ended the first that failed."""
+    if not submit:
+        return {}
     found: dict[Key, Any] = {}
+    show = _shown_pieces(what, len(submit))
     # Closed at once: those that still run are marked while there is a cluster to ask.
     with closing(run_all(submit, attempts)) as outcomes:
         for key, outcome in progress(outcomes, what, total=len(submit)):
             if isinstance(outcome, Exception):
                 raise outcome
             found[key] = outcome
+            show(len(found))
     return {key: found[key] for key in submit}
+
+
+def _shown_pieces(what: str, total: int) -> Callable[[int], None]:
+    """Show in the UI how many pieces are done, and how long the others may take."""
+    show = progress_artifact(artifact_key("progress", what, str(flow_run.parameters.get("dataset_id"))))
+    began = time.monotonic()
+    last = -math.inf
+
+    def pieces_done(done: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done < total and now - last < SHOW_EVERY_S:
+            return
+        last = now
+        left_min = (now - began) * (total - done) / done / 60 if done else 0.0
+        left = f", about {math.ceil(left_min)} min left" if left_min else ""
+        show(100.0 * done / total, f"{what}: {done} of {total} pieces{left}")
+
+    pieces_done(0)
+    return pieces_done
 
 
 def submitting(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.snapshots import MANIFEST
+from tasks.progress import waiting
 
 ARRIVAL_TIMEOUT_S = 600.0
 """How long a run waits for a folder that is still being filled before it gives up."""
@@ -88,16 +89,17 @@ def arrived(folder: Path, quiet_s: float) -> list[Path]:
     began = watched_since = time.monotonic()
     files = files_below(folder)
     signature = signature_of(files)
-    while not _long_quiet(signature, quiet_s) and time.monotonic() - watched_since < quiet_s:
-        if time.monotonic() - began > ARRIVAL_TIMEOUT_S:
-            raise UserDataError(
-                f"the delivery is still arriving after {ARRIVAL_TIMEOUT_S / 60:.0f} minutes; run it again "
-                "when the transfer is complete"
-            )
-        time.sleep(min(LOOK_EVERY_S, quiet_s))
-        files = files_below(folder)
-        if (now := signature_of(files)) != signature:
-            signature, watched_since = now, time.monotonic()
+    with waiting(f"until nothing has changed in the delivery for {quiet_s:.0f} s"):
+        while not _long_quiet(signature, quiet_s) and time.monotonic() - watched_since < quiet_s:
+            if time.monotonic() - began > ARRIVAL_TIMEOUT_S:
+                raise UserDataError(
+                    f"the delivery is still arriving after {ARRIVAL_TIMEOUT_S / 60:.0f} minutes; run it "
+                    "again when the transfer is complete"
+                )
+            time.sleep(min(LOOK_EVERY_S, quiet_s))
+            files = files_below(folder)
+            if (now := signature_of(files)) != signature:
+                signature, watched_since = now, time.monotonic()
     return files
 
 

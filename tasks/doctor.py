@@ -167,7 +167,7 @@ def _choices(paths: DatasetPaths, dataset: str) -> tuple[Verdict, DatasetSetting
     try:
         rois, settings = check_choices(paths.config, dataset)
     except ConfigError as error:
-        return Verdict(what, False, str(error)), None
+        return Verdict(what, False, str(error), "docs/configuration.md explains each key"), None
     if settings.night is not None:
         try:
             CronSchedule(cron=settings.night.cron, timezone=settings.night.timezone)

@@ -67,7 +67,7 @@ def ensure_prefect_api() -> None:
 
 def _wait_for(url: str) -> None:
     """A server that is being started again or busy is waited for; one that stays so is told."""
-    began, told = time.monotonic(), False
+    since, was_silent, told = time.monotonic(), False, False
     while True:
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=ANSWER_S):  # noqa: S310 - the user's own
@@ -75,8 +75,11 @@ def _wait_for(url: str) -> None:
         except urllib.error.HTTPError:
             return  # it answers, if only that it asks for something; the client tells what
         except (OSError, ValueError) as error:
-            silent = isinstance(getattr(error, "reason", error), TimeoutError)
-            if time.monotonic() > began + (BUSY_S if silent else RESTART_S):
+            # As a connection that is not even taken fails, it is an URLError around it.
+            silent = isinstance(error, TimeoutError)
+            if silent != was_silent:
+                since, was_silent = time.monotonic(), silent
+            if time.monotonic() > since + (BUSY_S if silent else RESTART_S):
                 raise TransientError(
                     f"Prefect's server at {url} does not answer ({error}). Start it (`make server`), or "
                     "`prefect config unset PREFECT_API_URL`: a command without one starts its own"

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import cast
-from uuid import UUID
-
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.logging import get_run_logger
 
 from tasks.ledger.iterations import Contender, Iteration
 from tasks.ledger.paths import DatasetPaths
 from tasks.program import Message
 from tasks.progress import note_epoch
-from tasks.shown import artifact_key
+from tasks.shown import artifact_key, progress_artifact
 
 
 def epochs_file(paths: DatasetPaths, iteration: Iteration, contender: Contender, fold: int) -> Path:
@@ -23,25 +19,16 @@ def epochs_file(paths: DatasetPaths, iteration: Iteration, contender: Contender,
 
 
 def shown_epochs(dataset_id: str, name: str, epochs: Path) -> Callable[[Message], None]:
-    """Show each epoch in the UI, and note it. A server that is away for a while does not end a training."""
-    key = artifact_key(name, dataset_id)
-    artifacts: list[UUID] = []
+    """Show each epoch in the UI, and note it."""
+    show = progress_artifact(artifact_key(name, dataset_id))
 
-    def show(message: Message) -> None:
-        if "epoch" not in message:
-            return
-        done = 100.0 * message["epoch"] / message["of"]
-        try:
-            note_epoch(epochs, message["epoch"], message["of"])
-            if artifacts:
-                update_progress_artifact(artifacts[0], progress=done, description=_epoch_line(message))
-            else:
-                made = create_progress_artifact(done, key=key, description=_epoch_line(message))
-                artifacts.append(cast(UUID, made))
-        except Exception as error:  # whatever the client raises, the fold goes on
-            get_run_logger().warning("progress could not be shown: %s", type(error).__name__)
+    def hear(message: Message) -> None:
+        if "epoch" in message:
+            with suppress(OSError):  # nothing but a bar reads it
+                note_epoch(epochs, message["epoch"], message["of"])
+            show(100.0 * message["epoch"] / message["of"], _epoch_line(message))
 
-    return show
+    return hear
 
 
 def _epoch_line(message: Message) -> str:

@@ -78,7 +78,7 @@ class Destination(Settings):
     host: str | None = None
     """Of a C-STORE SCP, instead."""
     port: int = Field(default=104, ge=1, le=65535)
-    """Of the same."""
+    """On which the C-STORE SCP listens."""
     aet: AeTitle | None = None
     """The AE title that it is called by."""
     calling_aet: AeTitle = "ITERSEG"

@@ -4,7 +4,8 @@ Killed clients leave cursors of SQLite behind that only the garbage collector fi
 the thread of the event loop, ``sqlite3_reset`` waits for the mutex of the cursor's connection, which
 another thread holds while it waits for the one write lock, whose holder waits for the event loop:
 nothing is answered until SQLite gives up after 60 s ("database is locked"). In a thread of its own the
-collector waits alone, since a reset releases the GIL.
+collector waits alone, since a reset releases the GIL. (``--background`` starts another program, which has no
+such thread.)
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from threading import Thread
 
 YOUNG_S = 1.0
 ALL_AFTER = 60
-"""How often what is young is collected, and after how many times of it everything."""
+"""How often what is young is collected, and after how many times of it everything, older cycles among it."""
 
 
 def collect_garbage_aside() -> None:

@@ -39,6 +39,13 @@ def _as_list(value: object) -> object:
 Patterns = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
 
 
+def _check_pattern(pattern: str, of: str = "") -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{of}{pattern!r} is no pattern: {error}") from None
+
+
 class RoiPatterns(RootModel[dict[str, Patterns]]):
     """``roi_<dataset_id>.yaml``: structure → one regular expression or a list of them.
 
@@ -57,10 +64,7 @@ class RoiPatterns(RootModel[dict[str, Patterns]]):
             if not fits or structure.lower() in RESERVED_STRUCTURES:
                 raise ValueError(f"{structure!r} cannot be the name of a structure")
             for pattern in patterns:
-                try:
-                    re.compile(pattern)
-                except re.error as error:
-                    raise ValueError(f"{structure}: {pattern!r} is no pattern: {error}") from None
+                _check_pattern(pattern, f"{structure}: ")
         return root
 
     @property
@@ -111,7 +115,7 @@ class DatasetSettings(Settings):
     test_share: float = Field(default=0.2, ge=0, le=0.5)
     """Of patients, held out for testing from the first sight on; stays for ever."""
     configuration: Literal["3d_fullres"] = "3d_fullres"
-    """nnU-Net's."""
+    """Of nnU-Net, the one that is planned, trained and used."""
     planner: Literal[
         "ExperimentPlanner", "nnUNetPlannerResEncM", "nnUNetPlannerResEncL", "nnUNetPlannerResEncXL"
     ] = "ExperimentPlanner"
@@ -155,10 +159,7 @@ class DatasetSettings(Settings):
     @classmethod
     def _patterns(cls, patterns: list[str] | None) -> list[str] | None:
         for pattern in patterns or []:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is no pattern: {error}") from None
+            _check_pattern(pattern)
         return patterns
 
     @model_validator(mode="after")

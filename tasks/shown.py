@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
+from uuid import UUID
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 
@@ -36,6 +42,27 @@ def show_table(stage: str, dataset_id: str, rows: Sequence[dict[str, Any]], summ
     create_table_artifact(
         table=table or [{"": "nothing"}], key=artifact_key(stage, dataset_id), description=summary
     )
+
+
+def progress_artifact(key: str) -> Callable[[float, str], None]:
+    """What shows in the UI how far something is, in percent and in words.
+
+    A server that is away for a while does not end what is shown. A simulated lab shows none, as of tables.
+    """
+    made: list[UUID] = []
+    if is_a_lab():
+        return lambda *_: None
+
+    def show(percent: float, words: str) -> None:
+        try:
+            if made:
+                update_progress_artifact(made[0], progress=percent, description=words)
+            else:
+                made.append(cast(UUID, create_progress_artifact(percent, key=key, description=words)))
+        except Exception as error:  # whatever the client raises
+            get_run_logger().warning("progress could not be shown: %s", type(error).__name__)
+
+    return show
 
 
 def log_broken(case_id: str, what: str, error: Exception) -> str:

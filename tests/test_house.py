@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,16 @@ def test_imports_run_one_way() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_every_module_has_its_layer() -> None:
+    """What no layer names may import anything, and be imported by anybody."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    named = {name for layer in layers for name in layer.split(" | ")}
+    modules = {f"tasks.{file.stem}" for file in ROOT.glob("tasks/[!_]*.py")}
+    rooms = {f"tasks.{file.parent.name}" for file in ROOT.glob("tasks/*/__init__.py")}
+    assert named == {"flows", *modules, *rooms - {"tasks.shipped_config"}}
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, unpacked as pip does; the libraries are those of this environment."""
+    """The wheel as pip installs it, scripts and all; the libraries are those of this environment."""
     target = tmp_path_factory.mktemp("site")
-    ZipFile(wheel).extractall(target)
+    options = ["--quiet", "--no-deps", "--no-index", "--target", str(target)]
+    command = [sys.executable, "-m", "pip", "install", *options, str(wheel)]
+    subprocess.run(command, check=True, capture_output=True)
     return target
 
 
@@ -60,7 +62,7 @@ def python(site: Path, at: Path, *arguments: str, **environment: str) -> subproc
 
 def iterseg(site: Path, home: Path, server: PrefectServer, *arguments: str) -> dict[str, Any]:
     environment = {"ITERSEG_HOME": str(home), **server.environment}
-    done = python(site, home, "-m", "flows.cli", *arguments, "--json", **environment)
+    done = python(site, home, str(site / "bin" / "iterseg"), *arguments, "--json", **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     return report

@@ -50,7 +50,12 @@ class SeriesVolume:
 
 
 def read_series(files: Sequence[Path]) -> SeriesVolume:
-    """Read the files of one series.
+    """Read the files of one series, in whatever order they come.
+
+    Returns
+    -------
+    :class:`SeriesVolume`: slices in the order of their places along the normal, voxels in stored units
+    after the rescale (HU in a CT), the patient frame (LPS), mm.
 
     Raises
     ------

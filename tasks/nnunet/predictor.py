@@ -80,7 +80,17 @@ class Predictor:
         return self._masks((self._read_dicom or _project_reader())(path))
 
     def predict_from_single_image(self, path: str | os.PathLike[str]) -> dict[str, sitk.Image]:
-        """Predict an image file (NIfTI or whatever SimpleITK reads); returns as above."""
+        """Predict an image file (NIfTI or whatever SimpleITK reads).
+
+        Returns
+        -------
+        Structure → image of 0 and 1 (uint8) on the grid of the file, patient frame (LPS), mm.
+
+        Raises
+        ------
+        UserDataError
+            Where there is no such file, or it is no image.
+        """
         file = Path(path)
         if not file.is_file():
             raise UserDataError(f"{file} does not exist")

@@ -19,6 +19,11 @@ def dice(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> float | Non
     Returns
     -------
     A number from 0 to 1; None where both are empty, since nothing is there to agree on.
+
+    Raises
+    ------
+    ValueError
+        Where they differ in shape.
     """
     if truth.shape != prediction.shape:
         raise ValueError(f"masks differ in shape: {truth.shape} and {prediction.shape}")

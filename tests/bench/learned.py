@@ -1,6 +1,8 @@
 """What simulated labs learned, as `docs/simulation.md` shows it: pictures, numbers, and a table to copy.
 
-PYTHONPATH=.:tests:tests/bench python tests/bench/learned.py $ITERSEG_HOME hippocampus
+PYTHONPATH=.:tests:tests/bench .venv/bin/python tests/bench/learned.py [HOME DATASET]
+
+Without a home it draws what is published already.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from tasks.review.curves import standing_alone
 from tasks.review.learning import Runs, curves, mean_validation_dice, over_rounds, summary
 
 DOCS = Path(__file__).parents[2] / "docs" / "simulation"
-SHOWN = ("dice", "dice-by-slices", "dice-by-path")
+SHOWN = ("dice", "surface-dice", "dice-by-slices", "dice-by-path")
 
 
 def finished(content: dict[str, Any]) -> dict[str, dict[int, list[dict[str, Any]]]]:
@@ -29,8 +31,10 @@ def finished(content: dict[str, Any]) -> dict[str, dict[int, list[dict[str, Any]
 
 def main() -> None:
     """Publish the arms that are finished."""
-    home, dataset_id = Path(sys.argv[1]), sys.argv[2]
-    content = read_json(home / "data" / "results" / dataset_id / "simulation" / "rounds.json")
+    source = DOCS
+    if len(sys.argv) > 1:
+        source = Path(sys.argv[1]) / "data" / "results" / sys.argv[2] / "simulation"
+    content = read_json(source / "rounds.json")
     runs: Runs = finished(content)
     write_json(DOCS / "rounds.json", {**content, "arms": runs})
     drawn = curves(runs)

@@ -38,8 +38,12 @@ def write_report(part: str, rows: Sequence[Row], notes: Sequence[str], folder: P
     found |= {row.name: {**asdict(row), **where} for row in rows}
     said = {_subject(note["text"]): note for note in known.get("notes", [])}
     said |= {_subject(text): {"text": text, "part": part, **where} for text in notes}
-    if any(name.endswith(", cuda") for name in found):
-        said = {name: note for name, note in said.items() if "no GPU was at hand" not in note["text"]}
+    measured = {row["part"] for row in found.values()}
+    said = {
+        subject: note
+        for subject, note in said.items()
+        if not (note["part"] in measured and "not measured" in note["text"])
+    }
     content = {"rows": list(found.values()), "notes": list(said.values())}
     write_json(folder / "report.json", content)
     ratios.picture([_row(row) for row in content["rows"]], folder)

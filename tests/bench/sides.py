@@ -51,7 +51,7 @@ def convert_one(source: str) -> None:
     from tasks.ledger.images import write_image
 
     files = sorted((Path(source) / "ct").iterdir())
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, timed():
         volume = read_series(files)
         write_image(volume.image, Path(folder) / "image.nii.gz")
         rules = LabelRules({"GTV": ["GTV.*"]})

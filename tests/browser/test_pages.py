@@ -95,7 +95,7 @@ def test_the_report_reads_well_and_asks_nobody(lab: Predicted, page: Page, tmp_p
 def test_prefects_ui_asks_the_server_that_it_came_from(tmp_path: Path) -> None:
     """Its own default is the address that the server listens on: 0.0.0.0 is nobody's."""
     port = _free_port()
-    env = {**os.environ, "PORT": str(port), "PYTHON": sys.executable}
+    env = {**os.environ, "PORT": str(port), "VENV": sys.prefix}
     env |= {"PREFECT_HOME": str(tmp_path), "HOST": "127.0.0.1"}
     with (tmp_path / "log").open("wb") as log:
         command = [*MORTAL, "bash", str(CHECKOUT / "deployments" / "server.sh")]

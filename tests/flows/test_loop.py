@@ -172,6 +172,8 @@ def test_runs_have_telling_names_true_states_and_progress(lab: Lab) -> None:
     progress = [a for a in artifacts if a["key"] == "fold-0-sts"]
     assert max(float(a["data"]) for a in progress) == 100.0
     assert "epoch" in progress[0]["description"]
+    predicted = [a for a in artifacts if a["key"] == "progress-predict-sts"]
+    assert max(float(a["data"]) for a in predicted) == 100.0
 
 
 def test_no_identity_leaves_the_raw_data(lab: Lab, predicted_folder: Answer) -> None:

@@ -60,11 +60,14 @@ def test_a_server_that_listens_and_is_silent_is_waited_for(
     ) as server:  # listens now, and answers from then on
         url = f"http://127.0.0.1:{server.server_port}/api"
         later = Timer(0.8 if answers else 30.0, server.serve_forever)
+        later.daemon = True
         later.start()
-        with pytest.raises(TransientError, match=said) if said else nullcontext():
-            _wait_for(url)
-        later.cancel()
-        if answers:
-            server.shutdown()
+        try:
+            with pytest.raises(TransientError, match=said) if said else nullcontext():
+                _wait_for(url)
+        finally:
+            later.cancel()
+            if answers:
+                server.shutdown()
     told = capsys.readouterr().err.splitlines()
     assert told.count(f"Prefect's server at {url} is busy; waiting for it") == 1

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tasks.shown import url_of
+from tasks.shown import progress_artifact, url_of
 
 LOG = Path("/lab/data/procdata/D/logs/jobs/iterseg D-7.err")
 
@@ -27,3 +28,29 @@ LOG = Path("/lab/data/procdata/D/logs/jobs/iterseg D-7.err")
 )
 def test_a_log_is_a_link(logs_url: str | None, url: str) -> None:
     assert url_of(LOG, logs_url) == url
+
+
+def test_progress_is_one_artifact_and_a_server_that_is_away_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[tuple[str, float, str]] = []
+    warned: list[str] = []
+
+    def make(percent: float, key: str, description: str) -> str:
+        said.append((key, percent, description))
+        return "artifact"
+
+    def update(artifact: str, progress: float, description: str) -> None:
+        if progress == 50:
+            raise ConnectionError("the server is away")
+        said.append((artifact, progress, description))
+
+    monkeypatch.setattr("tasks.shown.create_progress_artifact", make)
+    monkeypatch.setattr("tasks.shown.update_progress_artifact", update)
+    logger = SimpleNamespace(warning=lambda *words: warned.append(words[-1]))
+    monkeypatch.setattr("tasks.shown.get_run_logger", lambda: logger)
+    show = progress_artifact("key")
+    for percent in (0, 50, 100):
+        show(percent, f"{percent} of 100")
+    assert said == [("key", 0, "0 of 100"), ("artifact", 100, "100 of 100")]
+    assert warned == ["ConnectionError"]

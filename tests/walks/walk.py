@@ -88,16 +88,24 @@ class Newcomer:
             command = [*AS_NOBODY, "--pdeathsig", "KILL", *command]
         if not network and _may_unshare():
             command = ["unshare", "-n", sys.executable, __file__, "--with-loopback", *command]
+        elif not network:
+            print("with the network: it may not be taken away here", flush=True)
         environment = {**self.environment, **(more or {})}
         started = subprocess.Popen(command, cwd=self.clone, env=environment, start_new_session=True)
         try:
             if started.wait(timeout=LIMIT_S):
-                sys.exit(f"it stopped with {started.returncode}; everything is in {self.root}")
+                sys.exit(f"it stopped with {started.returncode}; everything is in {self.keep()}")
+        except subprocess.TimeoutExpired:
+            sys.exit(f"it took more than {LIMIT_S} s; everything is in {self.keep()}")
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(started.pid, signal.SIGTERM)
                 time.sleep(2)
                 os.killpg(started.pid, signal.SIGKILL)
+
+    def keep(self) -> Path:
+        """Where everything will lie that is else removed."""
+        return self.root.rename(self.root.with_name(f"{self.root.name}-stopped"))
 
     def read(self, page: str, **how: bool) -> None:
         """Do what a page says, block by block, in one shell."""
@@ -138,8 +146,8 @@ def _with_loopback(command: Sequence[str]) -> None:
     os.execvp(command[0], command)
 
 
-def _on_the_cluster(newcomer: Newcomer, stack: ExitStack) -> None:
-    """With a Slurm of two nodes around it, where Debian's packages can be had."""
+def _on_the_cluster(newcomer: Newcomer, stack: ExitStack) -> bool:
+    """With a Slurm of two nodes around it, where Debian's packages can be had; whether they can."""
     import pytest
     from private_slurm import PrivateSlurm, require_slurm
 
@@ -147,10 +155,11 @@ def _on_the_cluster(newcomer: Newcomer, stack: ExitStack) -> None:
         require_slurm()
     except pytest.skip.Exception as reason:
         print(f"docs/cluster.md: not walked, {reason}")
-        return
+        return False
     slurm = stack.enter_context(PrivateSlurm())
     newcomer.environment |= slurm.environment
     newcomer.read("cluster", themselves=False)  # its jobs run as whoever started it
+    return True
 
 
 def main() -> None:
@@ -162,15 +171,17 @@ def main() -> None:
     chosen = parser.parse_args().page or list(PAGES)
     began = time.monotonic()
     with ExitStack() as stack:
-        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="iterseg-walk-")))
+        root = Path(tempfile.mkdtemp(prefix="iterseg-walk-"))
+        stack.callback(shutil.rmtree, root, ignore_errors=True)
+        stack.callback(subprocess.run, ["chmod", "-R", "u+w", str(root)], check=False)
         newcomer = Newcomer(root)
         newcomer.arrive()
         newcomer.do("make install")
         print(f"installed after {time.monotonic() - began:.0f} s", flush=True)
         if "tutorial" in chosen or "cluster" in chosen:  # which goes on from it
             newcomer.read("tutorial", network=False)
-        if "cluster" in chosen:
-            _on_the_cluster(newcomer, stack)
+        if "cluster" in chosen and not _on_the_cluster(newcomer, stack):
+            chosen = [page for page in chosen if page != "cluster"]
         if "changing" in chosen:
             newcomer.read("changing", network=False)
     print(f"\nwalked {', '.join(chosen)} in {time.monotonic() - began:.0f} s")

@@ -20,7 +20,7 @@ def patients(count: int) -> list[str]:
 
 @pytest.mark.parametrize("growth", [[10, 15, 25], [50, 60, 70, 80, 90, 100]])
 def test_growth_never_moves_a_patient(tmp_path: Path, growth: list[int]) -> None:
-    """nnU-Net's default split re-shuffles: 33 to 84 % of validation cases had been trained on."""
+    """nnU-Net's default split re-shuffles: see the replays below."""
     trained: dict[int, set[str]] = {fold: set() for fold in range(5)}
     for count in growth:
         table = extend_patients(tmp_path / "p.json", patients(count), 5, 0.2)
@@ -90,18 +90,17 @@ def own_split(path: Path, cases: list[str]) -> list[tuple[list[str], list[str]]]
 
 
 @pytest.mark.parametrize(
-    ("growth", "at_least"),
-    [([10, 15], 0.25), ([15, 25], 0.3), ([10, 15, 25], 0.5), ([50, 60, 70, 80, 90, 100], 0.75)],
+    ("growth", "known"),
+    [([10, 15], 0.53), ([15, 25], 0.44), ([10, 15, 25], 0.52), ([50, 60, 70, 80, 90, 100], 0.82)],
 )
 def test_replays_of_growth_never_score_a_case_that_was_trained_on(
-    tmp_path: Path, growth: list[int], at_least: float
+    tmp_path: Path, growth: list[int], known: float
 ) -> None:
-    """With the default split and warm starts half to more than four fifths of the cases are known."""
+    """With the default split and warm starts 44 to 82 % of the cases are, which README says."""
     cohorts = [patients(count) for count in growth]
     assert ever_trained_on([own_split(tmp_path / "p.json", cohort) for cohort in cohorts]) == 0
     leaked = ever_trained_on([default_split(cohort) for cohort in cohorts])
-    print(f"{growth}: {leaked:.0%} under the default split")
-    assert leaked > at_least
+    assert leaked == pytest.approx(known, abs=0.005)
 
 
 def test_who_is_in_the_test_set_is_settled_at_first_sight_labelled_or_not(tmp_path: Path) -> None:
