@@ -18,6 +18,7 @@ from tasks.errors import ConfigError
 from tasks.ledger.home import config_folder
 from tasks.ledger.paths import DatasetPaths
 from tasks.placement import cores, gpus
+from tasks.program import on_threads
 
 Item = TypeVar("Item")
 
@@ -27,9 +28,6 @@ MIN_CHUNK_CASES = 4
 """A task costs about 0.1 s; four cases of half a second each keep that near 5 %."""
 PIECES_PER_WORKER = 4
 """So that one who has the larger cases does not keep the others waiting long."""
-ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-"""What Dask gives its workers at their start, but for ``MALLOC_TRIM_THRESHOLD_``: memory that is given back
-at every turn made conversions take 32 s that take 23, and an epoch 30 s that takes 15."""
 WORTH_WORKERS_BYTES = 100_000_000
 """Of DICOM or NIfTI. One process converts or preprocesses it in about 4 s; the start of two workers takes
 6 s on two cores, and a job its time in the queue."""
@@ -151,7 +149,9 @@ def local_cluster(allocation: Allocation, workers: int, **kwargs: Any) -> Any:
     import dask
     from distributed import LocalCluster
 
-    dask.config.set({"distributed.nanny.pre-spawn-environ": dict.fromkeys(ONE_THREAD, 1)})
+    # What Dask gives its workers at their start, but for ``MALLOC_TRIM_THRESHOLD_``: memory that is given
+    # back at every turn made conversions take 32 s that take 23, and an epoch 30 s that takes 15.
+    dask.config.set({"distributed.nanny.pre-spawn-environ": on_threads(1)})
     limit = allocation.memory_gb
     return LocalCluster(
         n_workers=workers,

@@ -32,6 +32,9 @@ LAST_WORDS_LINES = 1
 JOB_ENDS_AT = "ITERSEG_JOB_ENDS_AT"
 """The environment variable with the time, in seconds since the epoch, at which a program is killed."""
 
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""All of them, always: where one says less, torch takes that for all (at::internal::init_num_threads)."""
+
 Message = dict[str, Any]
 
 WAIT_FOR_JOB_S = 0.02
@@ -40,6 +43,11 @@ _RUNNING: set[Path] = set()
 """The job files of programs that this process has started."""
 _EARLY: list[_Program] = []
 """Programs that wait for their job."""
+
+
+def on_threads(count: int) -> dict[str, str]:
+    """The environment of a program that computes on so many CPU threads, whatever its parent's says."""
+    return dict.fromkeys(THREADS, str(count))
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from tasks.ledger.withdrawals import load_withdrawals
 from tasks.nnunet.fold import RESULT, STOPPED, FoldJob, trained_model_folder
 from tasks.nnunet.fold import train_fold as run_fold
 from tasks.placement import gpu_of_this_worker, take_no_more, this_worker
-from tasks.program import JOB_ENDS_AT
+from tasks.program import JOB_ENDS_AT, on_threads
 from tasks.retries import RETRIED
 from tasks.review.card import write_card
 from tasks.review.scores import mean_scores
@@ -236,7 +236,7 @@ def fold_environment(threads: int, settings: DatasetSettings, limits: Sequence[f
     return {
         **gpu_of_this_worker(),
         **({JOB_ENDS_AT: str(min(limits))} if limits else {}),
-        "OMP_NUM_THREADS": str(threads),
+        **on_threads(threads),
         "nnUNet_def_n_proc": str(threads),
         "nnUNet_n_proc_DA": str(max(1, threads - 1) if augmentation is None else augmentation),
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.ledger.images import write_image
-from tasks.program import Message, fail_for_the_disk, run_program, serve, tell
+from tasks.program import Message, fail_for_the_disk, on_threads, run_program, serve, tell
 
 if TYPE_CHECKING:  # torch takes seconds to import
     import SimpleITK as sitk
@@ -65,7 +65,7 @@ def predict_batch(
         "mirroring": mirroring,
     }
     # nnU-Net caps torch's threads at nnUNet_def_n_proc while it predicts.
-    environment = {**(placement or {}), "OMP_NUM_THREADS": str(threads), "nnUNet_def_n_proc": str(threads)}
+    environment = {**(placement or {}), **on_threads(threads), "nnUNet_def_n_proc": str(threads)}
     if cases:
         run_program(__name__, job, log, environment, listen)
     return failures, doubts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -11,6 +12,7 @@ import pytest
 
 from tasks.ledger.files import write_json
 from tasks.nnunet.fold import LATE, FoldJob, read_result
+from tasks.program import on_threads
 
 
 @pytest.fixture
@@ -34,6 +36,20 @@ def test_what_would_come_out_otherwise_is_done_again(
     write_json(tmp_path / "fold.json", {"job": asdict(job), "validation_dice": {}})
     now = replace(job, choices={**job.choices, **changed})
     assert (read_result(tmp_path / "fold.json", now) is not None) is kept
+
+
+def test_it_computes_on_the_threads_it_is_given_whatever_its_worker_was_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Dask's workers are told to use one; torch takes the least that any of the variables says."""
+    for name, count in (("OMP_NUM_THREADS", "2"), ("MKL_NUM_THREADS", "1"), ("OPENBLAS_NUM_THREADS", "1")):
+        monkeypatch.setenv(name, count)
+    code = "import torch; print(torch.get_num_threads())"
+    found = [
+        subprocess.check_output([sys.executable, "-c", code], env={**os.environ, **more}, text=True).strip()
+        for more in ({}, on_threads(2))
+    ]
+    assert found == ["1", "2"]
 
 
 def test_what_is_imported_early_reads_none_of_the_variables_that_come_late() -> None:
