@@ -13,7 +13,6 @@ from prefect import flow
 from pydantic import Field
 
 from flows.parameters import ClusterName, DatasetId, Day, Hidden, local_path, run_name
-from tasks.attempts import run_chunks
 from tasks.cluster import (
     PIECES_PER_WORKER,
     chunks,
@@ -33,6 +32,7 @@ from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.models import ModelRecord, load_model, load_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots
+from tasks.pieces import run_chunks
 from tasks.predict import images_in, predict_cases, stale_predictions
 from tasks.refine import recognise_refinements
 from tasks.report import effort_by_model, write_report

@@ -17,7 +17,6 @@ from prefect.tasks import Task
 from pydantic import Field
 
 from flows.parameters import ClusterName, DatasetId, Day, run_name
-from tasks.attempts import opaque, run_chunks
 from tasks.cluster import chunks, task_runner, worker_count, worth_workers
 from tasks.cluster_settings import ClusterSettings, load_cluster
 from tasks.conversion import CaseToConvert, as_booked, to_convert
@@ -38,6 +37,7 @@ from tasks.ledger.store import Store
 from tasks.nnunet.preprocess import imported_early
 from tasks.open_iteration import book, open_iteration
 from tasks.outcomes import remember_outcomes
+from tasks.pieces import opaque, run_chunks
 from tasks.prepare import (
     close_iteration,
     plan_iteration,

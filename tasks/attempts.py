@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -22,31 +21,17 @@ from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Crashed
-from prefect.tasks import Task
-from prefect.utilities.annotations import quote
 
 from tasks.errors import ConfigError, ExternalToolError, IterSegError
 from tasks.events import tell_event
 from tasks.nnunet.fold import STOPPED
-from tasks.progress import progress
-from tasks.shown import artifact_key, progress_artifact, show_jobs
+from tasks.shown import show_jobs
 
 Key = TypeVar("Key")
-Piece = TypeVar("Piece")
-Value = TypeVar("Value")
 LOOK_EVERY_S = 0.1
-SHOW_EVERY_S = 5.0
 NOT_FOUND = 404
 MARK_TRIES = 5
 """A server on SQLite is too busy now and then when a worker was lost and everything is said at once."""
-
-
-def opaque(value: Value) -> Value:
-    """A large argument of a task: Prefect else looks for results of other tasks in every part of it.
-
-    For 1,000 cases that took 0.3 s an argument.
-    """
-    return cast(Value, quote(value))
 
 
 @dataclass
@@ -116,91 +101,6 @@ def run_all(
         for attempt in running.values():
             if not _done(attempt.future):
                 mark_crashed(attempt.future.task_run_id, "the flow ended before it")
-
-
-def run_chunks(
-    task: Task[Any, Any],
-    pieces: Sequence[Piece],
-    arguments: Callable[[int, Piece], tuple[Any, ...]],
-    what: str,
-    attempts: int,
-    *,
-    here: bool = False,
-) -> list[Any]:
-    """Run a task for each piece of some cases; its results in the order of the pieces.
-
-    Parameters
-    ----------
-    arguments
-        From a piece's number (from 1) and the piece to the arguments of the task.
-    here
-        In this process, one after another: for less work than the start of a worker.
-
-    Raises
-    ------
-    Exception
-        What ended a piece, whatever it is.
-    """
-    numbered = dict(enumerate(pieces, start=1))
-    if here:
-        return [task(*arguments(number, piece)) for number, piece in numbered.items()]
-    submit = {
-        f"{what}-{number}": submitting(task, f"{what}-{number}", arguments(number, piece))
-        for number, piece in numbered.items()
-    }
-    return list(successes(submit, attempts, what).values())
-
-
-def successes(
-    submit: Mapping[Key, Callable[[int], PrefectFuture[Any]]], attempts: int, what: str
-) -> dict[Key, Any]:
-    """The results of :func:`run_all`, in the order of ``submit``; raises what ended the first that failed."""
-    if not submit:
-        return {}
-    found: dict[Key, Any] = {}
-    show = _shown_pieces(what, len(submit))
-    # Closed at once: those that still run are marked while there is a cluster to ask.
-    with closing(run_all(submit, attempts)) as outcomes:
-        for key, outcome in progress(outcomes, what, total=len(submit)):
-            if isinstance(outcome, Exception):
-                raise outcome
-            found[key] = outcome
-            show(len(found))
-    return {key: found[key] for key in submit}
-
-
-def _shown_pieces(what: str, total: int) -> Callable[[int], None]:
-    """Show in the UI how many pieces are done, and how long the others may take."""
-    show = progress_artifact(artifact_key("progress", what, str(flow_run.parameters.get("dataset_id"))))
-    began = time.monotonic()
-    last = -math.inf
-
-    def pieces_done(done: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if done < total and now - last < SHOW_EVERY_S:
-            return
-        last = now
-        left_min = (now - began) * (total - done) / done / 60 if done else 0.0
-        left = f", about {math.ceil(left_min)} min left" if left_min else ""
-        show(100.0 * done / total, f"{what}: {done} of {total} pieces{left}")
-
-    pieces_done(0)
-    return pieces_done
-
-
-def submitting(
-    task: Task[Any, Any], name: str, arguments: tuple[Any, ...]
-) -> Callable[[int], PrefectFuture[Any]]:
-    """What submits an attempt of a task under a name that says which attempt it is."""
-    # Dask takes the wrapper of a large argument for a tuple.
-    plain = tuple(value.unquote() if isinstance(value, quote) else value for value in arguments)
-
-    def submit(attempt: int) -> PrefectFuture[Any]:
-        called = name if attempt == 1 else f"{name}-attempt-{attempt}"
-        return task.with_options(task_run_name=called).submit(*plain)
-
-    return submit
 
 
 def _next(attempt: _Attempt, outcome: Any, attempts: int, what: str) -> _Attempt | None:

@@ -98,21 +98,7 @@ def predict_cases(
     """
     paths = DatasetPaths.of(dataset_id)
     store, folder = Store(paths.store), paths.predictions(model.model_id)
-    withdrawn = load_withdrawals(paths.withdrawals).scans
-    outcomes: dict[str, dict[str, Any]] = {}
-    waiting: dict[str, CaseToConvert] = {}
-    for case in cases:
-        written = None if triage else main_object(folder, case.case_id, settings.prediction.outputs)
-        outcomes[case.case_id] = _outcome(case, store, written)
-        if _is_known(folder, case, model, settings, triage):
-            continue
-        try:
-            convert_image(case, store)
-            if is_one_of(withdrawn, store.image(case.case_id, case.image_key)):
-                raise CaseRejected(Reason.WITHDRAWN_ELSEWHERE, "")
-            waiting[case.case_id] = case
-        except CaseRejected as error:
-            outcomes[case.case_id].update(_rejected(error.reason, error.detail))
+    outcomes, waiting = _to_predict(paths, cases, model, settings, triage)
 
     def hand_out(message: Message) -> None:
         if "written" not in message:
@@ -139,6 +125,33 @@ def predict_cases(
     for case_id, detail in failures.items():
         outcomes[case_id].update(_rejected(Reason.UNEXPECTED.value, detail))
     return list(outcomes.values())
+
+
+def _to_predict(
+    paths: DatasetPaths,
+    cases: Sequence[CaseToConvert],
+    model: ModelRecord,
+    settings: DatasetSettings,
+    triage: bool,
+) -> tuple[dict[str, dict[str, Any]], dict[str, CaseToConvert]]:
+    """Case id → its outcome so far, and those whose image is converted and waits to be predicted."""
+    store, folder = Store(paths.store), paths.predictions(model.model_id)
+    withdrawn = load_withdrawals(paths.withdrawals).scans
+    outcomes: dict[str, dict[str, Any]] = {}
+    waiting: dict[str, CaseToConvert] = {}
+    for case in cases:
+        written = None if triage else main_object(folder, case.case_id, settings.prediction.outputs)
+        outcomes[case.case_id] = _outcome(case, store, written)
+        if _is_known(folder, case, model, settings, triage):
+            continue
+        try:
+            convert_image(case, store)
+            if is_one_of(withdrawn, store.image(case.case_id, case.image_key)):
+                raise CaseRejected(Reason.WITHDRAWN_ELSEWHERE, "")
+            waiting[case.case_id] = case
+        except CaseRejected as error:
+            outcomes[case.case_id].update(_rejected(error.reason, error.detail))
+    return outcomes, waiting
 
 
 def _is_known(

@@ -11,7 +11,7 @@ import pytest
 from distributed import KilledWorker
 from prefect.logging import disable_run_logger
 
-from tasks.attempts import run_all, run_chunks, successes
+from tasks.attempts import run_all
 from tasks.errors import ConfigError, ExternalToolError, UserDataError
 
 DONE = {"dice": 0.9}
@@ -119,23 +119,3 @@ def test_a_lost_worker_is_a_crashed_run_and_a_failed_program_is_not(crashed: lis
     assert len(crashed) == 1
     run([KILLED, DONE])
     assert len(crashed) == 1
-
-
-def test_no_pieces_are_no_work(shown: list[str]) -> None:
-    assert run_chunks(None, [], lambda *_: (), "predict", 3) == []  # type: ignore[arg-type]
-    assert shown == []
-
-
-def test_how_many_pieces_are_done_is_shown_from_none_to_all(shown: list[str]) -> None:
-    submit = {name: lambda _: Future(DONE) for name in "abc"}
-    assert successes(submit, 3, "predict") == dict.fromkeys("abc", DONE)
-    assert shown == ["0 predict: 0 of 3 pieces", "100 predict: 3 of 3 pieces"]
-
-
-@pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    said: list[str] = []
-    monkeypatch.setattr(
-        "tasks.attempts.progress_artifact", lambda _: lambda p, w: said.append(f"{p:.0f} {w}")
-    )
-    return said
