@@ -19,6 +19,7 @@ import cluster
 import gpu
 import growth
 import iterations
+import newcomer
 import numpy as np
 import prediction
 import scale
@@ -161,6 +162,12 @@ def growing(bench: Bench) -> Iterator[Row]:
     yield from ()
 
 
+def arriving(bench: Bench) -> Iterator[Row]:
+    """What a newcomer waits for."""
+    bench.notes.extend(newcomer.notes(bench.work, bench.server.environment))
+    yield from ()
+
+
 def night(bench: Bench) -> Iterator[Row]:
     """A whole iteration, and a night with many scans."""
     yield cluster.orchestration_row(bench.work / "demo", bench.server)
@@ -177,6 +184,7 @@ PARTS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
     "cluster": lambda b: cluster.rows(b.work, b.server, b.notes),
     "night": night,
     "gpu": lambda b: gpu.rows(b.work, b.server.environment, b.notes),
+    "newcomer": arriving,
     "large": lambda b: iter([big_row(b.work)]),
 }
 QUICK = ("conversion", "iterations", "training", "prediction")
