@@ -29,7 +29,7 @@ demo: install  ## Two iterations on real scans, and a report (under 10 minutes)
 	$(BIN)/python data/examples/demo.py
 
 test: install  ## Every test but the slow proofs, two at a time (about 11 minutes; JOBS=1: one)
-	$(PYTEST) -n $(JOBS) --dist loadscope --no-loadscope-reorder
+	$(PYTEST) -n $(JOBS) --dist loadscope --no-loadscope-reorder --durations 10
 
 test-slow: install  ## The slow proofs: damaged files, kills, whole lineages, simulated labs (about 40 minutes)
 	$(PYTEST) -m slow

@@ -63,7 +63,7 @@ def training(work: Path, server: Mapping[str, str], *, quick: bool) -> Iterator[
     # Small, since the validation of a fold, which is not what is measured, takes minutes for large ones.
     cases = small_cases(work / "cases", range(8 if quick else 60), HIPPOCAMPUS)
     iterseg(home, server, "ingest", "bench", "--from", str(cases))
-    yield training_row(work, home, server, 3, epochs)
+    yield training_row(work, home, server, 2, epochs)
 
 
 def small_cases(root: Path, numbers: range, shape: Shape) -> Path:
@@ -257,7 +257,7 @@ def training_row(
     epochs: int = 5,
     *,
     name: str = "training",
-    what: str = "a small network on all cores",
+    what: str = "a small network on all cores, whose threads wait asleep on both sides",
     device: str = "cpu",
 ) -> Row:
     """A fold through the flow, against `nnUNetv2_train` on the same preprocessed cases."""

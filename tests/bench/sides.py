@@ -145,10 +145,11 @@ which one needs a package that nnU-Net does not ask for."""
 
 
 def train_theirs(preprocessed: str, results: str, device: str, epochs: str) -> None:
-    """The same fold by nnU-Net's own command, on as many threads."""
+    """The same fold by nnU-Net's own command, on as many threads, which wait in the same way."""
     folders = {"nnUNet_raw": results, "nnUNet_preprocessed": preprocessed, "nnUNet_results": results}
     cores = str(os.cpu_count())
     threads = {"OMP_NUM_THREADS": cores, "nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": cores}
+    threads |= {"OMP_WAIT_POLICY": "PASSIVE"}  # as ours, which a row of its own would be about
     if device != "cpu":  # as it chooses by itself
         threads = {}
     command = [sys.executable, "-c", FEW_EPOCHS, "1", "3d_fullres", "0", "-device", device, epochs]

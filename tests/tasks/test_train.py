@@ -18,7 +18,7 @@ from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import add_withdrawal
 from tasks.nnunet.fold import LATE
-from tasks.program import THREADS
+from tasks.program import THREADS, on_threads
 from tasks.settings import DatasetSettings
 from tasks.train import fold_environment, require_current
 
@@ -65,5 +65,5 @@ def test_a_training_that_was_begun_early_takes_any_fold_of_its_job() -> None:
     """All but the number of threads, which the job is given, comes with the fold."""
     told = fold_environment(3, DatasetSettings(), [1.0])
     folders = IterationPaths(Path("x")).environment()
-    assert {*told, *folders} - set(LATE) == set(THREADS)
+    assert {*told, *folders} - set(LATE) == set(on_threads(3))
     assert {told[name] for name in THREADS} == {"3"}
