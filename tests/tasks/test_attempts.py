@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from distributed import KilledWorker
+from ended import Ended
 from prefect.logging import disable_run_logger
 
 from tasks.attempts import run_all
@@ -25,25 +26,6 @@ def stopped(epoch: int, *, budget_spent: bool = False) -> dict[str, Any]:
     return {"stopped_at_epoch": epoch, "worker": "w", "budget_spent": budget_spent}
 
 
-class Future:
-    """A task that has ended."""
-
-    def __init__(self, outcome: Any) -> None:
-        self.outcome, self.task_run_id, self.wrapped_future = outcome, uuid4(), self
-
-    def done(self) -> bool:
-        return True
-
-    def release(self) -> None:
-        pass
-
-    def result(self, *, raise_on_failure: bool) -> Any:
-        assert not raise_on_failure
-        if isinstance(self.outcome, KilledWorker):
-            raise self.outcome
-        return self.outcome
-
-
 @pytest.fixture(autouse=True)
 def crashed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[UUID]]:
     """The task runs that were marked as crashed."""
@@ -56,7 +38,7 @@ def crashed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[UUID]]:
 def run(outcomes: list[Any], **limits: Any) -> tuple[Any, int]:
     """The outcome of a fold whose attempts end so, and how many there were."""
     left = list(outcomes)
-    ((_, outcome),) = run_all({"fold-0": lambda _: Future(left.pop(0))}, **{"attempts": 3, **limits})
+    ((_, outcome),) = run_all({"fold-0": lambda _: Ended(left.pop(0))}, **{"attempts": 3, **limits})
     return outcome, len(outcomes) - len(left)
 
 
@@ -99,9 +81,9 @@ def test_a_spent_budget_leaves_the_rest_for_the_next_night() -> None:
     assert run([LOST, DONE], most=2) == (DONE, 2)
     begun: list[str] = []
 
-    def begin(name: str) -> Future:
+    def begin(name: str) -> Ended:
         begun.append(name)
-        return Future(DONE)
+        return Ended(DONE)
 
     ended = dict(run_all({name: lambda _, n=name: begin(n) for name in "abc"}, 3, most=2))
     assert ended == {"a": DONE, "b": DONE, "c": None}
@@ -110,7 +92,7 @@ def test_a_spent_budget_leaves_the_rest_for_the_next_night() -> None:
 
 def test_a_budget_of_three_attempts_is_three_for_all_folds_together() -> None:
     left = {name: [LOST, DONE] for name in "ab"}
-    ended = dict(run_all({name: lambda _, n=name: Future(left[n].pop(0)) for name in "ab"}, 3, most=3))
+    ended = dict(run_all({name: lambda _, n=name: Ended(left[n].pop(0)) for name in "ab"}, 3, most=3))
     assert ended == {"a": DONE, "b": None}
 
 
