@@ -49,7 +49,7 @@ def on_threads(count: int) -> dict[str, str]:
     """The environment of a program that computes on so many CPU threads, whatever its parent's says.
 
     Threads that wait for each other sleep: spinning saves a fifth of an epoch of a small network on an idle
-    machine, and made it take 248 s in place of 19 s where one other process was busy on the two cores.
+    machine, and makes it take many times as long where another process is busy (tests/bench/report.md).
     """
     waiting = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
     return {**dict.fromkeys(THREADS, str(count)), **waiting}

@@ -249,6 +249,46 @@ def metadata_note(home: Path, cases: int) -> str:
     )
 
 
+def ready_to_train(home: Path, server: Mapping[str, str]) -> tuple[Path, Callable[[], None]]:
+    """Prepare what was ingested; the iteration's folder, and what forgets its training."""
+    # nnU-Net takes all cores for a fold, and so does a cluster of one worker.
+    (home / "config" / "clusters").mkdir()
+    (home / "config" / "clusters" / "local.yaml").write_text("workers: 1\n")
+    iterseg(home, server, "prepare", "bench")
+    iteration = max((home / "data" / "procdata" / "bench").glob("*__bench/iteration.json")).parent
+
+    def untrained() -> None:
+        for folder in iteration.glob("nnUNet_results*"):
+            shutil.rmtree(folder)
+
+    return iteration, untrained
+
+
+def busy_row(work: Path, server: Mapping[str, str]) -> Row:
+    """An epoch while another process keeps a core busy: threads that wait asleep, and such that spin."""
+    home = work / "home"
+    new_home(home, SETTINGS.replace("epochs_first: 5", "epochs_first: 1"))
+    iterseg(
+        home, server, "ingest", "bench", "--from", str(small_cases(work / "cases", range(8), HIPPOCAMPUS))
+    )
+    _, untrained = ready_to_train(home, server)
+    asleep, spinning = (
+        side(name, "train_beside_another", home=home, before=untrained)
+        for name in ("iterseg train --folds 0", "the same, OMP_WAIT_POLICY=ACTIVE")
+    )
+    asleep.environment = {**asleep.environment, **server}
+    spinning.environment = {**asleep.environment, "OMP_WAIT_POLICY": "ACTIVE"}
+    return compare(
+        "training beside another",
+        asleep,
+        spinning,
+        what="seconds in an epoch of 250 steps on all cores, while another process keeps one busy",
+        target="stated",
+        bound="the cores",
+        repeats=1,
+    )
+
+
 def training_row(
     work: Path,
     home: Path,
@@ -261,20 +301,11 @@ def training_row(
     device: str = "cpu",
 ) -> Row:
     """A fold through the flow, against `nnUNetv2_train` on the same preprocessed cases."""
-    # nnU-Net takes all cores for a fold, and so does a cluster of one worker.
-    (home / "config" / "clusters").mkdir()
-    (home / "config" / "clusters" / "local.yaml").write_text("workers: 1\n")
-    iterseg(home, server, "prepare", "bench")
-    iteration = max((home / "data" / "procdata" / "bench").glob("*__bench/iteration.json")).parent
+    iteration, untrained = ready_to_train(home, server)
     preprocessed, results = iteration / "nnUNet_preprocessed", work / "their_results"
     theirs_preprocessed = work / "their_preprocessed"
     shutil.copytree(preprocessed, theirs_preprocessed, symlinks=False)  # links lead out of it
     results.mkdir()
-
-    def untrained() -> None:
-        for folder in iteration.glob("nnUNet_results*"):
-            shutil.rmtree(folder)
-
     ours = side("iterseg train --folds 0", "train_ours", home=home, before=untrained)
     ours.environment = {**ours.environment, **server}
     theirs = side(

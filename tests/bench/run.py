@@ -178,6 +178,7 @@ PARTS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
     "conversion": conversion,
     "iterations": lambda b: iterations.rows(b.work, b.server.environment, b.notes, quick=b.quick),
     "training": lambda b: iterations.training(b.work, b.server.environment, quick=b.quick),
+    "busy": lambda b: iter([iterations.busy_row(b.work, b.server.environment)]),
     "prediction": lambda b: prediction.rows(b.work, b.server.environment, b.notes, quick=b.quick),
     "scale": scaling,
     "growth": growing,

@@ -126,6 +126,15 @@ def train_ours() -> None:
     said(json.loads(done.stdout)["folds"][0]["training_s"])
 
 
+def train_beside_another() -> None:
+    """The same while one other process computes."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+        try:
+            train_ours()
+        finally:
+            other.kill()
+
+
 FEW_EPOCHS = """
 import functools
 import sys
@@ -149,7 +158,7 @@ def train_theirs(preprocessed: str, results: str, device: str, epochs: str) -> N
     folders = {"nnUNet_raw": results, "nnUNet_preprocessed": preprocessed, "nnUNet_results": results}
     cores = str(os.cpu_count())
     threads = {"OMP_NUM_THREADS": cores, "nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": cores}
-    threads |= {"OMP_WAIT_POLICY": "PASSIVE"}  # as ours, which a row of its own would be about
+    threads |= {"OMP_WAIT_POLICY": "PASSIVE"}  # as ours; what that is worth is another row
     if device != "cpu":  # as it chooses by itself
         threads = {}
     command = [sys.executable, "-c", FEW_EPOCHS, "1", "3d_fullres", "0", "-device", device, epochs]
@@ -273,6 +282,7 @@ WAYS = (
     told_nothing_new,
     seed_prepare,
     train_ours,
+    train_beside_another,
     train_theirs,
     *bounds.WAYS,
 )

@@ -54,3 +54,10 @@ def test_progress_is_one_artifact_and_a_server_that_is_away_ends_nothing(
         show(percent, f"{percent} of 100")
     assert said == [("key", 0, "0 of 100"), ("artifact", 100, "100 of 100")]
     assert warned == ["ConnectionError"]
+
+
+def test_a_simulated_lab_shows_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would stand where the dataset's own is looked for."""
+    monkeypatch.setattr("tasks.shown.is_a_lab", lambda: True)
+    monkeypatch.setattr("tasks.shown.create_progress_artifact", lambda *_, **__: pytest.fail("shown"))
+    progress_artifact("key")(50, "half")

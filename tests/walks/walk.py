@@ -166,6 +166,8 @@ def main() -> None:
     """Walk the pages that are asked for, or all."""
     if sys.argv[1:2] == ["--with-loopback"]:
         _with_loopback(sys.argv[2:])
+    # Told to end, it ends what it has started: the pages leave a server and a worker in the background.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("page", nargs="*", choices=[*PAGES, []], help="default: all")
     chosen = parser.parse_args().page or list(PAGES)
@@ -173,7 +175,7 @@ def main() -> None:
     with ExitStack() as stack:
         root = Path(tempfile.mkdtemp(prefix="iterseg-walk-"))
         stack.callback(shutil.rmtree, root, ignore_errors=True)
-        stack.callback(subprocess.run, ["chmod", "-R", "u+w", str(root)], check=False)
+        stack.callback(subprocess.run, ["chmod", "-Rf", "u+w", str(root)], check=False)
         newcomer = Newcomer(root)
         newcomer.arrive()
         newcomer.do("make install")

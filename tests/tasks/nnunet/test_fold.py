@@ -52,6 +52,17 @@ def test_it_computes_on_the_threads_it_is_given_whatever_its_worker_was_given(
     assert found == ["1", "2"]
 
 
+@pytest.mark.parametrize(("chosen", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_wait_asleep_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, chosen: str | None, policy: str
+) -> None:
+    """`run.py --only busy` says what spinning costs beside one other process."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if chosen:
+        monkeypatch.setenv("OMP_WAIT_POLICY", chosen)
+    assert on_threads(2)["OMP_WAIT_POLICY"] == policy
+
+
 def test_what_is_imported_early_reads_none_of_the_variables_that_come_late() -> None:
     """nnU-Net reads its folders as it is imported, and would train with those of nobody."""
     code = """
