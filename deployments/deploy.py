@@ -22,13 +22,13 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
 
-from tasks.cluster_settings import load_cluster
-from tasks.doctor_of_services import POOL
+from tasks.doctor.services import POOL
 from tasks.errors import ConfigError, IterSegError
 from tasks.ledger.home import config_folder, home
-from tasks.night_settings import NightSettings
-from tasks.notification_settings import load_notifications
-from tasks.settings import load_dataset_settings, load_rois
+from tasks.settings.cluster import load_cluster
+from tasks.settings.dataset import load_dataset_settings, load_rois
+from tasks.settings.night import NightSettings
+from tasks.settings.notifications import load_notifications
 
 FILE = Path(__file__).with_name("prefect.yaml")
 

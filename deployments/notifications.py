@@ -10,7 +10,7 @@ from prefect.events import AutomationCore, EventTrigger, Posture
 from prefect.events.actions import CallWebhook
 from pydantic import SecretStr
 
-from tasks.notification_settings import NotificationSettings, Occasion
+from tasks.settings.notifications import NotificationSettings, Occasion
 
 BLOCK = "iterseg-notifications"
 PREFIX = "iterseg: "

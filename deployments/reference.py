@@ -18,12 +18,12 @@ import typer
 from pydantic import BaseModel
 
 from flows.cli import app
-from tasks.cluster_settings import ClusterSettings
 from tasks.dicom.reasons import WHAT_TO_DO, WHERE
-from tasks.notification_settings import NotificationSettings
-from tasks.settings import DatasetSettings, DeidentificationRecipe, RoiPatterns
-from tasks.simulation_settings import Simulation
-from tasks.yaml_model import models_in
+from tasks.settings.cluster import ClusterSettings
+from tasks.settings.dataset import DatasetSettings, DeidentificationRecipe, RoiPatterns
+from tasks.settings.notifications import NotificationSettings
+from tasks.settings.simulation import Simulation
+from tasks.settings.yaml_model import models_in
 
 DOCS = Path(__file__).parents[1] / "docs"
 FILES: dict[str, type[BaseModel]] = {

@@ -18,4 +18,4 @@ export PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1
 export PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem
 # The UI asks the server that it came from: from another machine or through a proxy no other address is right.
 export PREFECT_UI_API_URL="${PREFECT_UI_API_URL:-/api}"
-exec "${VENV:-.venv}/bin/python" -m tasks.prefect_server --host "$host" --port "${PORT:-4200}"
+exec "${VENV:-.venv}/bin/python" -m tasks.processes.prefect_server --host "$host" --port "${PORT:-4200}"

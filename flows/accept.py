@@ -19,7 +19,7 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import case_of
 from tasks.refine import accept as accept_predictions
 from tasks.refine import recognise_refinements
-from tasks.shown import show_table
+from tasks.shown.artifacts import show_table
 from tasks.state import require_dataset, totals
 from tasks.turn import turn_of
 

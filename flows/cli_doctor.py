@@ -10,11 +10,11 @@ import typer
 from flows.command import checked, fail, show
 from flows.options import AsJson, Cluster
 from flows.words_at_the_start import verdict_in_words
-from tasks.cluster_settings import ClusterSettings, load_cluster
 from tasks.errors import ConfigError
 from tasks.ledger.home import config_folder
 from tasks.ledger.paths import DatasetPaths
-from tasks.settings import check_dataset_id
+from tasks.settings.cluster import ClusterSettings, load_cluster
+from tasks.settings.dataset import check_dataset_id
 
 of_doctor = typer.Typer()
 
@@ -38,7 +38,7 @@ def doctor(
             ConfigError(f"--dry-run prints the scripts of Slurm jobs; {cluster} is no Slurm cluster"), as_json
         )
     if dry_run:
-        from tasks.doctor_of_jobs import scripts
+        from tasks.doctor.jobs import scripts
 
         drawn_up = scripts(settings, paths)
         if as_json:
@@ -46,7 +46,7 @@ def doctor(
         else:
             typer.echo("\n".join(f"# stage {stage}\n{text}" for stage, text in drawn_up.items()))
         return
-    from tasks.doctor import examine
+    from tasks.doctor.examine import examine
 
     verdicts = []
     for verdict in examine(settings, cluster, paths, name):

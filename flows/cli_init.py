@@ -13,7 +13,7 @@ import typer
 from flows.command import checked, existing_folder, fail, show
 from flows.options import AsJson, Dataset
 from tasks.errors import ConfigError
-from tasks.settings import check_dataset_id
+from tasks.settings.dataset import check_dataset_id
 
 if TYPE_CHECKING:
     from tasks.dicom.proposals import Proposal
@@ -45,7 +45,7 @@ def init(
     from tasks.dicom.survey import survey
     from tasks.ledger.paths import DatasetPaths
     from tasks.new_dataset import patterns_of, refuse_existing, write
-    from tasks.progress import progress
+    from tasks.shown.progress import progress
 
     paths = checked(lambda name: DatasetPaths.of(check_dataset_id(name)), dataset, as_json)
     checked(lambda at: refuse_existing(at, dataset), paths.config, as_json)

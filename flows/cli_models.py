@@ -12,7 +12,7 @@ from flows.command import checked, hidden, run_flow, show
 from flows.options import AsJson, Dataset, Verbose
 from tasks.errors import ConfigError
 from tasks.ledger.lineages import LONGEST_REASON
-from tasks.settings import check_dataset_id
+from tasks.settings.dataset import check_dataset_id
 
 of_models = typer.Typer()
 

@@ -17,7 +17,7 @@ from flows.options import AsJson, Cluster, Dataset, Day, Verbose
 from tasks.delivery import files_below, refuse_a_day_to_come
 from tasks.errors import ConfigError, UserDataError
 from tasks.nnunet.preprocess import imported_early
-from tasks.settings import check_dataset_id
+from tasks.settings.dataset import check_dataset_id
 
 PANEL = "Night after night"
 of_stages = typer.Typer()

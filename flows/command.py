@@ -74,8 +74,8 @@ def _quiet(verbose: bool) -> None:
 
 
 def _on_prefect(flow: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    from tasks.embedded_server import ensure_prefect_api
-    from tasks.progress import waiting
+    from tasks.processes.embedded_server import ensure_prefect_api
+    from tasks.shown.progress import waiting
 
     with waiting("starting Prefect"):
         ensure_prefect_api()
@@ -93,9 +93,9 @@ def _of_the_machine(error: OSError) -> IterSegError:
 
 def _check(dataset: str, cluster: str | None, needs_data: bool, takes_data: bool) -> None:
     """Say what is wrong in the configuration at once, before a server is started for it."""
-    from tasks.cluster_settings import load_cluster
     from tasks.ledger.paths import DatasetPaths
-    from tasks.settings import check_choices, load_dataset_settings
+    from tasks.settings.cluster import load_cluster
+    from tasks.settings.dataset import check_choices, load_dataset_settings
     from tasks.state import require_begun, require_dataset
 
     paths = DatasetPaths.of(dataset)

@@ -15,9 +15,9 @@ from pydantic import Field
 from flows.parameters import DatasetId, Hidden, run_name
 from tasks.exchange import export, take_model
 from tasks.ledger.paths import DatasetPaths
-from tasks.progress import waiting
-from tasks.settings import load_dataset_settings
-from tasks.shown import show_table
+from tasks.settings.dataset import load_dataset_settings
+from tasks.shown.artifacts import show_table
+from tasks.shown.progress import waiting
 from tasks.state import require_dataset
 from tasks.turn import turn_of
 

@@ -17,16 +17,16 @@ from pydantic import Field
 from flows.parameters import DatasetId, Day, Hidden, local_path, run_name
 from tasks.delivery import refuse_a_day_to_come
 from tasks.errors import ConfigError, TransientError
-from tasks.events import tell_event
 from tasks.ingest import account_of_series, passed_over, seal_by_hand, take_delivery, take_inbox
 from tasks.ledger.inbox import Inbox
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots
-from tasks.night_settings import Budget
 from tasks.refine import recognise_refinements
 from tasks.retrieve import retrieve_series
-from tasks.settings import load_dataset_settings
-from tasks.shown import show_table
+from tasks.settings.dataset import load_dataset_settings
+from tasks.settings.night import Budget
+from tasks.shown.artifacts import show_table
+from tasks.shown.events import tell_event
 from tasks.state import require_begun, totals
 from tasks.turn import turn_of
 

@@ -19,15 +19,15 @@ from flows.parameters import ClusterName, DatasetId, Day, GpuHours, Jobs, run_na
 from flows.predict import predict
 from flows.prepare import prepare
 from flows.train import train
-from tasks.cluster_settings import load_cluster
 from tasks.dicom.reasons import Reason
 from tasks.errors import BusyError
 from tasks.last_run import inputs_of, nothing_new, remember_run
 from tasks.ledger.lock import held_for_h
 from tasks.ledger.models import latest_model
 from tasks.ledger.paths import DatasetPaths
-from tasks.settings import load_dataset_settings
-from tasks.shown import show_table
+from tasks.settings.cluster import load_cluster
+from tasks.settings.dataset import load_dataset_settings
+from tasks.shown.artifacts import show_table
 from tasks.state import require_dataset
 from tasks.turn import turn_of
 

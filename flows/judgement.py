@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.cluster import threads_per_worker, worker_count
-from tasks.cluster_settings import ClusterSettings
+from tasks.cluster.pieces import submitting, successes
+from tasks.cluster.runner import threads_per_worker, worker_count
 from tasks.labels import Labels
 from tasks.ledger.iterations import Contender, Iteration
 from tasks.ledger.models import ModelRecord, best_in_use, latest_model
 from tasks.ledger.paths import DatasetPaths
-from tasks.pieces import submitting, successes
-from tasks.progress import waiting
 from tasks.promote import judge_candidate, race, score_test_set
-from tasks.settings import DatasetSettings
+from tasks.settings.cluster import ClusterSettings
+from tasks.settings.dataset import DatasetSettings
+from tasks.shown.progress import waiting
 from tasks.train import candidate_folder, model_id_of, record_model
 
 

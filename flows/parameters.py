@@ -14,7 +14,7 @@ from prefect.runtime import deployment, flow_run
 from pydantic import Field, SecretStr
 
 from tasks.errors import ConfigError
-from tasks.yaml_model import DATASET_ID
+from tasks.settings.yaml_model import DATASET_ID
 
 DatasetId = Annotated[
     str, Field(pattern=f"^{DATASET_ID.pattern}$", description="As in config/roi_<dataset_id>.yaml.")

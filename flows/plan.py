@@ -15,9 +15,9 @@ from flows.parameters import DatasetId, run_name
 from tasks.ledger.lineages import LONGEST_REASON
 from tasks.ledger.paths import DatasetPaths
 from tasks.plan import measure_drift, open_new_lineage
-from tasks.progress import waiting
-from tasks.settings import check_choices
-from tasks.shown import show_table
+from tasks.settings.dataset import check_choices
+from tasks.shown.artifacts import show_table
+from tasks.shown.progress import waiting
 from tasks.state import require_dataset
 from tasks.turn import turn_of
 

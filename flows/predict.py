@@ -13,7 +13,8 @@ from prefect import flow
 from pydantic import Field
 
 from flows.parameters import ClusterName, DatasetId, Day, Hidden, local_path, run_name
-from tasks.cluster import (
+from tasks.cluster.pieces import run_chunks
+from tasks.cluster.runner import (
     PIECES_PER_WORKER,
     chunks,
     task_runner,
@@ -21,7 +22,6 @@ from tasks.cluster import (
     worker_count,
     worth_workers,
 )
-from tasks.cluster_settings import ClusterSettings, load_cluster
 from tasks.conversion import CaseToConvert, to_convert
 from tasks.dicom.case import Case
 from tasks.dicom.reasons import Reason
@@ -32,14 +32,14 @@ from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.models import ModelRecord, load_model, load_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots
-from tasks.pieces import run_chunks
 from tasks.predict import images_in, predict_cases, stale_predictions
 from tasks.refine import recognise_refinements
 from tasks.report import effort_by_model, write_report
 from tasks.review.report import effort_row
 from tasks.send import send_to_all
-from tasks.settings import DatasetSettings, load_dataset_settings, load_rois
-from tasks.shown import show_table
+from tasks.settings.cluster import ClusterSettings, load_cluster
+from tasks.settings.dataset import DatasetSettings, load_dataset_settings, load_rois
+from tasks.shown.artifacts import show_table
 from tasks.state import case_row, require_dataset, state_at, totals
 from tasks.turn import turn_of
 from tasks.worklist import write_worklist

@@ -17,8 +17,8 @@ from prefect.tasks import Task
 from pydantic import Field
 
 from flows.parameters import ClusterName, DatasetId, Day, run_name
-from tasks.cluster import chunks, task_runner, worker_count, worth_workers
-from tasks.cluster_settings import ClusterSettings, load_cluster
+from tasks.cluster.pieces import opaque, run_chunks
+from tasks.cluster.runner import chunks, task_runner, worker_count, worth_workers
 from tasks.conversion import CaseToConvert, as_booked, to_convert
 from tasks.convert import convert_cases
 from tasks.copies import without_copies
@@ -37,7 +37,6 @@ from tasks.ledger.store import Store
 from tasks.nnunet.preprocess import imported_early
 from tasks.open_iteration import book, open_iteration
 from tasks.outcomes import remember_outcomes
-from tasks.pieces import opaque, run_chunks
 from tasks.prepare import (
     close_iteration,
     plan_iteration,
@@ -45,14 +44,15 @@ from tasks.prepare import (
     to_preprocess,
     write_converted,
 )
-from tasks.progress import waiting
 from tasks.refine import drawn_over_predictions, recognise_refinements
-from tasks.settings import (
+from tasks.settings.cluster import ClusterSettings, load_cluster
+from tasks.settings.dataset import (
     DatasetSettings,
     RoiPatterns,
     check_choices,
 )
-from tasks.shown import show_table
+from tasks.shown.artifacts import show_table
+from tasks.shown.progress import waiting
 from tasks.state import case_row, require_dataset, state_at, totals
 from tasks.turn import turn_of
 

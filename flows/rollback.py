@@ -15,7 +15,7 @@ from flows.parameters import DatasetId, run_name
 from tasks.ledger.paths import DatasetPaths
 from tasks.promote import put_back
 from tasks.report import write_report
-from tasks.shown import show_table
+from tasks.shown.artifacts import show_table
 from tasks.state import require_dataset
 from tasks.turn import turn_of
 

@@ -17,10 +17,10 @@ from tasks.dicom.reasons import Reason
 from tasks.errors import ConfigError
 from tasks.ledger.models import load_model
 from tasks.ledger.paths import DatasetPaths
-from tasks.progress import waiting
 from tasks.send import send_to_all
-from tasks.settings import dataset_file, load_dataset_settings, load_rois
-from tasks.shown import show_table
+from tasks.settings.dataset import dataset_file, load_dataset_settings, load_rois
+from tasks.shown.artifacts import show_table
+from tasks.shown.progress import waiting
 from tasks.state import require_dataset, state_at
 from tasks.turn import turn_of
 

@@ -20,11 +20,11 @@ from tasks.errors import ConfigError
 from tasks.keep_test_set import patients_of_test_set
 from tasks.ledger.home import at_home
 from tasks.ledger.paths import DatasetPaths
-from tasks.settings import load_dataset_settings
-from tasks.shown import show_table
+from tasks.settings.dataset import load_dataset_settings
+from tasks.settings.simulation import Simulation, load_simulation
+from tasks.shown.artifacts import show_table
 from tasks.simulate import choose, deliver, note_round, write_curves
 from tasks.simulated_lab import Lab, keep_first_round, open_lab, truth_of
-from tasks.simulation_settings import Simulation, load_simulation
 from tasks.state import require_dataset, state_at
 
 

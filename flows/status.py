@@ -14,7 +14,7 @@ from tasks.ledger.models import ModelRecord, latest_model, load_models, load_pro
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots, unsealed_folders
 from tasks.review.fate import fate_of
-from tasks.settings import check_choices, check_dataset_id
+from tasks.settings.dataset import check_choices, check_dataset_id
 from tasks.state import require_dataset, rows_of_series, state_at, totals
 from tasks.verify import verify_dataset
 

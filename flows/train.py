@@ -15,21 +15,21 @@ from pydantic import Field
 
 from flows.judgement import judged
 from flows.parameters import ClusterName, DatasetId, Day, GpuHours, Jobs, run_name
-from tasks.attempts import run_all
-from tasks.cluster import task_runner, threads_per_worker
-from tasks.cluster_settings import ClusterSettings, load_cluster
-from tasks.epochs import epochs_file
+from tasks.cluster.attempts import run_all
+from tasks.cluster.pieces import submitting
+from tasks.cluster.runner import task_runner, threads_per_worker
 from tasks.errors import ConfigError, IterSegError
 from tasks.ledger.iterations import Contender, Iteration, newest_iteration
 from tasks.ledger.lineages import load_lineages
 from tasks.ledger.models import ModelRecord, latest_model, load_models, was_rolled_back_since
 from tasks.ledger.paths import DatasetPaths
-from tasks.pieces import submitting
-from tasks.progress import epochs_shown
 from tasks.promote import promote_model
 from tasks.report import suspects_of, write_report
-from tasks.settings import DatasetSettings, load_dataset_settings
-from tasks.shown import show_table
+from tasks.settings.cluster import ClusterSettings, load_cluster
+from tasks.settings.dataset import DatasetSettings, load_dataset_settings
+from tasks.shown.artifacts import show_table
+from tasks.shown.epochs import epochs_file
+from tasks.shown.progress import epochs_shown
 from tasks.state import require_dataset
 from tasks.train import (
     Share,

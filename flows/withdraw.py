@@ -17,8 +17,8 @@ from flows.parameters import DatasetId, Hidden, run_name
 from tasks.deletion import delete_withdrawn
 from tasks.errors import ConfigError
 from tasks.ledger.paths import DatasetPaths
-from tasks.progress import waiting
-from tasks.shown import show_table
+from tasks.shown.artifacts import show_table
+from tasks.shown.progress import waiting
 from tasks.state import require_dataset
 from tasks.turn import turn_of
 from tasks.withdraw import withdraw_from_ledger

@@ -11,7 +11,7 @@ from tasks.dicom.imgtools_converter import imgtools_version
 from tasks.ledger.case_book import BookedCase
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.store import image_key, label_key
-from tasks.settings import DatasetSettings, RoiPatterns
+from tasks.settings.dataset import DatasetSettings, RoiPatterns
 
 OWN_CONVERTER = f"iterseg-{CONVERTER_VERSION}"
 

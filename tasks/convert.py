@@ -10,6 +10,7 @@ from typing import Any
 import SimpleITK as sitk
 from prefect import task
 
+from tasks.cluster.retries import RETRIED
 from tasks.conversion import OWN_CONVERTER, CaseToConvert, label_rules
 from tasks.dicom.convert import label_map
 from tasks.dicom.deidentify import without_identity
@@ -22,9 +23,8 @@ from tasks.ledger.files import sha256_of_file, whole_file, write_json
 from tasks.ledger.images import write_image
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store, image_key
-from tasks.retries import RETRIED
-from tasks.settings import DatasetSettings, RoiPatterns
-from tasks.shown import log_broken
+from tasks.settings.dataset import DatasetSettings, RoiPatterns
+from tasks.shown.artifacts import log_broken
 
 
 @task(task_run_name="convert-{chunk}", **RETRIED)

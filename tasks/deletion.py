@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prefect import task
 
+from tasks.cluster.retries import RETRIED
 from tasks.dicom.case import case_id_of
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
@@ -24,7 +25,6 @@ from tasks.ledger.snapshots import (
     note_snapshots,
 )
 from tasks.ledger.withdrawals import load_withdrawals
-from tasks.retries import RETRIED
 
 
 @task(task_run_name="delete-withdrawn", **RETRIED)

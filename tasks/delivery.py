@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.snapshots import MANIFEST
-from tasks.progress import waiting
+from tasks.shown.progress import waiting
 
 ARRIVAL_TIMEOUT_S = 600.0
 """How long a run waits for a folder that is still being filled before it gives up."""

@@ -14,6 +14,7 @@ from typing import Any
 from prefect import task
 from pydantic import ValidationError
 
+from tasks.cluster.retries import RETRIED
 from tasks.errors import ConfigError, UserDataError
 from tasks.labels import Labels
 from tasks.ledger.files import commit_folder, read_json, scratch_folder, sha256_of_file, write_text
@@ -40,9 +41,8 @@ from tasks.nnunet.dataset import dataset_json
 from tasks.nnunet.export import export_model
 from tasks.nnunet.fold import trained_model_folder
 from tasks.nnunet.foreign import ForeignModel, look_into, order_of_heads, own_plans, take_over
-from tasks.retries import RETRIED
 from tasks.review.card import card_as_markdown, card_of, write_card
-from tasks.settings import DatasetSettings, RoiPatterns, load_rois, roi_file
+from tasks.settings.dataset import DatasetSettings, RoiPatterns, load_rois, roi_file
 from tasks.versions import versions
 
 ID_DIGITS = 8

@@ -22,9 +22,9 @@ from tasks.ledger.models import ModelRecord
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import label_file, object_file, picture_file, record_file, triage_file
 from tasks.ledger.store import Store
-from tasks.output_settings import Output
 from tasks.review.montage import montage
-from tasks.settings import DatasetSettings
+from tasks.settings.dataset import DatasetSettings
+from tasks.settings.output import Output
 
 ALGORITHM = "IterSeg nnU-Net"
 SERIES_NUMBERS: Mapping[Output, int] = {"SEG": 900, "RTSTRUCT": 901}

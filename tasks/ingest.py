@@ -10,6 +10,7 @@ from typing import Any
 
 from prefect import task
 
+from tasks.cluster.retries import RETRIED
 from tasks.delivery import arrived, files_below, refuse_a_day_to_come, signature_of
 from tasks.errors import UserDataError
 from tasks.intake import Intake, place
@@ -32,8 +33,7 @@ from tasks.ledger.snapshots import (
     seal,
     unsealed_folders,
 )
-from tasks.retries import RETRIED
-from tasks.settings import load_dataset_settings
+from tasks.settings.dataset import load_dataset_settings
 from tasks.state import rows_of_series, state_at
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
+from tasks.cluster.placement import cores
 from tasks.delivery import content_of
 from tasks.dicom.case import case_id_of
 from tasks.dicom.deidentify import Deidentification, deidentify
@@ -25,9 +26,8 @@ from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.refinements import load_acceptances
 from tasks.ledger.snapshots import FileRow, FileState, accounted, require_whole
 from tasks.ledger.withdrawals import Withdrawals, load_withdrawals
-from tasks.placement import cores
-from tasks.progress import progress
-from tasks.settings import load_deidentification
+from tasks.settings.dataset import load_deidentification
+from tasks.shown.progress import progress
 
 IGNORED = (Reason.NO_DICOM, Reason.OTHER_KIND, Reason.WITHDRAWN)
 DICOM_SUFFIX = ".dcm"

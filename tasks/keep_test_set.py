@@ -6,11 +6,11 @@ from collections.abc import Collection
 
 from prefect import task
 
+from tasks.cluster.retries import RETRIED
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import extend_patients
 from tasks.ledger.withdrawals import load_withdrawals
-from tasks.retries import RETRIED
-from tasks.settings import DatasetSettings
+from tasks.settings.dataset import DatasetSettings
 
 
 @task(task_run_name="keep-test-set", **RETRIED)

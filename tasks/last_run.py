@@ -6,6 +6,7 @@ from typing import Any
 
 from prefect import task
 
+from tasks.cluster.retries import RETRIED
 from tasks.delivery import files_below, signature_of
 from tasks.ledger.dated import dated_folders
 from tasks.ledger.files import digest_of, read_json, sha256_of_file, write_json
@@ -15,7 +16,6 @@ from tasks.ledger.lineages import load_lineages
 from tasks.ledger.models import load_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import MANIFEST, noted_snapshots, unsealed_folders
-from tasks.retries import RETRIED
 from tasks.versions import versions
 
 Digests = dict[str, str]

@@ -17,7 +17,7 @@ from tasks.dicom.survey import Drawing, Survey
 from tasks.errors import ConfigError, UserDataError
 from tasks.labels import MissingStructure
 from tasks.ledger.files import write_text
-from tasks.settings import (
+from tasks.settings.dataset import (
     RESERVED_STRUCTURES,
     DatasetSettings,
     RoiPatterns,

@@ -9,6 +9,7 @@ from typing import Any
 
 from prefect import task
 
+from tasks.cluster.retries import RETRIED
 from tasks.conversion import CaseToConvert
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.case_book import BookedCase, book_cases
@@ -24,8 +25,7 @@ from tasks.ledger.snapshots import note_snapshots, require_whole
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.nnunet.plan import PLANNED_ASIDE, PLANS_OF_PLANNER
-from tasks.retries import RETRIED
-from tasks.settings import DatasetSettings, RoiPatterns
+from tasks.settings.dataset import DatasetSettings, RoiPatterns
 
 WITHOUT_EFFECT_ON_WHAT_IS_LEARNED: Any = {
     "prediction": True,

@@ -9,7 +9,7 @@ from tasks.conversion import CaseToConvert, to_convert
 from tasks.dicom.case import Assembly
 from tasks.ledger.files import read_json, write_json
 from tasks.ledger.paths import DatasetPaths
-from tasks.settings import DatasetSettings, RoiPatterns
+from tasks.settings.dataset import DatasetSettings, RoiPatterns
 
 
 @dataclass(frozen=True)

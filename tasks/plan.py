@@ -9,6 +9,7 @@ from typing import Any
 
 from prefect import task
 
+from tasks.cluster.retries import RETRIED
 from tasks.errors import UserDataError
 from tasks.ledger.files import read_json, write_json
 from tasks.ledger.iterations import Iteration, newest_iteration
@@ -16,8 +17,7 @@ from tasks.ledger.lineages import Lineage, current_lineage, open_lineage, plans_
 from tasks.ledger.paths import DatasetPaths
 from tasks.nnunet.drift import compare_plans
 from tasks.nnunet.plan import PLANNED_ASIDE, PLANS_OF_PLANNER, plan_dataset
-from tasks.retries import RETRIED
-from tasks.settings import DatasetSettings, RoiPatterns
+from tasks.settings.dataset import DatasetSettings, RoiPatterns
 
 
 @task(task_run_name="measure-drift", **RETRIED)

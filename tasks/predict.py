@@ -9,6 +9,8 @@ from typing import Any
 
 from prefect import task
 
+from tasks.cluster.placement import gpu_of_this_worker
+from tasks.cluster.retries import RETRIED
 from tasks.conversion import CaseToConvert
 from tasks.convert import convert_image, told_without_names
 from tasks.copies import is_one_of
@@ -25,11 +27,9 @@ from tasks.ledger.predictions import label_file, main_object, record_file
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.nnunet.predict import predict_batch
-from tasks.placement import gpu_of_this_worker
-from tasks.program import Message
-from tasks.retries import RETRIED
-from tasks.settings import DatasetSettings
-from tasks.shown import log_broken
+from tasks.processes.program import Message
+from tasks.settings.dataset import DatasetSettings
+from tasks.shown.artifacts import log_broken
 from tasks.state import totals
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from prefect import task
 
+from tasks.cluster.retries import RETRIED
 from tasks.conversion import CaseToConvert
 from tasks.labels import Labels
 from tasks.ledger.dated import DatedName
@@ -28,8 +29,7 @@ from tasks.nnunet.dataset import (
 )
 from tasks.nnunet.plan import carry_plans, plan_dataset
 from tasks.nnunet.preprocess import preprocess_cases
-from tasks.retries import RETRIED
-from tasks.settings import DatasetSettings, RoiPatterns
+from tasks.settings.dataset import DatasetSettings, RoiPatterns
 
 
 @task(task_run_name="plan", **RETRIED)

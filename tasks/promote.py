@@ -9,8 +9,8 @@ from typing import Any
 
 from prefect import task
 
+from tasks.cluster.retries import RETRIED
 from tasks.errors import UserDataError
-from tasks.events import tell_event
 from tasks.labels import Labels
 from tasks.ledger.files import read_json
 from tasks.ledger.iterations import Contender, Iteration, load_iteration
@@ -29,10 +29,10 @@ from tasks.ledger.paths import DatasetPaths, fold_folder
 from tasks.ledger.store import Store
 from tasks.nnunet.fold import RESULT
 from tasks.nnunet.predict import predict_batch
-from tasks.retries import RETRIED
 from tasks.review.promotion import ScoredCase, Scores, Verdict, judge
 from tasks.review.scores import mean_of_defined, mean_scores, scores_of_files
-from tasks.settings import DatasetSettings
+from tasks.settings.dataset import DatasetSettings
+from tasks.shown.events import tell_event
 
 KEYS = ("case_id", "image_key", "label_key", "tolerance_mm", "mirroring")
 """What a score on the test set is of: another image, label, tolerance or way to predict is another score."""

@@ -18,6 +18,7 @@ import numpy as np
 import SimpleITK as sitk
 from prefect import task
 
+from tasks.cluster.retries import RETRIED
 from tasks.conversion import OWN_CONVERTER, label_rules
 from tasks.dicom.case import Case, DicomFile
 from tasks.dicom.convert import LabelRules, structure_masks
@@ -39,10 +40,9 @@ from tasks.ledger.refinements import (
     note_refinements,
 )
 from tasks.ledger.store import image_key
-from tasks.output_settings import Output
-from tasks.retries import RETRIED
-from tasks.settings import DatasetSettings, check_choices, roi_file
-from tasks.shown import log_broken
+from tasks.settings.dataset import DatasetSettings, check_choices, roi_file
+from tasks.settings.output import Output
+from tasks.shown.artifacts import log_broken
 from tasks.state import segmentations_of, state_at
 
 OVERLAP = 0.5

@@ -12,6 +12,7 @@ from typing import Any
 
 from prefect import task
 
+from tasks.cluster.retries import RETRIED
 from tasks.ledger.case_book import load_cases
 from tasks.ledger.files import read_json, write_text
 from tasks.ledger.iterations import load_iteration
@@ -23,14 +24,13 @@ from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.nnunet.fold import RESULT
 from tasks.outcomes import settle_as_remembered
-from tasks.retries import RETRIED
 from tasks.review.curves import Point
 from tasks.review.intervals import interval
 from tasks.review.montage import montage
 from tasks.review.report import PredictedCase, ReportContent, StructureEffort, SuspectCase, render
 from tasks.review.scores import mean_of_defined
 from tasks.review.suspects import Suspect, suspect_labels
-from tasks.settings import load_dataset_settings, load_rois
+from tasks.settings.dataset import load_dataset_settings, load_rois
 from tasks.state import state_at
 from tasks.worklist import rows_of
 

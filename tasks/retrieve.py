@@ -9,6 +9,7 @@ from uuid import uuid4
 from prefect import task
 from prefect.logging import get_run_logger
 
+from tasks.cluster.retries import RETRIED
 from tasks.dicom.case import case_id_of
 from tasks.dicom.web import DicomWeb, RemoteSeries
 from tasks.errors import CaseRejected, IterSegError
@@ -16,9 +17,8 @@ from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import accounted
 from tasks.ledger.withdrawals import load_withdrawals
-from tasks.progress import progress
 from tasks.receive import InboxTransfers
-from tasks.retries import RETRIED
+from tasks.shown.progress import progress
 
 
 @task(task_run_name="retrieve", **RETRIED)

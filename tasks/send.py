@@ -9,6 +9,7 @@ from pathlib import Path
 from prefect import task
 from prefect.logging import get_run_logger
 
+from tasks.cluster.retries import RETRIED
 from tasks.conversion import CaseToConvert
 from tasks.dicom.sender import Peer, store_dimse, store_web
 from tasks.errors import ConfigError, IterSegError, TransientError, UserDataError
@@ -18,8 +19,7 @@ from tasks.ledger.marks import Mark, load_marks
 from tasks.ledger.models import ModelRecord
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import object_file, record_file
-from tasks.output_settings import Destination
-from tasks.retries import RETRIED
+from tasks.settings.output import Destination
 
 
 @task(task_run_name="send-to-{destination.name}", **RETRIED)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from prefect import task
 from pydicom.uid import generate_uid
 
+from tasks.cluster.retries import RETRIED
 from tasks.conversion import label_rules
 from tasks.dicom.convert import structure_masks
 from tasks.dicom.image import read_series
@@ -29,12 +30,11 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import TEST, load_patients
 from tasks.ledger.predictions import label_file, sent_by_case
 from tasks.ledger.refinements import load_refinements
-from tasks.retries import RETRIED
 from tasks.review.curves import standing_alone
 from tasks.review.simulated_reader import with_errors, worst_slices
-from tasks.settings import check_choices
+from tasks.settings.dataset import check_choices
+from tasks.settings.simulation import NOT_ANNOTATED, Reader, Simulation
 from tasks.simulated_lab import Lab, Row, truth_of
-from tasks.simulation_settings import NOT_ANNOTATED, Reader, Simulation
 from tasks.state import state_at
 from tasks.worklist import worklist_of
 

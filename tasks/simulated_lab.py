@@ -14,14 +14,14 @@ from typing import Any
 import yaml
 from prefect import task
 
+from tasks.cluster.retries import RETRIED
 from tasks.dicom.case import Case
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.dated import DatedName
 from tasks.ledger.files import digest_of, read_json, whole_folder, write_json
 from tasks.ledger.paths import DatasetPaths
-from tasks.retries import RETRIED
-from tasks.settings import check_choices, dataset_file
-from tasks.simulation_settings import Arm, Simulation, settings_of
+from tasks.settings.dataset import check_choices, dataset_file
+from tasks.settings.simulation import Arm, Simulation, settings_of
 from tasks.state import state_at
 
 FIRST_DAY = date(2020, 1, 1)

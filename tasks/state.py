@@ -17,7 +17,7 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.refinements import load_refinements
 from tasks.ledger.snapshots import Snapshot, load_snapshots
 from tasks.ledger.withdrawals import load_withdrawals
-from tasks.settings import DatasetSettings, dataset_file, datasets_of, roi_file
+from tasks.settings.dataset import DatasetSettings, dataset_file, datasets_of, roi_file
 
 
 def state_at(

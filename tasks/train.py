@@ -11,8 +11,10 @@ from typing import Any
 
 from prefect import task
 
+from tasks.cluster.placement import gpu_of_this_worker, take_no_more, this_worker
+from tasks.cluster.retries import RETRIED
+from tasks.cluster.slurm_queue import end_of_this_job
 from tasks.copies import is_one_of
-from tasks.epochs import epochs_file, shown_epochs
 from tasks.errors import UserDataError
 from tasks.ledger.dated import DatedName
 from tasks.ledger.files import digest_of, read_json, write_json
@@ -30,13 +32,11 @@ from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.nnunet.fold import RESULT, STOPPED, FoldJob, trained_model_folder
 from tasks.nnunet.fold import train_fold as run_fold
-from tasks.placement import gpu_of_this_worker, take_no_more, this_worker
-from tasks.program import JOB_ENDS_AT, on_threads
-from tasks.retries import RETRIED
+from tasks.processes.program import JOB_ENDS_AT, on_threads
 from tasks.review.card import write_card
 from tasks.review.scores import mean_scores
-from tasks.settings import DatasetSettings
-from tasks.slurm_queue import end_of_this_job
+from tasks.settings.dataset import DatasetSettings
+from tasks.shown.epochs import epochs_file, shown_epochs
 from tasks.versions import versions
 
 NIGHT = "night.json"

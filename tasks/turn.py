@@ -22,11 +22,11 @@ from prefect.logging import get_logger
 from prefect.runtime import flow_run
 from prefect.states import Crashed
 
-from tasks.cluster_settings import ClusterSettings
+from tasks.cluster.slurm_queue import fence
 from tasks.ledger.lock import dataset_lock
 from tasks.ledger.paths import DatasetPaths
-from tasks.settings import DatasetSettings
-from tasks.slurm_queue import fence
+from tasks.settings.cluster import ClusterSettings
+from tasks.settings.dataset import DatasetSettings
 from tasks.versions import code_version, require_release
 
 WHY = "its process was killed; the next run of the dataset found it so"

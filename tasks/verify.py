@@ -19,7 +19,7 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import object_file
 from tasks.ledger.snapshots import MANIFEST, load_snapshots, noted_snapshots
 from tasks.nnunet.dataset import preparation_digest
-from tasks.progress import progress
+from tasks.shown.progress import progress
 
 
 def verify_dataset(paths: DatasetPaths) -> dict[str, Any]:

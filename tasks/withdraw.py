@@ -8,6 +8,7 @@ from typing import Any
 from prefect import task
 from prefect.logging import get_run_logger
 
+from tasks.cluster.retries import RETRIED
 from tasks.copies import cases_with, scans_of
 from tasks.dicom.case import case_id_of
 from tasks.dicom.headers import IMAGE_KINDS
@@ -21,7 +22,6 @@ from tasks.ledger.snapshots import (
 )
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import add_withdrawal, load_withdrawals, withdrawn_before
-from tasks.retries import RETRIED
 
 
 @task(task_run_name="withdraw", **RETRIED)

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from prefect import task
 
+from tasks.cluster.retries import RETRIED
 from tasks.conversion import to_convert
 from tasks.dicom.case import Assembly, Case
 from tasks.dicom.reasons import Reason
@@ -23,9 +24,8 @@ from tasks.ledger.models import ModelRecord, latest_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import TEST, load_patients
 from tasks.ledger.predictions import main_object
-from tasks.retries import RETRIED
 from tasks.review.worklist import Candidate, Ranked, rank
-from tasks.settings import DatasetSettings, RoiPatterns, check_choices
+from tasks.settings.dataset import DatasetSettings, RoiPatterns, check_choices
 from tasks.state import state_at
 
 NOT_PREDICTED = "not predicted yet"

@@ -20,7 +20,7 @@ from tasks.errors import UserDataError
 from tasks.ingest import take_delivery
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
-from tasks.settings import DatasetSettings, RoiPatterns
+from tasks.settings.dataset import DatasetSettings, RoiPatterns
 from tasks.state import state_at
 
 DAY = date(2026, 11, 24)

@@ -24,7 +24,7 @@ from tasks.ledger.models import ModelRecord, save_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import label_file
 from tasks.ledger.store import Store
-from tasks.settings import load_dataset_settings, load_rois
+from tasks.settings.dataset import load_dataset_settings, load_rois
 from tasks.state import state_at
 
 DAY = date(2026, 11, 20)

@@ -18,10 +18,10 @@ from dicom_factory import ball, grid_for, write_rois, write_segments, write_seri
 from pydantic import BaseModel
 
 from flows.cli import app
-from tasks.cluster_settings import ClusterSettings
-from tasks.notification_settings import NotificationSettings
-from tasks.settings import DatasetSettings, RoiPatterns
-from tasks.simulation_settings import Simulation
+from tasks.settings.cluster import ClusterSettings
+from tasks.settings.dataset import DatasetSettings, RoiPatterns
+from tasks.settings.notifications import NotificationSettings
+from tasks.settings.simulation import Simulation
 
 ROOT = Path(__file__).parents[1]
 LISTED = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True)

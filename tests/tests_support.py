@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tasks.embedded_server import _free_port
-from tasks.lifeline import PARENT
+from tasks.processes.embedded_server import _free_port
+from tasks.processes.lifeline import PARENT
 
 MORTAL = ("setpriv", "--pdeathsig", "KILL")
 """Before a command: it goes with the tests, also when they are killed (prctl(2), PR_SET_PDEATHSIG)."""
@@ -91,7 +91,7 @@ class PrefectServer:
             PARENT: str(os.getpid()),
             "PREFECT_UI_API_URL": "/api",
         }
-        command = [sys.executable, "-m", "tasks.embedded_server", str(self.port)]
+        command = [sys.executable, "-m", "tasks.processes.embedded_server", str(self.port)]
         with (self.home / "server.log").open("wb") as log:
             self.process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
         deadline = time.monotonic() + 120

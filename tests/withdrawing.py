@@ -10,7 +10,7 @@ from dicom_factory import ball, edit, write_rois, write_segments, write_series
 
 from tasks.ingest import take_delivery
 from tasks.ledger.paths import DatasetPaths
-from tasks.settings import DatasetSettings, RoiPatterns
+from tasks.settings.dataset import DatasetSettings, RoiPatterns
 from tasks.state import state_at
 from tasks.withdraw import withdraw_from_ledger
 

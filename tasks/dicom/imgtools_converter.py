@@ -21,7 +21,7 @@ import SimpleITK as sitk
 from tasks.dicom.convert import LabelRules
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected, ExternalToolError
-from tasks.program import Message, run_program, serve, tell
+from tasks.processes.program import Message, run_program, serve, tell
 
 STRATEGY_NAMES = {"priority": "sparse_mask", "regions": "region_mask"}
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tasks.ledger.dated import DatedName
 from tasks.ledger.home import SIMULATIONS, home
-from tasks.settings import check_dataset_id
-from tasks.yaml_model import DATASET_ID
+from tasks.settings.dataset import check_dataset_id
+from tasks.settings.yaml_model import DATASET_ID
 
 CHECKPOINT = "checkpoint_final.pth"
 """nnU-Net's name for the weights of a fold that is finished."""

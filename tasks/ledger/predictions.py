@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.ledger.files import read_json
 from tasks.ledger.paths import DatasetPaths
-from tasks.output_settings import Output
+from tasks.settings.output import Output
 
 ENDINGS: Mapping[Output, str] = {"SEG": "seg", "RTSTRUCT": "rtstruct"}
 

@@ -16,7 +16,7 @@ from typing import Any
 from tasks.ledger.files import read_json, whole_file
 from tasks.ledger.paths import CHECKPOINT, fold_folder
 from tasks.nnunet import PLAIN_TRAINER
-from tasks.program import run_program, serve
+from tasks.processes.program import run_program, serve
 
 TIMESTAMP = (2000, 1, 1, 0, 0, 0)
 """Of every member, so that the same model gives the same file."""

@@ -13,7 +13,7 @@ from uuid import uuid4
 from tasks.errors import IterSegError, UserDataError
 from tasks.ledger.files import read_json, sha256_of_file, write_json, write_text
 from tasks.ledger.paths import CHECKPOINT, fold_folder
-from tasks.program import JOB_ENDS_AT, Message, on_threads, run_program, serve, started_early, tell
+from tasks.processes.program import JOB_ENDS_AT, Message, on_threads, run_program, serve, started_early, tell
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from tasks.nnunet.trainer import IterSegTrainer
@@ -94,7 +94,10 @@ def train_fold(
 
 
 def imported_early(threads: int) -> AbstractContextManager[None]:
-    """Let the program import torch before its job is known; see :func:`tasks.program.started_early`."""
+    """Let the program import torch before its job is known.
+
+    See :func:`tasks.processes.program.started_early`.
+    """
     return started_early(__name__, on_threads(threads), LATE)
 
 

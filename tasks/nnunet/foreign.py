@@ -20,7 +20,7 @@ from tasks.ledger.files import read_json, whole_file, write_json
 from tasks.ledger.paths import CHECKPOINT, fold_folder
 from tasks.nnunet import PLAIN_TRAINER
 from tasks.nnunet.dataset import READER, integers_of
-from tasks.program import run_program, serve
+from tasks.processes.program import run_program, serve
 
 READERS_OF_OUR_AXES = ("SimpleITKIO", "NibabelIO")
 """They give (z, y, x) in the order of the file, as ours does; others turn the image first."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.errors import ConfigError
 from tasks.ledger.files import read_json, whole_file, write_json
-from tasks.program import run_program, serve
+from tasks.processes.program import run_program, serve
 
 PLANS_OF_PLANNER = {
     "ExperimentPlanner": "nnUNetPlans",

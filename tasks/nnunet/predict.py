@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.ledger.images import write_image
-from tasks.program import Message, fail_for_the_disk, on_threads, run_program, serve, tell
+from tasks.processes.program import Message, fail_for_the_disk, on_threads, run_program, serve, tell
 
 if TYPE_CHECKING:  # torch takes seconds to import
     import SimpleITK as sitk

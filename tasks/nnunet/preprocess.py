@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.ledger.files import read_json, whole_folder
 from tasks.nnunet.dataset import STORED_CASE
-from tasks.program import run_program, serve, started_early
+from tasks.processes.program import run_program, serve, started_early
 
 ONE_PROCESS = {"nnUNet_def_n_proc": "1"}
 
@@ -49,7 +49,10 @@ def preprocess_cases(
 
 
 def imported_early() -> AbstractContextManager[None]:
-    """Let the program import torch while other work goes on; see :func:`tasks.program.started_early`."""
+    """Let the program import torch while other work goes on.
+
+    See :func:`tasks.processes.program.started_early`.
+    """
     return started_early(__name__, ONE_PROCESS)
 
 

@@ -20,7 +20,7 @@ from tasks.errors import UserDataError
 from tasks.ledger.files import whole_file
 from tasks.nnunet import PLAIN_TRAINER
 from tasks.nnunet.checkpoints import read_checkpoint
-from tasks.program import JOB_ENDS_AT, asked_to_stop, tell
+from tasks.processes.program import JOB_ENDS_AT, asked_to_stop, tell
 
 
 @dataclass(frozen=True)

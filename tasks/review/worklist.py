@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.output_settings import Strategy
+from tasks.settings.output import Strategy
 
 NEARLY_NOTHING = 1e-12
 

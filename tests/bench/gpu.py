@@ -10,7 +10,7 @@ from iterations import Shape, iterseg, small_cases, training_row
 from measure import Row
 from prediction import batch_rows
 
-from tasks.placement import gpus
+from tasks.cluster.placement import gpus
 
 CT: Shape = (128, 160, 160)
 CASES, TO_PREDICT = 8, 40

@@ -30,7 +30,7 @@ from tasks.promote import score_test_set
 from tasks.review.curves import curve, standing_alone
 from tasks.review.learning import interval_of_mean, mean_dice, mean_validation_dice
 from tasks.review.scores import mean_scores
-from tasks.settings import DatasetSettings, check_choices
+from tasks.settings.dataset import DatasetSettings, check_choices
 from tasks.train import fold_job
 
 SEED_OF_NNUNET = 12345

@@ -23,7 +23,7 @@ from tasks.ledger.files import replace_symlink
 from tasks.ledger.home import at_home
 from tasks.ledger.paths import DatasetPaths
 from tasks.report import write_report
-from tasks.settings import load_dataset_settings
+from tasks.settings.dataset import load_dataset_settings
 from tasks.state import state_at
 
 SETTINGS = f"""{SMALL_NETWORK}

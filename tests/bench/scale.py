@@ -26,7 +26,7 @@ from tasks.ledger.predictions import object_file, picture_file, record_file
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.refinements import Refinement, note_refinements
 from tasks.ledger.snapshots import FileRow, note_snapshots, seal
-from tasks.settings import load_dataset_settings, load_rois
+from tasks.settings.dataset import load_dataset_settings, load_rois
 from tasks.state import state_at
 
 SLICES = 40

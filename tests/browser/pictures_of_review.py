@@ -23,7 +23,7 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.report import write_report
 from tasks.review.scores import dice
 from tasks.review.simulated_reader import with_errors
-from tasks.settings import load_dataset_settings
+from tasks.settings.dataset import load_dataset_settings
 from tasks.state import state_at
 
 CHECKOUT = Path(__file__).parents[2]

@@ -18,11 +18,11 @@ from playwright.sync_api import Page
 from predicted_lab import DAY, Predicted, predict, predicted
 from tests_support import MORTAL, wait_until
 
-from tasks.embedded_server import _free_port
 from tasks.ingest import take_delivery
+from tasks.processes.embedded_server import _free_port
 from tasks.refine import recognise_refinements
 from tasks.report import write_report
-from tasks.settings import load_dataset_settings
+from tasks.settings.dataset import load_dataset_settings
 from tasks.state import state_at
 from tasks.worklist import mark_cases, write_worklist
 

@@ -19,7 +19,7 @@ from tasks.errors import UserDataError
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a server: what a flow raises is what matters here."""
-    monkeypatch.setattr("tasks.embedded_server.ensure_prefect_api", lambda: None)
+    monkeypatch.setattr("tasks.processes.embedded_server.ensure_prefect_api", lambda: None)
     monkeypatch.setattr(flows.command, "_check", lambda *_: None)
 
 

@@ -14,7 +14,7 @@ import yaml
 from dicom_factory import ball, grid_for, write_rois, write_series
 from tests_support import PrefectServer, iterseg
 
-from tasks.settings import check_choices
+from tasks.settings.dataset import check_choices
 
 SHAPE = (5, 16, 18)
 TUMOUR, NODE = ball(SHAPE, (2, 5, 5), 2), ball(SHAPE, (2, 11, 11), 2)

@@ -15,7 +15,7 @@ from tasks.ledger.iterations import Iteration
 from tasks.ledger.models import promote, save_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.promote import judge_candidate
-from tasks.settings import DatasetSettings
+from tasks.settings.dataset import DatasetSettings
 
 
 @pytest.mark.parametrize(

@@ -21,12 +21,12 @@ from types import TracebackType
 import psutil
 import pytest
 
-from tasks.embedded_server import _free_port
-from tasks.lifeline import PARENT
+from tasks.processes.embedded_server import _free_port
+from tasks.processes.lifeline import PARENT
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 BECOME = (
-    "import os, sys; from tasks.lifeline import die_with_parent; die_with_parent(); "
+    "import os, sys; from tasks.processes.lifeline import die_with_parent; die_with_parent(); "
     "os.execv(sys.argv[1], sys.argv[1:])"
 )
 """A daemon of a test that is killed goes with it."""

@@ -21,7 +21,7 @@ from tests_support import MORTAL, Answer, PrefectServer, iterseg, wait_until
 from tiny_lab import deliver, new_home
 
 from tasks.ledger.paths import DatasetPaths
-from tasks.program import MARK
+from tasks.processes.program import MARK
 
 EPOCHS = 12
 CLUSTER: dict[str, Any] = {

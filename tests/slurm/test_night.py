@@ -172,7 +172,7 @@ class Hook(BaseHTTPRequestHandler):
         pass
 
 
-TELL = "from tasks.events import tell_event; tell_event({event!r}, 'D', {payload})"
+TELL = "from tasks.shown.events import tell_event; tell_event({event!r}, 'D', {payload})"
 
 
 @pytest.mark.timeout(300)

@@ -22,7 +22,7 @@ from tasks.dicom.convert import LabelRules, label_map
 from tasks.dicom.headers import read_header
 from tasks.dicom.image import SeriesVolume, read_series
 from tasks.dicom.reasons import Reason
-from tasks.settings import DatasetSettings
+from tasks.settings.dataset import DatasetSettings
 
 PATTERNS = {"GTV": "GTV.*"}
 GOOD_SHAPE = (5, 12, 14)

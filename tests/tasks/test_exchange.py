@@ -13,7 +13,7 @@ from tasks.errors import UserDataError
 from tasks.exchange import not_of_ours_through_others, take_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.nnunet.foreign import ForeignModel, look_into
-from tasks.settings import DatasetSettings
+from tasks.settings.dataset import DatasetSettings
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from tasks.labels import Labels
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
 from tasks.nnunet.dataset import TrainingCase, dataset_json, write_raw
-from tasks.settings import DatasetSettings, RoiPatterns
+from tasks.settings.dataset import DatasetSettings, RoiPatterns
 from tasks.state import state_at
 
 

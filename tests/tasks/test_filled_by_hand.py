@@ -15,7 +15,7 @@ from tasks.ingest import passed_over, seal_by_hand
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import make_writable, noted_snapshots
 from tasks.ledger.store import Store
-from tasks.settings import DatasetSettings, RoiPatterns
+from tasks.settings.dataset import DatasetSettings, RoiPatterns
 from tasks.state import state_at
 
 SHAPE = (6, 20, 24)

@@ -18,7 +18,7 @@ from tasks.ingest import take_delivery
 from tasks.ledger.files import sha256_of_file, write_json
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots
-from tasks.settings import DatasetSettings
+from tasks.settings.dataset import DatasetSettings
 from tasks.state import state_at
 
 SHAPE = (6, 20, 24)

@@ -21,7 +21,7 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots
 from tasks.ledger.store import Store
 from tasks.review.scores import dice
-from tasks.settings import DatasetSettings, RoiPatterns
+from tasks.settings.dataset import DatasetSettings, RoiPatterns
 from tasks.state import state_at
 
 SHAPE = (6, 20, 24)

@@ -7,7 +7,7 @@ from pathlib import Path
 from tasks.keep_test_set import patients_of_test_set
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import TEST, TRAINING, extend_patients
-from tasks.settings import DatasetSettings
+from tasks.settings.dataset import DatasetSettings
 
 SETTINGS = DatasetSettings(folds=2, test_share=0.5)
 PATIENTS = [f"{n:02}" for n in range(10)]

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.errors import ConfigError
 from tasks.new_dataset import Beginning, folds_for, write
-from tasks.settings import check_choices
+from tasks.settings.dataset import check_choices
 
 
 def test_what_is_written_is_what_was_chosen(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import extend_patients, load_patients
 from tasks.ledger.predictions import label_file
 from tasks.refine import accept, recognise_refinements
-from tasks.settings import load_dataset_settings
+from tasks.settings.dataset import load_dataset_settings
 from tasks.state import state_at
 
 

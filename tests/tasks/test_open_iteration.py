@@ -26,7 +26,7 @@ from tasks.open_iteration import (
     book,
     open_iteration,
 )
-from tasks.settings import DatasetSettings, RoiPatterns
+from tasks.settings.dataset import DatasetSettings, RoiPatterns
 
 ROIS = RoiPatterns.model_validate({"Heart": "heart", "Lung": "lung"})
 SETTINGS: dict[str, Any] = {"folds": 2, "test_share": 0, "missing_structures": {"Lung": "unlabelled"}}

@@ -21,7 +21,7 @@ from tasks.ledger.snapshots import make_writable
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import add_withdrawal
 from tasks.predict import images_in, predict_cases, stale_predictions
-from tasks.settings import DatasetSettings, load_dataset_settings, load_rois
+from tasks.settings.dataset import DatasetSettings, load_dataset_settings, load_rois
 
 SETTINGS = DatasetSettings()
 

@@ -19,7 +19,7 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
 from tasks.promote import judge_candidate, promote_model, put_back, race, score_test_set
 from tasks.review.fate import why_not
-from tasks.settings import DatasetSettings
+from tasks.settings.dataset import DatasetSettings
 from tasks.train import control_is_due, fold_job
 from tasks.verify import verify_dataset
 

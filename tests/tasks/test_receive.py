@@ -23,7 +23,7 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots
 from tasks.ledger.withdrawals import add_withdrawal
 from tasks.receive import InboxTransfers
-from tasks.settings import DatasetSettings
+from tasks.settings.dataset import DatasetSettings
 from tasks.state import state_at
 
 SHAPE = (6, 20, 24)

@@ -14,7 +14,7 @@ from tasks.ingest import take_delivery
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.refinements import Refinement, note_refinements
 from tasks.report import effort_by_model, write_report
-from tasks.settings import load_dataset_settings
+from tasks.settings.dataset import load_dataset_settings
 from tasks.state import state_at
 
 SHAPE = (6, 20, 24)

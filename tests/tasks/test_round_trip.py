@@ -20,7 +20,7 @@ from tasks.convert import convert_case
 from tasks.ingest import take_delivery
 from tasks.ledger.store import Store
 from tasks.refine import recognise_refinements
-from tasks.settings import load_dataset_settings, load_rois
+from tasks.settings.dataset import load_dataset_settings, load_rois
 
 SHAPE = (6, 20, 24)
 

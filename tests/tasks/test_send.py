@@ -13,9 +13,9 @@ from prefect.logging import disable_run_logger
 from tasks.conversion import to_convert
 from tasks.errors import TransientError, UserDataError
 from tasks.ledger.journal import Journal
-from tasks.output_settings import Destination
 from tasks.send import send_predictions, send_to_all
-from tasks.settings import load_dataset_settings, load_rois
+from tasks.settings.dataset import load_dataset_settings, load_rois
+from tasks.settings.output import Destination
 from tasks.worklist import mark_cases
 
 SHAPE = (6, 20, 24)

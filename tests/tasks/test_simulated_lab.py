@@ -11,13 +11,14 @@ import pytest
 from dicom_factory import ball, write_rois, write_series
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from tasks import events, shown
 from tasks.errors import ConfigError
 from tasks.ingest import take_delivery
 from tasks.ledger.home import at_home, is_a_lab
 from tasks.ledger.paths import DatasetPaths
+from tasks.settings.simulation import Arm, Simulation
+from tasks.shown import artifacts as shown
+from tasks.shown import events
 from tasks.simulated_lab import Lab, _key_of, open_lab
-from tasks.simulation_settings import Arm, Simulation
 
 
 def key(home: Path, seed: int = 1, **more: Any) -> str:

@@ -18,8 +18,8 @@ from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import add_withdrawal
 from tasks.nnunet.fold import LATE
-from tasks.program import THREADS, on_threads
-from tasks.settings import DatasetSettings
+from tasks.processes.program import THREADS, on_threads
+from tasks.settings.dataset import DatasetSettings
 from tasks.train import fold_environment, require_current
 
 

@@ -13,7 +13,7 @@ from predicted_lab import Predicted, predicted
 from tasks.errors import ConfigError
 from tasks.ingest import take_delivery
 from tasks.ledger.patients import extend_patients
-from tasks.settings import load_dataset_settings
+from tasks.settings.dataset import load_dataset_settings
 from tasks.state import state_at
 from tasks.worklist import COLUMNS, IN_TEST_SET, NOT_PREDICTED, mark_cases, worklist_of, write_worklist
 

@@ -12,7 +12,7 @@ import pytest
 
 from tasks.ledger.files import write_json
 from tasks.nnunet.fold import LATE, FoldJob, read_result
-from tasks.program import on_threads
+from tasks.processes.program import on_threads
 
 
 @pytest.fixture

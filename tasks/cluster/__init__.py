@@ -1,0 +1,1 @@
+"""Where tasks run, in what pieces, and what is tried again: workers on this machine, or jobs of Slurm."""

@@ -1,0 +1,215 @@
+"""Work that is fanned out: the flow, not Dask, decides what runs again, and how often.
+
+Dask would run a task again behind Prefect's back whose worker was lost, up to four times, while the UI
+still shows the first run. Here the first loss ends an attempt, which becomes a crashed task run, and the
+next attempt is a task run of its own.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Crashed
+
+from tasks.errors import ConfigError, ExternalToolError, IterSegError
+from tasks.nnunet.fold import STOPPED
+from tasks.shown.artifacts import show_jobs
+from tasks.shown.events import tell_event
+
+Key = TypeVar("Key")
+LOOK_EVERY_S = 0.1
+NOT_FOUND = 404
+MARK_TRIES = 5
+"""A server on SQLite is too busy now and then when a worker was lost and everything is said at once."""
+
+
+@dataclass
+class _Attempt:
+    number: int
+    future: PrefectFuture[Any]
+    failures: int = 0
+    stopped_at: int = -1
+
+
+class LostError(IterSegError):
+    """The worker of a task is gone, with its job or its machine."""
+
+
+def run_all(
+    submit: Mapping[Key, Callable[[int], PrefectFuture[Any]]], attempts: int, most: int | None = None
+) -> Generator[tuple[Key, Any], None, None]:
+    """Run tasks at the same time, and again where a worker or a program was lost.
+
+    Parameters
+    ----------
+    submit
+        For each piece of work a function that submits an attempt, given its number (1, 2, …).
+    attempts
+        How often a piece of work may be lost. An attempt that was told to stop and got further than
+        the one before is none of them.
+    most
+        How many attempts there may be in all; what would need more is left as it is.
+
+    Yields
+    ------
+    As each piece of work ends, its key with its result, or with the exception that ended it; what was
+    left, with None.
+
+    Raises
+    ------
+    IterSegError
+        Where the cluster can start no worker any more.
+    """
+    begun = list(submit)[:most]
+    running = {key: _Attempt(1, submit[key](1)) for key in begun}
+    left = math.inf if most is None else most - len(begun)
+    yield from ((key, None) for key in submit if key not in running)
+    cluster = _cluster()
+    try:
+        while running:
+            ended = [key for key, attempt in running.items() if _done(attempt.future)]
+            if not ended:
+                _show_queue(cluster)
+                time.sleep(LOOK_EVERY_S)
+            for key in ended:
+                attempt = running.pop(key)
+                outcome = _outcome(attempt.future)
+                following = _next(attempt, outcome, attempts, str(key))
+                if following is None:
+                    yield key, _final(attempt, outcome)
+                    continue
+                if isinstance(outcome, dict):
+                    cluster.end_worker(outcome["worker"])
+                if left < 1:
+                    yield key, None
+                    continue
+                left -= 1
+                following.future = submit[key](following.number)
+                running[key] = following
+    finally:
+        for attempt in running.values():
+            if not _done(attempt.future):
+                mark_crashed(attempt.future.task_run_id, "the flow ended before it")
+
+
+def _next(attempt: _Attempt, outcome: Any, attempts: int, what: str) -> _Attempt | None:
+    """The attempt that follows, without its future yet; None where the outcome is final."""
+    failures, stopped_at = attempt.failures, attempt.stopped_at
+    if isinstance(outcome, dict) and STOPPED in outcome:
+        if outcome["budget_spent"]:
+            return None
+        failures += outcome[STOPPED] <= stopped_at
+        stopped_at = outcome[STOPPED]
+        why = f"stopped after {stopped_at} epochs"
+    elif _lost(outcome):
+        failures += 1
+        why = str(outcome)
+    else:
+        return None
+    if failures >= attempts:
+        return None
+    get_run_logger().warning("%s, attempt %s: %s; it goes on", what, attempt.number, why)
+    return _Attempt(attempt.number + 1, attempt.future, failures, stopped_at)
+
+
+def _final(attempt: _Attempt, outcome: Any) -> Any:
+    """The outcome of the last attempt, in words that say what to do."""
+    if isinstance(outcome, dict) and STOPPED in outcome and outcome["budget_spent"]:
+        return None
+    if isinstance(outcome, dict) and STOPPED in outcome:
+        return ConfigError(
+            "a job ends before an epoch does; raise `walltime` (or lower `stop_before_s`) in config/clusters/"
+        )
+    if isinstance(outcome, LostError):
+        return LostError(f"{outcome}, {attempt.number} times; the logs of the jobs tell more")
+    return outcome
+
+
+def _lost(outcome: Any) -> bool:
+    """Whether nobody's data or choices are at fault: a worker is gone, or a program was killed."""
+    return isinstance(outcome, LostError) or (
+        isinstance(outcome, ExternalToolError) and outcome.returncode < 0
+    )
+
+
+def _done(future: PrefectFuture[Any]) -> bool:
+    return bool(future.wrapped_future.done())  # type: ignore[attr-defined]
+
+
+def _outcome(future: PrefectFuture[Any]) -> Any:
+    """The result of a task, or the exception that ended it; a lost worker is one of them."""
+    from distributed import (
+        KilledWorker,  # late, as the task runner: where nothing was submitted nobody needs it
+    )
+
+    try:
+        outcome = future.result(raise_on_failure=False)
+    except KilledWorker:
+        outcome = LostError("its worker was lost")
+        mark_crashed(future.task_run_id, "its worker was lost, with its job or its machine")
+    # Dask would compute a finished task again whose worker goes while somebody holds its result.
+    future.wrapped_future.release()  # type: ignore[attr-defined]
+    return outcome
+
+
+def mark_crashed(task_run_id: UUID, why: str) -> None:
+    """Say in the UI that a task run is over whose worker can no longer say so."""
+    for left in reversed(range(MARK_TRIES)):
+        try:
+            with get_client(sync_client=True) as client:
+                client.set_task_run_state(task_run_id, Crashed(message=why), force=True)
+            return
+        except Exception as error:  # the server is busy or away: what runs is worth more than what is shown
+            unknown = isinstance(error, PrefectHTTPStatusError) and error.response.status_code == NOT_FOUND
+            # One that no worker began, or could tell of before it was lost, is not in the UI at all.
+            if not left and not unknown:
+                get_run_logger().warning("a lost task could not be marked: %s", str(error).splitlines()[0])
+            time.sleep(LOOK_EVERY_S)
+
+
+def _show_queue(cluster: Any) -> None:
+    """A task that waits for its job is not in the UI: the flow's table of jobs is."""
+    jobs, waiting = cluster.check(), cluster.queue_is_full()
+    dataset_id = str(flow_run.parameters.get("dataset_id"))
+    try:
+        if jobs is not None:
+            show_jobs(dataset_id, jobs, cluster.logs_url)
+        if waiting:
+            reason = waiting[0]["reason"]
+            tell_event("iterseg.queue.full", dataset_id, waiting=len(waiting), reason=reason)
+    except Exception as error:  # the server is away: what runs goes on
+        get_run_logger().warning("the jobs could not be shown: %s", type(error).__name__)
+
+
+class _Everlasting:
+    """A cluster whose workers nobody takes away."""
+
+    logs_url = None
+
+    def check(self) -> None:
+        """Nothing changes."""
+
+    def queue_is_full(self) -> list[dict[str, str]]:
+        """There is no queue."""
+        return []
+
+    def end_worker(self, name: str) -> None:
+        """Nobody ends it early."""
+
+
+def _cluster() -> Any:
+    """The cluster of the flow that runs here, if it wants to be asked."""
+    context = FlowRunContext.get()
+    cluster = getattr(context.task_runner, "_cluster", None) if context else None
+    return cluster if hasattr(cluster, "check") else _Everlasting()

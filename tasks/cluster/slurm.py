@@ -1,0 +1,295 @@
+"""Slurm: one job is one Dask worker is one thread is one task; jobs come as tasks need them.
+
+Nothing that this starts outlives its use: jobs are named after dataset and stage, and the next run of
+a dataset cancels what a killed one left, and waits until it is gone, before it touches a checkpoint.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import dask
+from dask_jobqueue.slurm import SLURMCluster, SLURMJob
+from distributed.core import Status
+from distributed.scheduler import Scheduler, TaskState
+
+from tasks.cluster.slurm_job import job_options, script_of
+from tasks.cluster.slurm_queue import CONTROLLER_IS_AWAY, account_of, fence, queued, refusal
+from tasks.errors import ConfigError, ExternalToolError, TransientError
+from tasks.ledger.paths import DatasetPaths
+from tasks.settings.cluster import ClusterSettings, Stage
+
+LOOK_EVERY_S = 3.0
+"""Between two looks at the queue."""
+STRIKES = 2
+"""A node on which so many jobs died is avoided for the rest of the run."""
+FORGETS_AFTER_S = 20.0
+CONTROLLER_AWAY_S = 600.0
+"""A controller that restarts, or a network that hiccups, is back by then."""
+EXCLUDE = "--exclude="
+NO_NODE = ("", "(null)", "None assigned")
+
+
+def slurm_cluster(
+    settings: ClusterSettings, stage: Stage, paths: DatasetPaths, **kwargs: Any
+) -> WatchedCluster:
+    """A cluster without jobs that asks for one for each task that waits, up to the stage's ``workers``.
+
+    Raises
+    ------
+    ConfigError
+        Where Slurm would refuse the jobs, with its own words.
+    """
+    options = job_options(settings, stage, paths)
+    refused = _patiently(lambda: refusal(script_of(options)))
+    if refused:
+        raise ConfigError(f"Slurm refuses the jobs of stage {stage}: {refused}")
+    fence(paths)
+    dask.config.set(
+        {
+            # A new job soon after one was lost; and a machine without power is no worker for long.
+            "distributed.deploy.lost-worker-timeout": "2s",
+            "distributed.scheduler.worker-ttl": "120s",
+            "distributed.scheduler.worker-saturation": 1.0,
+        }
+    )
+    (paths.logs / "jobs").mkdir(parents=True, exist_ok=True)
+    cluster = WatchedCluster(
+        full_after_s=settings.queue_is_full_after_min * 60,
+        logs_url=settings.logs_url,
+        **options,
+        job_cls=type("WatchedJob", (_WatchedJob,), {"refused": []}),
+        # Whoever may send a scheduler work runs it as this user: only those who have its key.
+        security=True,
+        shared_temp_directory=str(paths.logs / "jobs"),
+        scheduler_cls=OneEach,
+        scheduler_options={"dashboard_address": "127.0.0.1:0"},
+        **kwargs,
+    )
+    workers = settings.stage(stage).workers
+    cluster.adapt(
+        minimum=0,
+        maximum=workers if workers != "auto" else float("inf"),
+        interval="1s",
+        target_duration="0.1s",  # a task that waits is a job that is wanted
+    )
+    return cluster
+
+
+def _patiently(ask: Callable[[], str | None]) -> str | None:
+    """Ask Slurm, again and again while its controller is away; :class:`TransientError` if it stays so."""
+    deadline = time.monotonic() + CONTROLLER_AWAY_S
+    while True:
+        try:
+            return ask()
+        except TransientError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(LOOK_EVERY_S)
+
+
+class OneEach(Scheduler):  # type: ignore[misc]
+    """A scheduler whose tasks wait until a worker is free.
+
+    Dask would give a second task to a worker that has one, to save itself time; where the worker goes, the
+    task that only waited would be lost with the one that ran.
+    """
+
+    def is_rootish(self, ts: TaskState) -> bool:
+        """All tasks are alike: they are queued, with ``worker-saturation`` 1."""
+        return True
+
+
+class _WatchedJob(SLURMJob):
+    """A job that remembers what sbatch had against it: Dask takes one without an id for one that waits."""
+
+    refused: list[str]
+
+    async def start(self) -> None:
+        try:
+            await super().start()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            self.refused.append(str(error).split("stderr:\n")[-1].strip())
+            self.status = Status.failed
+            raise
+
+    async def close(self) -> None:
+        await super().close()  # type: ignore[no-untyped-call]
+        # dask-jobqueue leaves it running, and the cluster's own end stumbles over that.
+        self.status = Status.closed
+
+
+class WatchedCluster(SLURMCluster):
+    """A cluster that notices jobs which end before their worker begins; Dask waits for them for ever."""
+
+    def __init__(self, *, full_after_s: float, logs_url: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.logs_url = logs_url
+        given = self._job_kwargs["job_extra_directives"]
+        self._excluded = [d.removeprefix(EXCLUDE) for d in given if d.startswith(EXCLUDE)]
+        """What the user keeps away from."""
+        self._looked = 0.0
+        self._moved = time.monotonic()
+        self._full_after_s = full_after_s
+        self._told_full = False
+        self._began: set[str] = set()
+        self._ended: set[str] = set()
+        self._in_a_row = 0
+        self._stillborn = 0
+        self._refused_since: float | None = None
+        self._strikes: Counter[str] = Counter()
+        self._rows: dict[str, dict[str, str]] = {}
+
+    def check(self) -> list[dict[str, str]] | None:
+        """Let go of jobs that are no more, so that others take their place.
+
+        Returns
+        -------
+        A row for each job so far, where something has changed: ``job``, ``state``, ``reason``, ``node``
+        and ``log``.
+
+        Raises
+        ------
+        ConfigError
+            Where sbatch refuses a job.
+        ExternalToolError
+            Where job after job ends before its worker begins, with Slurm's reason and the job's log.
+        """
+        if time.monotonic() - self._looked < LOOK_EVERY_S:
+            return None
+        self._looked = time.monotonic()
+        jobs = dict(self.workers)  # before the queue is read: what is submitted meanwhile is not missed in it
+        try:
+            known = queued(self.job_name)
+        except TransientError:
+            return None  # the controller is away; what runs goes on
+        # Names of workers are used again, those of jobs never.
+        connected = {str(worker["name"]) for worker in self.scheduler_info["workers"].values()}
+        began = {job.job_id for name, job in jobs.items() if name in connected}
+        if began - self._began:
+            self._began |= began
+            self._in_a_row = self._stillborn = 0
+        self._forgive_or_raise(bool(known or connected))
+        if not known or any(row["state"] != "PENDING" for row in known.values()):
+            self._moved = time.monotonic()
+        before = dict(self._rows)
+        self._rows |= {job_id: self._row(job_id, said) for job_id, said in known.items()}
+        self._rows |= {job_id: self._settled(job_id) for job_id in self._rows if job_id not in known}
+        gone = {name: job for name, job in jobs.items() if self._is_gone(job, known)}
+        self._ended |= {job.job_id for job in gone.values()}
+        self._learn([job.job_id for job in gone.values() if job.job_id is not None])
+        for name in gone:
+            self.end_worker(name)
+        return list(self._rows.values()) if self._rows != before else None
+
+    def _is_gone(self, job: SLURMJob, known: Mapping[str, Any]) -> bool:
+        if job.job_id is None:
+            return bool(job.status == Status.failed)  # sbatch refused it
+        return job.job_id not in known and job.job_id not in self._ended
+
+    def _forgive_or_raise(self, others: bool) -> None:
+        """A refusal is forgiven while other jobs hold what it wants, or while the controller is away."""
+        refused: list[str] = self.job_cls.refused
+        if not refused:
+            self._refused_since = None
+            return
+        words = refused[-1]
+        refused.clear()
+        if others:
+            return
+        away = any(known in words for known in CONTROLLER_IS_AWAY)
+        self._refused_since = self._refused_since or time.monotonic()
+        if not away:
+            raise ConfigError(f"sbatch refuses a job: {words}")
+        if time.monotonic() - self._refused_since > CONTROLLER_AWAY_S:
+            raise TransientError(f"no job can be submitted: {words}")
+
+    def _settled(self, job_id: str) -> dict[str, str]:
+        """The last row of a job that is no longer in the queue."""
+        row = self._rows[job_id]
+        if row["state"] not in ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING"):
+            return row
+        said = account_of(job_id)
+        return self._row(job_id, _in_brief({"NodeList": row["node"], **said}))
+
+    def queue_is_full(self) -> list[dict[str, str]]:
+        """The jobs that wait, once and only where none has run for long; else none."""
+        if self._told_full or time.monotonic() - self._moved < self._full_after_s:
+            return []
+        self._told_full = True
+        return [row for row in self._rows.values() if row["state"] == "PENDING"]
+
+    def _row(self, job_id: str, said: dict[str, str]) -> dict[str, str]:
+        return {"job": job_id, **said, "log": str(self._log(job_id))}
+
+    def _log(self, job_id: str) -> Path:
+        return Path(self._job_kwargs["log_directory"]) / f"{self.job_name}-{job_id}.err"
+
+    def _learn(self, ended: list[str]) -> None:
+        """Learn from jobs that ended by themselves: which nodes to keep away from, and when to give up.
+
+        Looks are counted and not jobs: a node with eight GPUs kills eight at once, before any of them
+        could have been told to keep away from it.
+        """
+        accounts = {job_id: account_of(job_id) for job_id in ended}
+        for job_id, said in accounts.items():
+            brief = _in_brief(said)
+            self._rows[job_id] = self._row(job_id, brief)
+            self._strikes[brief["node"]] += brief["node"] not in NO_NODE
+        if ended:
+            self._avoid()
+        stillborn = [job_id for job_id in ended if job_id not in self._began]
+        if stillborn:
+            self._in_a_row += 1
+            self._stillborn += len(stillborn)
+            code = int(accounts[stillborn[-1]].get("ExitCode", "1:0").split(":")[0])
+            self._give_up_after_many(stillborn[-1], code)
+
+    def end_worker(self, name: str) -> None:
+        """End a worker with its job, and wait until nobody counts on it."""
+        with suppress(RuntimeError):  # of a job that is asked for in the same breath; `check` hears of it
+            self.sync(self.scale_down, [name])
+        deadline = time.monotonic() + FORGETS_AFTER_S
+        while time.monotonic() < deadline:
+            if name not in {str(w["name"]) for w in self.scheduler_info["workers"].values()}:
+                return
+            time.sleep(0.1)
+
+    def _avoid(self) -> None:
+        """Where jobs die one after another, others shall not follow, as long as there are other nodes."""
+        bad = sorted(node for node, strikes in self._strikes.items() if strikes >= STRIKES)
+        if not bad:
+            return
+        options = self.new_spec["options"]
+        kept = [d for d in options["job_extra_directives"] if not d.startswith(EXCLUDE)]
+        directives = [*kept, f"{EXCLUDE}{','.join([*self._excluded, *bad])}"]
+        with suppress(TransientError):
+            if refusal(script_of({**self._plain_options(), "job_extra_directives": directives})) is None:
+                options["job_extra_directives"] = directives
+
+    def _plain_options(self) -> dict[str, Any]:
+        own = ("config_name", "protocol", "security")
+        return {key: value for key, value in self.new_spec["options"].items() if key not in own}
+
+    def _give_up_after_many(self, job_id: str, code: int) -> None:
+        if self._in_a_row < 2 * STRIKES:
+            return
+        log, said = self._log(job_id), self._rows[job_id]
+        words = log.read_text(errors="replace").strip().splitlines()[-3:] if log.is_file() else []
+        why = f"{said['state']}, {said['reason']}, on {said['node']}"
+        what = f"{self._stillborn} jobs ended before their worker began; job {job_id} ({why})"
+        raise ExternalToolError(what, code, log, "\n".join(words))
+
+
+def _in_brief(said: Mapping[str, str]) -> dict[str, str]:
+    """Of what scontrol says of a job: its state, why, and where."""
+    return {
+        "state": said.get("JobState", "GONE"),
+        "reason": said.get("Reason", "unknown"),
+        "node": said.get("NodeList", ""),
+    }

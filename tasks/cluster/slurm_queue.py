@@ -1,0 +1,128 @@
+"""What Slurm's own commands say: of jobs that wait, run and ended, and of those that it would refuse."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import time
+from datetime import datetime
+
+from tasks.errors import ConfigError, TransientError
+from tasks.ledger.paths import DatasetPaths
+from tasks.settings.cluster import STAGES
+
+CONTROLLER_IS_AWAY = (
+    "Unable to contact slurm controller",
+    "Socket timed out",
+    "Connection refused",
+    "DNS SRV",
+    "Could not establish",
+)
+FENCE_S = 120.0
+"""How long a cancelled job may take to end: Slurm's KillWait is 30 s."""
+
+
+def job_name(paths: DatasetPaths, stage: str) -> str:
+    """Tells whose job it is: two labs of one user on one cluster may both have a dataset ``liver``."""
+    home = hashlib.sha256(str(paths.home.resolve()).encode()).hexdigest()[:8]
+    return f"iterseg-{home}-{paths.dataset_id}-{stage}"
+
+
+def refusal(script: str) -> str | None:
+    """What Slurm has against a job script, in its own words; nothing is queued.
+
+    Raises
+    ------
+    TransientError
+        Where its controller is away.
+    """
+    try:
+        done = subprocess.run(
+            ["sbatch", "--test-only"], input=script, capture_output=True, text=True, check=False, timeout=60
+        )
+    except FileNotFoundError:
+        return "there is no sbatch on this machine; run the flow where jobs can be submitted"
+    except subprocess.TimeoutExpired:
+        raise TransientError("sbatch does not answer") from None
+    if done.returncode == 0:
+        return None
+    if any(known in done.stderr for known in CONTROLLER_IS_AWAY):
+        raise TransientError(f"sbatch: {done.stderr.strip()}")
+    lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
+    return "; ".join(lines) or f"sbatch ended with {done.returncode}"
+
+
+def fence(paths: DatasetPaths) -> list[str]:
+    """Cancel the jobs that earlier runs of this dataset left, and wait until they are gone.
+
+    The caller holds the dataset's lock: whoever started them is gone.
+
+    Returns
+    -------
+    The ids of the jobs.
+
+    Raises
+    ------
+    TransientError
+        Where they do not go.
+    """
+    names = ",".join(job_name(paths, stage) for stage in STAGES)
+    left = list(queued(names))
+    if left:
+        slurm("scancel", *left)
+    deadline = time.monotonic() + FENCE_S
+    while queued(names):
+        if time.monotonic() > deadline:
+            raise TransientError(f"jobs {', '.join(left)} of an earlier run do not end; run it again later")
+        time.sleep(1)
+    return left
+
+
+def queued(names: str) -> dict[str, dict[str, str]]:
+    """The jobs of some names that wait, run or end: id → state, reason and node, as squeue(1) has them."""
+    said = slurm("squeue", "--me", "--noheader", "--name", names, "--format=%i|%T|%r|%N")
+    rows = [line.strip().split("|", 3) for line in said.splitlines() if line.strip()]
+    return {row[0]: {"state": row[1], "reason": row[2], "node": row[3]} for row in rows}
+
+
+def end_of_this_job() -> float | None:
+    """When the job ends in which this runs, in seconds since the epoch; None outside, or without a limit."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return None
+    try:
+        said = slurm("squeue", "--noheader", "--jobs", job, "--format=%e").strip()
+        return datetime.fromisoformat(said).timestamp()
+    except (ConfigError, TransientError, ValueError):  # no squeue here, the controller is away, or "N/A"
+        return None
+
+
+def slurm(*command: str) -> str:
+    """What one of Slurm's commands prints.
+
+    Raises
+    ------
+    ConfigError
+        Where it is not on this machine.
+    TransientError
+        Where it fails, or does not answer.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    except FileNotFoundError:
+        raise ConfigError(f"there is no {command[0]} on this machine; Slurm's commands are needed") from None
+    except subprocess.TimeoutExpired:
+        raise TransientError(f"{command[0]} does not answer") from None
+    if done.returncode != 0:
+        raise TransientError(f"{command[0]}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def account_of(job_id: str) -> dict[str, str]:
+    """What Slurm still knows of a job that ended; nothing where it has forgotten."""
+    try:
+        said = slurm("scontrol", "show", "job", "--oneliner", job_id)
+    except TransientError:
+        return {}
+    return dict(part.split("=", 1) for part in said.split() if "=" in part)

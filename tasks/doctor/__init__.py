@@ -1,0 +1,1 @@
+"""What is missing before the first run: each line a verdict, and the mend."""

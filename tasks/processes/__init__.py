@@ -1,0 +1,1 @@
+"""Programs and servers that IterSeg starts, and that end when it ends."""

@@ -1,0 +1,47 @@
+"""``prefect server start`` that does not stand still: ``python -m tasks.processes.prefect_server``.
+
+Killed clients leave cursors of SQLite behind that only the garbage collector finds. Where it does so in
+the thread of the event loop, ``sqlite3_reset`` waits for the mutex of the cursor's connection, which
+another thread holds while it waits for the one write lock, whose holder waits for the event loop:
+nothing is answered until SQLite gives up after 60 s ("database is locked"). In a thread of its own the
+collector waits alone, since a reset releases the GIL. (``--background`` starts another program, which has no
+such thread.)
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from threading import Thread
+
+YOUNG_S = 1.0
+ALL_AFTER = 60
+"""How often what is young is collected, and after how many times of it everything, older cycles among it."""
+
+
+def collect_garbage_aside() -> None:
+    """From now on, no thread but one that does nothing else collects this process's garbage."""
+    gc.disable()
+    Thread(target=_collect, name="garbage", daemon=True).start()
+
+
+def _collect() -> None:
+    times = 0
+    while True:
+        time.sleep(YOUNG_S)
+        times += 1
+        gc.collect(2 if times % ALL_AFTER == 0 else 1)
+
+
+def main() -> None:
+    """Start it as ``prefect server start`` does, with its options."""
+    collect_garbage_aside()
+    from prefect.cli import app
+
+    sys.argv[1:1] = ["server", "start"]
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What a user chooses: the YAML files of ``config/``, each validated by one pydantic model."""

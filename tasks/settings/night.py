@@ -1,0 +1,40 @@
+"""What a user chooses about unattended runs: when, where, and what they may cost."""
+
+from __future__ import annotations
+
+from zoneinfo import available_timezones
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+
+from tasks.settings.yaml_model import DATASET_ID, Settings
+
+
+class Budget(Settings):
+    """What a run may cost; what is not finished then goes on in the next."""
+
+    gpu_hours: PositiveFloat | None = None
+    """Of training."""
+    jobs: PositiveInt | None = None
+    """That a run may ask for, lost ones included."""
+
+
+class NightSettings(Budget):
+    """When `iterate/nightly` runs for a dataset, where, and how much it may cost."""
+
+    cron: str
+    """Minute, hour, day, month, weekday: ``"0 20 * * *"`` is every evening at eight."""
+    timezone: str = "UTC"
+    """Of the cron, such as ``Europe/Berlin``."""
+    cluster: str = Field(default="local", pattern=f"^{DATASET_ID.pattern}$")
+    """A file in `config/clusters/`, without `.yaml`."""
+    late_after_h: PositiveFloat = 6
+    """A run that could not begin so long after its time is skipped."""
+    on_arrival: Budget = Budget()
+    """Of a run that a delivery has started (`iterate/on-arrival`)."""
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError(f"{value!r} is no time zone; write it as Europe/Berlin or UTC")
+        return value

@@ -1,0 +1,1 @@
+"""What is shown of a run while it runs: artifacts and events in Prefect's UI, progress on a terminal."""

@@ -1,0 +1,103 @@
+"""What is tried again, how often, and what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from distributed import KilledWorker
+from ended import Ended
+from prefect.logging import disable_run_logger
+
+from tasks.cluster.attempts import run_all
+from tasks.errors import ConfigError, ExternalToolError, UserDataError
+
+DONE = {"dice": 0.9}
+LOST = KilledWorker("task", None, 0)
+KILLED = ExternalToolError("python -m fold", -9, Path("log"))
+FAILED = ExternalToolError("python -m fold", 1, Path("log"))
+WRONG = UserDataError("the label is empty")
+
+
+def stopped(epoch: int, *, budget_spent: bool = False) -> dict[str, Any]:
+    return {"stopped_at_epoch": epoch, "worker": "w", "budget_spent": budget_spent}
+
+
+@pytest.fixture(autouse=True)
+def crashed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[UUID]]:
+    """The task runs that were marked as crashed."""
+    marked: list[UUID] = []
+    monkeypatch.setattr("tasks.cluster.attempts.mark_crashed", lambda run, _why: marked.append(run))
+    with disable_run_logger():
+        yield marked
+
+
+def run(outcomes: list[Any], **limits: Any) -> tuple[Any, int]:
+    """The outcome of a fold whose attempts end so, and how many there were."""
+    left = list(outcomes)
+    ((_, outcome),) = run_all({"fold-0": lambda _: Ended(left.pop(0))}, **{"attempts": 3, **limits})
+    return outcome, len(outcomes) - len(left)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "attempts"),
+    [
+        ([DONE], 1),
+        ([LOST, DONE], 2),
+        ([LOST, KILLED, DONE], 3),
+        ([stopped(3), stopped(6), stopped(9), stopped(12), DONE], 5),
+        ([LOST, stopped(3), LOST, stopped(4), DONE], 5),
+    ],
+)
+def test_what_is_lost_or_told_to_stop_goes_on(outcomes: list[Any], attempts: int) -> None:
+    assert run(outcomes) == (DONE, attempts)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "attempts", "kind", "words"),
+    [
+        ([LOST, LOST, LOST, DONE], 3, Exception, "its worker was lost, 3 times"),
+        ([KILLED, KILLED, KILLED, DONE], 3, ExternalToolError, "signal 9"),
+        ([FAILED, DONE], 1, ExternalToolError, "exit code 1"),
+        ([WRONG, DONE], 1, UserDataError, "the label is empty"),
+        ([stopped(0), stopped(0), stopped(0), stopped(0), DONE], 4, ConfigError, "raise `walltime`"),
+    ],
+)
+def test_what_nobody_can_go_on_with_ends(
+    outcomes: list[Any], attempts: int, kind: type[Exception], words: str
+) -> None:
+    outcome, count = run(outcomes)
+    assert isinstance(outcome, kind)
+    assert words in str(outcome)
+    assert count == attempts
+
+
+def test_a_spent_budget_leaves_the_rest_for_the_next_night() -> None:
+    assert run([stopped(5, budget_spent=True), DONE]) == (None, 1)
+    assert run([LOST, DONE], most=1) == (None, 1)
+    assert run([LOST, DONE], most=2) == (DONE, 2)
+    begun: list[str] = []
+
+    def begin(name: str) -> Ended:
+        begun.append(name)
+        return Ended(DONE)
+
+    ended = dict(run_all({name: lambda _, n=name: begin(n) for name in "abc"}, 3, most=2))
+    assert ended == {"a": DONE, "b": DONE, "c": None}
+    assert begun == ["a", "b"]
+
+
+def test_a_budget_of_three_attempts_is_three_for_all_folds_together() -> None:
+    left = {name: [LOST, DONE] for name in "ab"}
+    ended = dict(run_all({name: lambda _, n=name: Ended(left[n].pop(0)) for name in "ab"}, 3, most=3))
+    assert ended == {"a": DONE, "b": None}
+
+
+def test_a_lost_worker_is_a_crashed_run_and_a_failed_program_is_not(crashed: list[UUID]) -> None:
+    run([LOST, DONE])
+    assert len(crashed) == 1
+    run([KILLED, DONE])
+    assert len(crashed) == 1

@@ -1,0 +1,30 @@
+"""Work in pieces: none, some, and how far it is."""
+
+from __future__ import annotations
+
+import pytest
+from ended import Ended
+
+from tasks.cluster.pieces import run_chunks, successes
+
+DONE = {"dice": 0.9}
+
+
+def test_no_pieces_are_no_work(shown: list[str]) -> None:
+    assert run_chunks(None, [], lambda *_: (), "predict", 3) == []  # type: ignore[arg-type]
+    assert shown == []
+
+
+def test_how_many_pieces_are_done_is_shown_from_none_to_all(shown: list[str]) -> None:
+    submit = {name: lambda _: Ended(DONE) for name in "abc"}
+    assert successes(submit, 3, "predict") == dict.fromkeys("abc", DONE)
+    assert shown == ["0 predict: 0 of 3 pieces", "100 predict: 3 of 3 pieces"]
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said: list[str] = []
+    monkeypatch.setattr(
+        "tasks.cluster.pieces.progress_artifact", lambda _: lambda p, w: said.append(f"{p:.0f} {w}")
+    )
+    return said

@@ -1,0 +1,185 @@
+"""Programs: what they tell, how they fail, and that none outlives who started it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from threading import Thread
+
+import psutil
+import pytest
+from tests_support import wait_until
+
+from tasks.errors import ConfigError, ExternalToolError, UserDataError
+from tasks.processes.program import ask_to_stop, run_program, started_early
+
+PROGRAM = """
+import errno, os, sys, time
+from tasks.errors import ConfigError, UserDataError
+from tasks.processes.program import asked_to_stop, fail_for_the_disk, serve, tell
+
+def work(job):
+    print("working on", job["what"])
+    tell(environment=os.environ.get("GIVEN"))
+    match job["what"]:
+        case "data": raise UserDataError("mend the data")
+        case "config": raise ConfigError("mend the file")
+        case "disk": fail_for_the_disk(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        case "bug": raise RuntimeError("a bug")
+        case "exit": os._exit(7)
+        case "killed": os.kill(os.getpid(), 9)
+        case "stoppable":
+            tell(pid=os.getpid())
+            while not asked_to_stop():
+                time.sleep(0.01)
+            tell(stopped=True)
+        case "sleep":
+            tell(pid=os.getpid())
+            time.sleep(60)
+
+serve(work, lambda: tell(warm=os.getpid()))
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "a_test_program.py").write_text(PROGRAM)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return "a_test_program"
+
+
+def test_messages_are_heard_and_the_rest_is_logged(program: str, tmp_path: Path) -> None:
+    heard: list[dict[str, object]] = []
+    log = tmp_path / "logs" / "x.log"
+    run_program(program, {"what": "nothing"}, log, {"GIVEN": "yes"}, heard.append)
+    assert heard[1:] == [{"environment": "yes"}]
+    assert "working on nothing" in log.read_text()
+
+
+@pytest.mark.parametrize(("what", "kind"), [("data", UserDataError), ("config", ConfigError)])
+def test_a_users_mistake_stays_one(program: str, tmp_path: Path, what: str, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match="^mend the"):
+        run_program(program, {"what": what}, tmp_path / "log")
+
+
+def test_a_full_disk_is_one_where_the_work_was_asked_for(program: str, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        run_program(program, {"what": "disk"}, tmp_path / "log")
+    assert caught.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize(
+    ("what", "words"), [("bug", "exit code 1"), ("exit", "exit code 7"), ("killed", "signal 9")]
+)
+def test_a_failure_names_command_status_and_log(program: str, tmp_path: Path, what: str, words: str) -> None:
+    with pytest.raises(ExternalToolError, match=words) as caught:
+        run_program(program, {"what": what}, tmp_path / "log")
+    assert str(tmp_path / "log") in str(caught.value)
+
+
+def test_a_program_that_is_asked_to_stop_may_end_in_time(program: str, tmp_path: Path) -> None:
+    """As Slurm's signal before the walltime does."""
+    heard: list[dict[str, object]] = []
+
+    def listen(message: dict[str, object]) -> None:
+        heard.append(message)
+        if "pid" in message:
+            ask_to_stop()
+
+    run_program(program, {"what": "stoppable"}, tmp_path / "log", on_message=listen)
+    assert heard[-1] == {"stopped": True}
+    ask_to_stop()  # nothing runs any more
+
+
+def test_a_program_that_was_started_early_gets_its_job_and_no_other(program: str, tmp_path: Path) -> None:
+    heard: list[dict[str, object]] = []
+    with started_early(program), started_early(program):
+        time.sleep(1)
+        run_program(program, {"what": "nothing"}, tmp_path / "log", {"GIVEN": "else"}, heard.append)
+        other = heard[0]["warm"]
+        run_program(program, {"what": "nothing"}, tmp_path / "log", None, heard.append)
+        early = heard[2]["warm"]
+        run_program(program, {"what": "nothing"}, tmp_path / "log", None, heard.append)
+        late = heard[4]["warm"]
+    assert other != early != late
+    assert isinstance(early, int)
+    assert isinstance(late, int)
+    assert early < late
+
+
+def test_what_is_known_late_comes_with_the_job(program: str, tmp_path: Path) -> None:
+    heard: list[dict[str, object]] = []
+    with started_early(program, {"ALWAYS": "1"}, late=["GIVEN"]):
+        run_program(program, {"what": "nothing"}, tmp_path / "log", {"ALWAYS": "2"}, heard.append)
+        other = heard[0]["warm"]
+        environment = {"ALWAYS": "1", "GIVEN": "late"}
+        run_program(program, {"what": "nothing"}, tmp_path / "log", environment, heard.append)
+    assert heard[3]["environment"] == "late"
+    early = heard[2]["warm"]
+    assert isinstance(early, int)
+    assert isinstance(other, int)
+    assert early < other, "the one with another environment was begun after it"
+
+
+def test_one_that_has_its_job_outlasts_the_block_that_began_it(program: str, tmp_path: Path) -> None:
+    """A worker that is told to end lets go of it; it can still be asked to stop, and saves."""
+    heard: list[dict[str, object]] = []
+    job = (program, {"what": "stoppable"}, tmp_path / "log", None, heard.append)
+    runs = Thread(target=run_program, args=job, daemon=True)
+    with started_early(program):
+        runs.start()
+        wait_until(lambda: any("pid" in message for message in heard), 30)
+    ask_to_stop()
+    runs.join(30)
+    assert heard[-1] == {"stopped": True}
+    ask_to_stop()
+
+
+def test_one_that_has_died_while_it_waited_gets_no_job(program: str, tmp_path: Path) -> None:
+    heard: list[dict[str, object]] = []
+    with started_early(program):
+        (early,) = [p for p in psutil.Process().children() if program in p.cmdline()]
+        early.kill()
+        wait_until(lambda: early.status() == psutil.STATUS_ZOMBIE, 10)
+        run_program(program, {"what": "nothing"}, tmp_path / "log", None, heard.append)
+    assert heard[0]["warm"] != early.pid
+
+
+def test_a_program_that_gets_no_job_is_ended(program: str) -> None:
+    with started_early(program):
+        time.sleep(0.5)
+        (early,) = [p for p in psutil.Process().children() if program in p.cmdline()]
+    assert not early.is_running()
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+
+
+def test_a_program_dies_with_its_parent(program: str, tmp_path: Path) -> None:
+    """A killed worker must not leave a training behind that writes the same checkpoints."""
+    code = (
+        "import sys; from pathlib import Path; from tasks.processes.program import run_program\n"
+        "run_program('a_test_program', {'what': 'sleep'}, Path(sys.argv[1]), "
+        "on_message=lambda m: print(m.get('pid', ''), flush=True))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(next(line for line in parent.stdout if line.strip()))
+        assert alive(pid)
+        parent.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(pid)

@@ -1,0 +1,65 @@
+"""What the UI shows besides runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tasks.shown.artifacts import progress_artifact, url_of
+
+LOG = Path("/lab/data/procdata/D/logs/jobs/iterseg D-7.err")
+
+
+@pytest.mark.parametrize(
+    ("logs_url", "url"),
+    [
+        (None, "file:///lab/data/procdata/D/logs/jobs/iterseg%20D-7.err"),
+        (
+            "https://hpc.example.org/fs/",
+            "https://hpc.example.org/fs/lab/data/procdata/D/logs/jobs/iterseg%20D-7.err",
+        ),
+        (
+            "https://hpc.example.org/show?file={path}&tail=1",
+            "https://hpc.example.org/show?file=/lab/data/procdata/D/logs/jobs/iterseg%20D-7.err&tail=1",
+        ),
+    ],
+)
+def test_a_log_is_a_link(logs_url: str | None, url: str) -> None:
+    assert url_of(LOG, logs_url) == url
+
+
+def test_progress_is_one_artifact_and_a_server_that_is_away_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[tuple[str, float, str]] = []
+    warned: list[str] = []
+
+    def make(percent: float, key: str, description: str) -> str:
+        said.append((key, percent, description))
+        return "artifact"
+
+    def update(artifact: str, progress: float, description: str) -> None:
+        if progress == 50:
+            raise ConnectionError("the server is away")
+        said.append((artifact, progress, description))
+
+    monkeypatch.setattr("tasks.shown.artifacts.create_progress_artifact", make)
+    monkeypatch.setattr("tasks.shown.artifacts.update_progress_artifact", update)
+    logger = SimpleNamespace(warning=lambda *words: warned.append(words[-1]))
+    monkeypatch.setattr("tasks.shown.artifacts.get_run_logger", lambda: logger)
+    show = progress_artifact("key")
+    for percent in (0, 50, 100):
+        show(percent, f"{percent} of 100")
+    assert said == [("key", 0, "0 of 100"), ("artifact", 100, "100 of 100")]
+    assert warned == ["ConnectionError"]
+
+
+def test_a_simulated_lab_shows_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would stand where the dataset's own is looked for."""
+    monkeypatch.setattr("tasks.shown.artifacts.is_a_lab", lambda: True)
+    monkeypatch.setattr(
+        "tasks.shown.artifacts.create_progress_artifact", lambda *_, **__: pytest.fail("shown")
+    )
+    progress_artifact("key")(50, "half")
