@@ -76,14 +76,9 @@ def prepare(
         # Also what an ingest sealed that was killed before it had looked; what is known costs nothing.
         recognise_refinements(paths.dataset_id)
         assembly, snapshot = state_at(paths, settings, date)
-        labelled = {
-            case.case_id: to_convert(case, settings, rois)
-            for case in assembly.images
-            if case.state == "pending"
-        }
+        labelled = _pending(assembly, settings, rois)
         set_aside_what_no_test_may_hold(paths, settings, assembly)
-        pending = {case.case_id for case in assembly.images if case.state == "pending"}
-        jobs = {case_id: job for case_id, job in labelled.items() if case_id in pending}
+        jobs = {case.case_id: labelled[case.case_id] for case in assembly.images if case.state == "pending"}
         missing = _missing(paths, jobs)
         few = not worth_workers(_dicom_of(missing))
         with imported_early() if few and missing and not convert_only else nullcontext():
@@ -106,6 +101,12 @@ def prepare(
             if not known:
                 close_iteration(paths.dataset_id, opaque(iteration))
     return {**report, "iteration": iteration.name, "reused": known}
+
+
+def _pending(assembly: Assembly, settings: DatasetSettings, rois: RoiPatterns) -> dict[str, CaseToConvert]:
+    """What is labelled and not settled yet, by case, and what it is converted from."""
+    pending = [case for case in assembly.images if case.state == "pending"]
+    return {case.case_id: to_convert(case, settings, rois) for case in pending}
 
 
 def set_aside_what_no_test_may_hold(

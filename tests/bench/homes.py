@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from measure import Side
+from measure import Side, put_away
 
 HERE = Path(__file__).parent
 ITERSEG = [sys.executable, "-m", "flows.cli"]
@@ -35,8 +34,7 @@ def side(
 
 def new_home(home: Path, settings: str = PLAIN) -> None:
     """An empty home with a dataset `bench`."""
-    subprocess.run(["chmod", "-R", "u+w", str(home)], check=False, capture_output=True)
-    shutil.rmtree(home, ignore_errors=True)
+    put_away(home, home.parent)
     (home / "config").mkdir(parents=True)
     (home / "data").mkdir()
     (home / "config" / "dataset_bench.yaml").write_text(settings)
@@ -52,11 +50,11 @@ def imgtools(work: Path, cases: Path, *, crawled: bool = False) -> Side:
     program = str(Path(sys.executable).with_name("imgtools"))
 
     def forget() -> None:
-        shutil.rmtree(output, ignore_errors=True)
+        put_away(output, work)
         output.mkdir()
         (work / "roi.yaml").write_text("GTV: GTV.*\n")
         if not crawled:
-            shutil.rmtree(index, ignore_errors=True)
+            put_away(index, work)
         elif not index.is_dir():
             crawl = [program, "index", "--dicom-dir", str(cases), "--n-jobs", str(os.cpu_count())]
             subprocess.run(crawl, check=True, capture_output=True)

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +15,13 @@ from statistics import median
 import numpy as np
 from dicom_factory import ball, grid_for, write_rois, write_series
 from homes import ITERSEG, SMALL_NETWORK, imgtools, new_home, side, with_ingest
-from measure import Row, Side, compare, measured
+from measure import Row, Side, compare, measured, put_away
 
 from tasks.last_run import inputs_of, remember_run
 from tasks.ledger.home import at_home
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
-from tasks.ledger.snapshots import FileRow, make_writable, note_snapshots, seal
+from tasks.ledger.snapshots import FileRow, note_snapshots, seal
 
 Shape = tuple[int, int, int]
 SETTINGS = f"""{SMALL_NETWORK}
@@ -170,13 +169,11 @@ def put_back(paths: DatasetPaths, kept: Path) -> Iterator[Callable[[], None]]:
 
     def as_before() -> None:
         for place, copy in places.items():
-            # Moved away, and not deleted: making links is slow for seconds after many files are freed.
-            place.rename(tempfile.mkdtemp(dir=kept) + f"/{place.name}")
+            put_away(place, paths.home.parent)
             shutil.copytree(copy, place, symlinks=True)
 
     yield as_before
-    make_writable(kept, files=False)
-    shutil.rmtree(kept)
+    put_away(kept, paths.home.parent)
 
 
 def imports_alone(*flows: str) -> Side:
@@ -259,7 +256,7 @@ def ready_to_train(home: Path, server: Mapping[str, str]) -> tuple[Path, Callabl
 
     def untrained() -> None:
         for folder in iteration.glob("nnUNet_results*"):
-            shutil.rmtree(folder)
+            put_away(folder, home.parent)
 
     return iteration, untrained
 

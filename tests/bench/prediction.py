@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from dicom_factory import ball, grid_for, write_series
 from homes import ITERSEG, SMALL_NETWORK, new_home, side
 from iterations import Shape, iterseg, small_cases
-from measure import MB, Row, Side, compare, measured
+from measure import MB, Row, Side, compare, measured, put_away
 from predicted_lab import a_model, predict
 
 from tasks.dicom.image import image_files, read_series
@@ -88,9 +88,9 @@ def batch_rows(
     trained = set(store.iterdir())
 
     def forget() -> None:
-        shutil.rmtree(predictions, ignore_errors=True)
+        put_away(predictions, work)
         for folder in set(store.iterdir()) - trained:  # the images are read anew, as on the other side
-            shutil.rmtree(folder)
+            put_away(folder, work)
 
     ours = Side("iterseg predict", [*ITERSEG, "predict", "bench", "--input", str(incoming)], forget)
     ours.environment = {**server, "ITERSEG_HOME": str(home)}
@@ -100,7 +100,7 @@ def batch_rows(
     theirs = Side(
         "nnUNetv2_predict", [program, "-i", str(images), "-o", str(work / "out"), "-m", str(model), *options]
     )
-    theirs.before = lambda: shutil.rmtree(work / "out", ignore_errors=True)
+    theirs.before = lambda: put_away(work / "out", work)
     theirs.check = lambda: predicted(work / "out", "*.nii.gz", cases)
     theirs.environment = {f"nnUNet_{name}": str(work) for name in ("raw", "preprocessed", "results")}
     size = " × ".join(map(str, shape[::-1]))

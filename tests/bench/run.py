@@ -26,7 +26,7 @@ import scale
 import SimpleITK as sitk
 from dicom_factory import ball, grid_for, write_rois, write_series
 from homes import ITERSEG, converted, imgtools, new_home, side, with_ingest
-from measure import ONCE, Row, Side, compare
+from measure import ONCE, Row, Side, compare, put_away
 from report import write_report
 from scipy.ndimage import zoom
 from tests_support import PrefectServer
@@ -62,7 +62,7 @@ def ingest_row(work: Path, cases: Path, count: int) -> Row:
     ours = side("IterSeg", "ingest", str(cases), home=home)
     ours.before = lambda: new_home(home)
     theirs = side("copy, hash, flush", "copy", str(cases), str(work / "copy"))
-    theirs.before = lambda: shutil.rmtree(work / "copy", ignore_errors=True)
+    theirs.before = lambda: put_away(work / "copy", work)
     return compare(
         "ingest",
         ours,
@@ -84,7 +84,7 @@ def conversion_rows(work: Path, cases: Path, count: int, server: dict[str, str])
     size = f"{count} CTs of 512 × 512 × 120 with an RTSTRUCT, whole commands"
 
     def forget() -> None:
-        shutil.rmtree(home / "data" / "procdata", ignore_errors=True)
+        put_away(home / "data" / "procdata", work)
 
     def check() -> None:
         converted(home / "data" / "procdata", count)
@@ -158,7 +158,7 @@ def scaling(bench: Bench) -> Iterator[Row]:
 
 def growing(bench: Bench) -> Iterator[Row]:
     """Costs over cases, voxels and structures, as pictures."""
-    bench.notes.extend(growth.pictures(bench.work, HERE))
+    bench.notes.extend(growth.pictures(bench.work, HERE, bench.server.environment))
     yield from ()
 
 

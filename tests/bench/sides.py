@@ -44,7 +44,7 @@ def copy(source: str, target: str) -> None:
                 os.fsync(stream.fileno())
 
 
-def convert_one(source: str) -> None:
+def convert_one(source: str, *structures: str) -> None:
     """One case, read, labelled and written."""
     from tasks.dicom.convert import LabelRules, label_map
     from tasks.dicom.image import read_series
@@ -54,7 +54,7 @@ def convert_one(source: str) -> None:
     with tempfile.TemporaryDirectory() as folder, timed():
         volume = read_series(files)
         write_image(volume.image, Path(folder) / "image.nii.gz")
-        rules = LabelRules({"GTV": ["GTV.*"]})
+        rules = LabelRules({name: [re.escape(name)] for name in structures} or {"GTV": ["GTV.*"]})
         labels = label_map(volume, Path(source) / "rt" / "rt.dcm", "RTSTRUCT", rules)
         write_image(labels, Path(folder) / "label.nii.gz")
 
