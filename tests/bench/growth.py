@@ -44,7 +44,7 @@ def pictures(work: Path, target: Path, server: Mapping[str, str]) -> Iterator[st
         "cases": ("seconds after imports, over cases of a dataset", with_cases),
         "voxels": ("seconds for one CT with a structure, over millions of voxels", with_voxels),
         "structures": (
-            "seconds to write objects of 512 × 512 × 100, over structures",
+            "seconds to read and write objects of 512 × 512 × 100, over structures",
             with_structures,
         ),
         "loop": (
