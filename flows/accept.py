@@ -12,12 +12,12 @@ from prefect import flow
 from pydantic import Field
 
 from flows.parameters import DatasetId, run_name
+from tasks.accept import accept as accept_predictions
 from tasks.errors import UserDataError
 from tasks.ingest import take_accepted
 from tasks.ledger.models import load_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import case_of
-from tasks.refine import accept as accept_predictions
 from tasks.refine import recognise_refinements
 from tasks.shown.artifacts import show_table
 from tasks.state import require_dataset, totals

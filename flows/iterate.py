@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 from prefect import State, flow
+from prefect.logging import get_run_logger
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed
 from pydantic import Field
@@ -20,19 +21,21 @@ from flows.predict import predict
 from flows.prepare import prepare
 from flows.train import train
 from tasks.dicom.reasons import Reason
-from tasks.errors import BusyError
+from tasks.errors import BusyError, IterSegError
 from tasks.last_run import inputs_of, nothing_new, remember_run
-from tasks.ledger.lock import held_for_h
+from tasks.ledger.lock import held_for_h, lives_here
 from tasks.ledger.models import latest_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.settings.cluster import load_cluster
 from tasks.settings.dataset import load_dataset_settings
 from tasks.shown.artifacts import show_table
+from tasks.shown.progress import told
 from tasks.state import require_dataset
 from tasks.turn import turn_of
+from tasks.unfinished import unfinished_iteration
 
 LONGEST_RUN_H = 36
-"""Longer than a day and a night no run holds its dataset, whatever it trains."""
+"""After a day and a night a run of another machine, of which nothing can be known, is taken for lost."""
 
 
 @flow(name="iterate", flow_run_name=run_name("iterate"))
@@ -57,8 +60,9 @@ def iterate(
         with turn_of(paths, where, load_dataset_settings(paths.config, dataset_id)):
             return _iterate(paths, cluster, date, gpu_hours, jobs)
     except BusyError as error:
-        # A lock that nobody gives back must be heard of: skipping is no failure.
-        if deployment.id is None or held_for_h(paths.lock_folder) > LONGEST_RUN_H:
+        # A lock that nobody gives back must be heard of: skipping is no failure. A first training takes days.
+        lost = held_for_h(paths.lock_folder) > LONGEST_RUN_H and not lives_here(paths.lock_folder)
+        if deployment.id is None or lost:
             raise
         return _skipped(paths, str(error))
 
@@ -84,25 +88,31 @@ def _iterate(
         return Completed(name="Nothing new", message="nothing to do since the last run", data=_idle(paths))
     ingested = ingest(dataset_id)
     inputs = inputs_of(paths)
+    resumed = _resumed(paths, cluster, gpu_hours, jobs) if day is None else None
+    if resumed and resumed["model"] is None:
+        predictions = [predict(dataset_id, cluster)] if latest_model(paths) else []
+        return _unfinished(paths, [ingested, resumed, *predictions])
     prepared = prepare(dataset_id, cluster, day)
-    trained = train(dataset_id, cluster, iteration=prepared["iteration"], gpu_hours=gpu_hours, jobs=jobs)
+    same = resumed is not None and resumed["iteration"] == prepared["iteration"]
+    # A night has one budget, and what was begun has used of it.
+    waits = resumed is not None and not same and (gpu_hours, jobs) != (None, None)
+    if resumed is not None and (same or waits):
+        trained = resumed
+    else:
+        trained = train(dataset_id, cluster, iteration=prepared["iteration"], gpu_hours=gpu_hours, jobs=jobs)
+    if waits:
+        trained["state"] += "; what has come since is learned from in the next run"
     if trained["model"] is None and latest_model(paths) is None:
         return _unfinished(paths, [ingested, prepared, trained])
     predicted = predict(dataset_id, cluster)
-    rows = [
-        {"stage": "ingest", "outcome": ", ".join(ingested["snapshots"]) or "nothing new"},
-        {"stage": "prepare", "outcome": prepared["iteration"]},
-        {"stage": "train", "outcome": f"model {trained['model']}, {trained['state']}"},
-        {"stage": "predict", "outcome": str(predicted["totals"])},
-    ]
-    show_table("iterate", dataset_id, rows, f"model {trained['model']}, test {trained.get('test_dice')}")
+    _show_stages(dataset_id, ingested, prepared, trained, predicted)
     if trained["model"] is None:
         return _unfinished(paths, [ingested, prepared, trained, predicted])
     # What failed for no known reason, or was not readable, is tried again the next night.
     unsettled = {Reason.UNEXPECTED.value, Reason.CHANGED.value}
-    waits = ingested["refinements"].get("unsettled", 0)
+    unseen = ingested["refinements"].get("unsettled", 0)
     reasons = {row["reason"] for row in [*prepared["cases"], *predicted["cases"]]}
-    if day is None and not waits and not unsettled & reasons:
+    if day is None and not waits and not unseen and not unsettled & reasons:
         remember_run(dataset_id, inputs)
     return {
         "stage": "iterate",
@@ -112,6 +122,44 @@ def _iterate(
         "cases": prepared["cases"],
         "totals": prepared["totals"],
     }
+
+
+def _show_stages(
+    dataset_id: str,
+    ingested: dict[str, Any],
+    prepared: dict[str, Any],
+    trained: dict[str, Any],
+    predicted: dict[str, Any],
+) -> None:
+    rows = [
+        {"stage": "ingest", "outcome": ", ".join(ingested["snapshots"]) or "nothing new"},
+        {"stage": "prepare", "outcome": prepared["iteration"]},
+        {"stage": "train", "outcome": f"model {trained['model']}, {trained['state']}"},
+        {"stage": "predict", "outcome": str(predicted["totals"])},
+    ]
+    show_table("iterate", dataset_id, rows, f"model {trained['model']}, test {trained.get('test_dice')}")
+
+
+def _resumed(
+    paths: DatasetPaths, cluster: str, gpu_hours: float | None, jobs: int | None
+) -> dict[str, Any] | None:
+    """Go on with a training that was begun, whatever has come in since; None where there is none."""
+    begun = unfinished_iteration(paths)
+    if begun is None:
+        return None
+    name = paths.dataset_id
+    goes_on = f"going on with the training of {begun.name}; what has come since it was begun follows"
+    told(goes_on)
+    get_run_logger().info(goes_on)
+    try:
+        return train(name, cluster, iteration=begun.name, gpu_hours=gpu_hours, jobs=jobs)
+    except IterSegError as error:
+        if type(error) is not IterSegError:  # folds that failed are; what else there is says what to do
+            raise
+        raise IterSegError(
+            f"{error}. (It goes on with {begun.name}, which was begun before; to give that up for what has "
+            f"come since, run `iterseg prepare {name}` first)"
+        ).with_report(error.report) from None
 
 
 def _unfinished(paths: DatasetPaths, stages: list[dict[str, Any]]) -> State[dict[str, Any]]:

@@ -46,12 +46,6 @@ WITHOUT_EFFECT_ON_WHAT_IS_LEARNED: Any = {
     "codes": True,
     "training": {"device", "checkpoint_every_s", "augmentation_workers", "control_every"},
 }
-WITHOUT_EFFECT_FORMERLY: Any = {
-    key: value
-    for key, value in WITHOUT_EFFECT_ON_WHAT_IS_LEARNED.items()
-    if key not in ("review", "send_to", "codes")
-}
-"""By which iterations before 0.2 are known: they are not trained again for it."""
 FIRST = "the first iteration"
 
 
@@ -112,8 +106,7 @@ def open_iteration(
     if lineage is None or not planned:
         lineage = _opened(paths, lineage, settings, rois)
     asked = _new_iteration(paths, snapshot, lineage, cases, settings, rois)
-    former = _digest(lineage, cases, settings, rois, WITHOUT_EFFECT_FORMERLY)
-    existing = _opened_before(paths, {asked.digest, former}, asked.parent)
+    existing = _opened_before(paths, asked.digest, asked.parent)
     return existing or asked, existing is not None
 
 
@@ -128,7 +121,7 @@ def _new_iteration(
     parent = parent_in(paths, lineage.number)
     return Iteration(
         name=str(_free_name(paths, snapshot)),
-        digest=_digest(lineage, cases, settings, rois, WITHOUT_EFFECT_ON_WHAT_IS_LEARNED),
+        digest=digest_of_inputs(lineage.number, cases, settings, rois),
         parent=parent.model_id if parent else None,
         modality=settings.image_modality,
         structures=rois.structures,
@@ -146,26 +139,22 @@ def _new_iteration(
     )
 
 
-def _digest(
-    lineage: Lineage,
-    cases: list[dict[str, Any]],
-    settings: DatasetSettings,
-    rois: RoiPatterns,
-    without: Any,
+def digest_of_inputs(
+    lineage: int, cases: list[dict[str, Any]], settings: DatasetSettings, rois: RoiPatterns
 ) -> str:
     """Of everything that decides what is learned."""
-    chosen = settings.model_dump(mode="json", exclude=without)
-    content = {"lineage": lineage.number, "cases": cases, "structures": rois.structures}
+    chosen = settings.model_dump(mode="json", exclude=WITHOUT_EFFECT_ON_WHAT_IS_LEARNED)
+    content = {"lineage": lineage, "cases": cases, "structures": rois.structures}
     return digest_of({**content, "settings": chosen})
 
 
-def _opened_before(paths: DatasetPaths, digests: Collection[str], parent_id: str | None) -> Iteration | None:
+def _opened_before(paths: DatasetPaths, digest: str, parent_id: str | None) -> Iteration | None:
     """The iteration of exactly these inputs, if there is one."""
     models = {record.model_id for record in load_models(paths)}
     for name, existing in load_iterations(paths).items():
         # After a rollback one that was prepared and not trained would start from the wrong model.
         usable = name.short in models or existing.parent == parent_id
-        if usable and existing.digest in digests:
+        if usable and existing.digest == digest:
             return existing
     return None
 

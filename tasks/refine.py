@@ -8,47 +8,46 @@ most of the traces out: OHIF keeps none in a SEG, and reuses our series in an RT
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 from prefect import task
 
 from tasks.cluster.retries import RETRIED
 from tasks.conversion import OWN_CONVERTER, label_rules
 from tasks.dicom.case import Case, DicomFile
-from tasks.dicom.convert import LabelRules, structure_masks
+from tasks.dicom.convert import LabelRules, structure_masks, unseen
 from tasks.dicom.image import SeriesVolume, read_series
 from tasks.dicom.provenance import Provenance, provenance_of
-from tasks.dicom.reasons import Reason
-from tasks.errors import CaseRejected, UserDataError
+from tasks.errors import CaseRejected
 from tasks.labels import Masks, is_same_drawing, what_is_drawn
 from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.models import ModelRecord, load_models
 from tasks.ledger.paths import DatasetPaths
-from tasks.ledger.predictions import label_file, object_file, predictions_of, sent_by_case
+from tasks.ledger.predictions import label_file, sent_by_case
 from tasks.ledger.refinements import (
     Evidence,
     Refinement,
     load_acceptances,
     load_refinements,
-    note_acceptances,
     note_refinements,
 )
 from tasks.ledger.store import image_key
 from tasks.settings.dataset import DatasetSettings, check_choices, roi_file
-from tasks.settings.output import Output
 from tasks.shown.artifacts import log_broken
-from tasks.state import segmentations_of, state_at
+from tasks.state import segmentations_of
 
 OVERLAP = 0.5
 """The mean Dice from which on a segmentation with our structures is taken for a correction of ours."""
 Sent = Mapping[str, Any]
 Shape = tuple[int, int, int]
+Mask = NDArray[np.bool_]
+T = TypeVar("T")
 
 
 @task(task_run_name="recognise-refinements", **RETRIED)
@@ -70,6 +69,11 @@ def recognise_refinements(dataset_id: str) -> dict[str, int]:
     note_refinements(paths.refinements, found)
     kinds = [refinement.kind for refinement in found.values()]
     return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+
+
+def _may_go_away(error: Exception) -> bool:
+    """Whether the disk failed, and not the object; a file that is gone or closed to us stays so."""
+    return isinstance(error, OSError) and not isinstance(error, FileNotFoundError | PermissionError)
 
 
 class _Recogniser:
@@ -96,31 +100,40 @@ class _Recogniser:
         found = {}
         try:
             volume = read_series([file.path for file in case.files])
-        except Exception:  # whatever it is, prepare says why the image cannot be used
+        except Exception as error:  # prepare says why the image cannot be used
+            if _may_go_away(error):
+                raise
             return {}
         for uid, file in new.items():
             try:
-                masks = self._masks(volume, file)
-                if masks is not None:
-                    found[uid] = self._refinement(case, file, sent, volume, masks)
-            except OSError:
-                raise  # the disk, not the object
+                drawn = self._drawn(volume, file)
+                if drawn is not None:
+                    found[uid] = self._refinement(case, file, sent, volume, *drawn)
             except Exception as error:  # one object must not stop every ingest from now on
+                if _may_go_away(error):
+                    raise
                 log_broken(case.case_id, "the look for what came back", error)
                 # It may be a prediction, and is held back until somebody can tell.
                 arrived = file.path.relative_to(self._paths.rawdata).parts[0]
                 found[uid] = Refinement(case.case_id, "unsettled", "", None, None, False, arrived)
         return found
 
-    def _masks(self, volume: SeriesVolume, file: DicomFile) -> Masks | None:
-        """What was drawn; None where it is no label, of which prepare says why."""
+    def _drawn(self, volume: SeriesVolume, file: DicomFile) -> tuple[Masks, Mask | None] | None:
+        """What was drawn, and where nobody has looked; None where it is no label: prepare says why."""
+        of = (volume, file.path, file.header.kind, self._rules)
         try:
-            return dict(structure_masks(volume, file.path, file.header.kind, self._rules))
-        except (CaseRejected, OSError):
+            return dict(structure_masks(*of)), unseen(*of)
+        except CaseRejected:
             return None
 
     def _refinement(
-        self, case: Case, file: DicomFile, sent: Sequence[Sent], volume: SeriesVolume, masks: Masks
+        self,
+        case: Case,
+        file: DicomFile,
+        sent: Sequence[Sent],
+        volume: SeriesVolume,
+        masks: Masks,
+        hidden: Mask | None,
     ) -> Refinement:
         from tasks.review.effort import efforts  # late: scipy takes a quarter of a second
 
@@ -131,16 +144,22 @@ class _Recogniser:
         if prediction is None:
             return Refinement(case.case_id, "new", "", None, None, False, arrived)
         predicted = self._predicted(prediction, shape)
-        spacing = volume.image.GetSpacing()[::-1]
-        tolerance = self._settings.surface_tolerance_mm
-        cost = efforts(predicted, masks, spacing, tolerance) if predicted else {}
-        unedited = bool(cost) and all(figures["unedited"] for figures in cost.values())
-        unedited &= not any(mask.any() for name, mask in masks.items() if name not in cost)
+        if predicted is None:
+            cost = {}
+            # It cannot be compared. Of an image that has grown: who says that no person had a part in it.
+            grown = prediction["image_key"] != image_key([f.sha256 for f in case.files], OWN_CONVERTER)
+            same = grown and file.header.predicted and not trace.approved
+        else:
+            compared = self._compared(predicted, masks)
+            spacing = volume.image.GetSpacing()[::-1]
+            tolerance = self._settings.surface_tolerance_mm
+            cost = efforts(_seen(compared, hidden), _seen(masks, hidden), spacing, tolerance)
+            same = _are_equal(compared, masks)
         uid = prediction["sop_instance_uid"]
-        same = file.sha256 == prediction["sha256"] or any(_is_drawn_in(row, masks) for row in sent)
+        same |= file.sha256 == prediction["sha256"] or self._is_drawn_in(prediction, masks)
         return Refinement(
             case.case_id,
-            "unedited" if unedited or same else "edited",
+            "unedited" if same else "edited",
             evidence,
             uid,
             prediction["model"],
@@ -162,7 +181,7 @@ class _Recogniser:
         for evidence, says_so in signs:
             if match := next(filter(says_so, sent), None):
                 return match, evidence
-        if match := next((row for row in reversed(sent) if _is_drawn_in(row, masks)), None):
+        if match := next((row for row in reversed(sent) if self._is_drawn_in(row, masks)), None):
             return match, "overlap"
         one_kind = [row for row in sent if row["kind"] == "SEG"] or sent
         overlaps = [(self._overlap(row, masks, shape), row["model"], row) for row in one_kind]
@@ -171,15 +190,26 @@ class _Recogniser:
 
     def _overlap(self, row: Sent, masks: Masks, shape: Shape) -> float:
         """Mean Dice over the structures that were predicted; 0 where others were drawn."""
-        from tasks.review.scores import dice
+        from tasks.review.scores import dice, mean_of_defined
 
         predicted = self._predicted(row, shape)
         if predicted is None or not set(masks) <= set(row["structures"]):
             return 0.0
-        nothing = np.zeros_like(next(iter(predicted.values())))
-        scores = [dice(mask, masks.get(name, nothing)) for name, mask in predicted.items()]
-        defined = [score for score in scores if score is not None]
-        return float(np.mean(defined)) if defined else 0.0
+        compared = self._compared(predicted, masks)
+        nothing = np.zeros(shape, dtype=bool)
+        return mean_of_defined(dice(mask, masks.get(name, nothing)) for name, mask in compared.items()) or 0.0
+
+    def _compared(self, predicted: Mapping[str, T], saved: Collection[str]) -> dict[str, T]:
+        """Less what nobody need have looked for: structures that may be there though nobody drew them."""
+        left_out = {name for name, choice in self._rules.missing.items() if choice == "unlabelled"} - {*saved}
+        return {name: value for name, value in predicted.items() if name not in left_out}
+
+    def _is_drawn_in(self, sent: Sent, masks: Masks) -> bool:
+        """Whether just this was handed out."""
+        drawn = what_is_drawn(masks)
+        return any(
+            is_same_drawing(drawn, self._compared(version, masks)) for version in sent.get("drawn", ())
+        )
 
     def _predicted(self, row: Sent, shape: Shape) -> Masks | None:
         """What a model predicted of an image of this shape; None where it is gone, or the image has grown."""
@@ -191,60 +221,17 @@ class _Recogniser:
         return dict(model.labels.masks(labels)) if labels.shape == shape else None
 
 
-def _is_drawn_in(sent: Sent, masks: Masks) -> bool:
-    """Whether just this was handed out; objects that were written before 0.2 do not tell."""
-    drawn = what_is_drawn(masks)
-    return any(is_same_drawing(drawn, version) for version in sent.get("drawn", ()))
+def _seen(masks: Masks, hidden: Mask | None) -> Masks:
+    """What lies where somebody has looked."""
+    return masks if hidden is None else {name: mask & ~hidden for name, mask in masks.items()}
 
 
-@task(task_run_name="accept", **RETRIED)
-def accept(dataset_id: str, model: ModelRecord, cases: Sequence[str]) -> list[Path]:
-    """Note that a person has found predictions to be right as they are.
-
-    Returns
-    -------
-    The files that become labels by this: one a case, of those that have not come back before.
-
-    Raises
-    ------
-    UserDataError
-        Where a case was not predicted by this model, or is no image of the dataset; then none is accepted.
-    """
-    paths = DatasetPaths.of(dataset_id)
-    _, settings = check_choices(paths.config, dataset_id)
-    records = predictions_of(paths, model.model_id)
-    predicted = {record["case_id"]: record for record in records if "objects" in record}
-    strangers = sorted(set(cases) - predicted.keys())
-    if strangers:
-        raise UserDataError(f"model {model.model_id} has not predicted {', '.join(strangers)}")
-    images = state_at(paths, settings)[0].images
-    there = {case.case_id: case for case in images if case.reason != Reason.WITHDRAWN}
-    if missing := sorted(set(cases) - there.keys()):
-        raise UserDataError(
-            f"{', '.join(missing)}: no image of {dataset_id}, or withdrawn from it. What was predicted with "
-            "--input becomes a label once its image is ingested"
-        )
-    keys = {case_id: image_key([f.sha256 for f in there[case_id].files], OWN_CONVERTER) for case_id in cases}
-    if grown := sorted(case_id for case_id in cases if predicted[case_id]["image_key"] != keys[case_id]):
-        raise UserDataError(
-            f"{', '.join(grown)}: the image has grown since it was predicted; run `iterseg predict` first"
-        )
-    files: list[Path] = []
-    uids: list[str] = []
-    for case_id in cases:
-        objects = predicted[case_id]["objects"]
-        kinds: list[Output] = [kind for kind in settings.prediction.outputs if kind in objects]
-        kinds = [kind for kind in kinds if kind in settings.segmentation_modalities]
-        if not kinds:
-            wanted, has = ", ".join(settings.segmentation_modalities), ", ".join(objects)
-            raise UserDataError(
-                f"`modalities` takes {wanted} for labels, and predictions are {has}: nothing of {case_id} "
-                "can become one"
-            )
-        uids.append(objects[kinds[0]])
-        files.append(object_file(paths.predictions(model.model_id), case_id, kinds[0]))
-    note_acceptances(paths.acceptances, uids)
-    return [file for file, uid in zip(files, uids, strict=True) if not _is_back(paths, uid)]
+def _are_equal(predicted: Masks, saved: Masks) -> bool:
+    """Whether nothing was changed, added or left out; what is empty need not be there."""
+    names = {name for masks in (predicted, saved) for name, mask in masks.items() if mask.any()}
+    return all(
+        name in predicted and name in saved and np.array_equal(predicted[name], saved[name]) for name in names
+    )
 
 
 def drawn_over_predictions(paths: DatasetPaths, cases: Sequence[Case]) -> list[Case]:
@@ -258,14 +245,3 @@ def drawn_over_predictions(paths: DatasetPaths, cases: Sequence[Case]) -> list[C
         for case in cases
         if case.segmentation and pseudonyms.uid(case.segmentation.header.sop_instance_uid) in noted
     ]
-
-
-def _is_back(paths: DatasetPaths, prediction: str) -> bool:
-    """Whether an accepted prediction has come back unchanged before: then that is the label."""
-    back = {
-        uid: replace(refinement, declared=True)
-        for uid, refinement in load_refinements(paths.refinements).items()
-        if refinement.prediction == prediction and refinement.kind == "unedited"
-    }
-    note_refinements(paths.refinements, back)
-    return bool(back)

@@ -228,3 +228,12 @@ def write_multi_frame(file: Path, series: Series, kind: str, order: Sequence[int
     file.parent.mkdir(parents=True, exist_ok=True)
     image.save_as(file)
     return file
+
+
+def without_preamble(file: Path, *, meta: bool) -> Path:
+    """As old exports are, and as pydicom reads when it is forced to."""
+    content = file.read_bytes()
+    assert content[128:132] == b"DICM"
+    length = pydicom.dcmread(file).file_meta.FileMetaInformationGroupLength
+    file.write_bytes(content[132:] if meta else content[144 + length :])
+    return file

@@ -36,6 +36,12 @@ def waiting(what: str) -> Iterator[None]:
         yield
 
 
+def told(what: str) -> None:
+    """Say on a terminal what begins now, where whoever asked may not expect it."""
+    if sys.stderr.isatty():
+        print(what, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def epochs_shown(files: Sequence[Path]) -> Iterator[None]:
     """A bar of trainings that run at the same time, which note their epochs in files (:func:`note_epoch`)."""

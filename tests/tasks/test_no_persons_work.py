@@ -19,6 +19,7 @@ from coming_back import (
     SHAPE,
     TUMOUR,
     UNEDITED,
+    archived,
     comes_back,
     copy_of,
     ohif_rtstruct,
@@ -30,13 +31,14 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from flows.prepare import set_aside_what_no_test_may_hold
+from tasks.accept import accept
 from tasks.errors import UserDataError
 from tasks.ingest import take_delivery
 from tasks.keep_test_set import patients_of_test_set
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import extend_patients, load_patients
 from tasks.ledger.predictions import label_file
-from tasks.refine import accept, recognise_refinements
+from tasks.refine import recognise_refinements
 from tasks.settings.dataset import load_dataset_settings
 from tasks.state import state_at
 
@@ -226,14 +228,31 @@ def test_a_test_label_is_never_drawn_over_a_prediction(
         assert (case.state, table.place[patient]) == ("pending", "training")
 
 
-def test_a_prediction_of_half_an_image_cannot_be_accepted(lab: Predicted, tmp_path: Path) -> None:
-    """The other half came later."""
+def the_other_half_comes(lab: Predicted, tmp_path: Path) -> None:
     more = write_series(tmp_path / "more", (9, *SHAPE[1:]))
     for file in sorted(more.files)[:-1]:
         file.unlink()
     (last,) = [file for file in more.files if file.is_file()]
-    edit(last, lambda ds: setattr(ds, "SOPInstanceUID", generate_uid()))
+    before = sorted(float(pydicom.dcmread(file).ImagePositionPatient[2]) for file in lab.series.files)
+
+    def follows(ds: Dataset) -> None:
+        ds.SOPInstanceUID = generate_uid()
+        ds.ImagePositionPatient = [*ds.ImagePositionPatient[:2], 2 * before[-1] - before[-2]]
+
+    edit(last, follows)
     take_delivery.fn("D", last.parent, date(2026, 11, 21))
+
+
+def test_a_prediction_of_half_an_image_comes_back_as_nobodys_work(lab: Predicted, tmp_path: Path) -> None:
+    """It cannot be compared with the image of now, and its missing half would be background."""
+    the_other_half_comes(lab, tmp_path)
+    assert comes_back(lab, archived(lab, tmp_path))["recognised"] == {"unedited": 1}
+    assert lab.case().reason == "unlabelled"
+
+
+def test_a_prediction_of_half_an_image_cannot_be_accepted(lab: Predicted, tmp_path: Path) -> None:
+    """The other half came later."""
+    the_other_half_comes(lab, tmp_path)
     with pytest.raises(UserDataError, match="has grown since it was predicted; run `iterseg predict` first"):
         accept.fn("D", lab.model, [lab.record["case_id"]])
 

@@ -21,7 +21,6 @@ from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.ledger.refinements import Refinement, note_acceptances, note_refinements
 from tasks.ledger.store import Store
 from tasks.open_iteration import (
-    WITHOUT_EFFECT_FORMERLY,
     WITHOUT_EFFECT_ON_WHAT_IS_LEARNED,
     book,
     open_iteration,
@@ -188,17 +187,6 @@ def test_what_becomes_of_predictions_trains_nothing_again(home: Path, change: di
     first = opened(home, [False] * 4)[0]
     _closed(first)
     assert opened(home, [False] * 4, **change) == (first, True)
-
-
-def test_an_iteration_from_before_that_was_known_is_found_again(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = WITHOUT_EFFECT_ON_WHAT_IS_LEARNED
-    monkeypatch.setattr("tasks.open_iteration.WITHOUT_EFFECT_ON_WHAT_IS_LEARNED", WITHOUT_EFFECT_FORMERLY)
-    first = opened(home, [False] * 4)[0]
-    _closed(first)
-    monkeypatch.setattr("tasks.open_iteration.WITHOUT_EFFECT_ON_WHAT_IS_LEARNED", now)
-    assert opened(home, [False] * 4) == (first, True)
 
 
 def test_a_lineage_does_not_change_from_ct_to_mr(home: Path) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK as sitk
 from coming_back import (
+    EDITED,
     MASKS,
     NODE,
     TUMOUR,
@@ -25,14 +27,23 @@ from coming_back import (
     refinement,
     saved_in_place,
 )
-from dicom_factory import edit, write_rois, write_segments
-from predicted_lab import Predicted, a_model, predict
+from dicom_factory import edit, without_preamble, write_rois, write_segments
+from numpy.typing import NDArray
+from predicted_lab import Predicted, a_model, predict, predicted
 from pydicom.uid import generate_uid
 
+from tasks.accept import accept
+from tasks.conversion import label_rules
+from tasks.dicom.convert import label_map
+from tasks.dicom.image import read_series
 from tasks.errors import UserDataError
 from tasks.ingest import take_accepted, take_delivery
+from tasks.ledger.predictions import object_file
 from tasks.ledger.withdrawals import add_withdrawal
-from tasks.refine import accept, recognise_refinements
+from tasks.refine import recognise_refinements
+from tasks.settings.dataset import load_dataset_settings, load_rois
+
+Mask = NDArray[np.bool_]
 
 
 @pytest.mark.parametrize(
@@ -159,15 +170,6 @@ def test_a_segmentation_that_cannot_be_read_is_left_to_prepare(lab: Predicted, t
     assert lab.case().state == "pending"  # and rejected by its conversion, with the reason
 
 
-def without_preamble(file: Path, *, meta: bool) -> Path:
-    """As old exports are, and as pydicom reads when it is forced to."""
-    content = file.read_bytes()
-    assert content[128:132] == b"DICM"
-    length = pydicom.dcmread(file).file_meta.FileMetaInformationGroupLength
-    file.write_bytes(content[132:] if meta else content[144 + length :])
-    return file
-
-
 @pytest.mark.parametrize("back", [ohif_rtstruct, ohif_seg])
 @pytest.mark.parametrize("meta", [True, False])
 def test_without_a_preamble_it_is_known_too(
@@ -197,17 +199,98 @@ def test_an_object_that_breaks_the_look_stops_nobody(
     assert lab.case().state == "pending"
 
 
+@pytest.mark.parametrize("what", ["provenance_of", "read_series", "structure_masks"])
 def test_a_disk_that_fails_while_it_is_looked_at_fails_the_step(
-    lab: Predicted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lab: Predicted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """Unnoted, a prediction would be learned from as a person's work."""
 
-    def away(_: Path) -> None:
+    def away(*_: object) -> None:
         raise OSError(116, "Stale file handle")
 
-    monkeypatch.setattr("tasks.refine.provenance_of", away)
+    monkeypatch.setattr(f"tasks.refine.{what}", away)
     with pytest.raises(OSError, match="Stale file handle"):
         comes_back(lab, ohif_seg(lab, tmp_path))
+
+
+def test_a_persons_drawing_goes_before_an_accepted_prediction(lab: Predicted, tmp_path: Path) -> None:
+    """Whoever reads yesterday's page does not see that it was corrected since."""
+    comes_back(lab, ohif_seg(lab, tmp_path), day=22)
+    drawn = lab.case().segmentation
+    with pytest.raises(UserDataError, match="a person has drawn it, which goes before"):
+        accept.fn("D", lab.model, [lab.record["case_id"]])
+    assert not lab.paths.acceptances.is_file()
+    assert lab.case().segmentation == drawn is not None
+
+
+@pytest.mark.parametrize(("choice", "words"), [("error", "nothing of node was predicted"), ("absent", None)])
+def test_what_can_become_no_label_cannot_be_accepted(
+    home: Path, tmp_path: Path, choice: str, words: str | None
+) -> None:
+    chosen = f"arrival_quiet_s: 0\nmodalities: CT,SEG,RTSTRUCT\nmissing_structures: {{node: {choice}}}\n"
+    (home / "config" / "dataset_D.yaml").write_text(chosen)
+    lab = predicted(home, tmp_path, {"GTV": TUMOUR, "node": np.zeros_like(NODE)})
+    if words is None:
+        assert len(accept.fn("D", lab.model, [lab.record["case_id"]])) == 1
+        return
+    with pytest.raises(UserDataError, match=words):
+        accept.fn("D", lab.model, [lab.record["case_id"]])
+
+
+def test_a_false_positive_that_was_deleted_is_work_though_another_model_saw_nothing(
+    home: Path, tmp_path: Path
+) -> None:
+    chosen = "arrival_quiet_s: 0\nmodalities: CT,SEG,RTSTRUCT\nmissing_structures: {GTV: absent}\n"
+    (home / "config" / "dataset_D.yaml").write_text(chosen)
+    lab = predicted(home, tmp_path, {"GTV": np.zeros_like(TUMOUR)})
+    newer = a_model(lab.paths, ["GTV"], "2026-11-21")
+    record = predict(lab.paths, newer, {"GTV": TUMOUR}, lab.case())
+    file = write_rois(tmp_path / "back" / "rt.dcm", lab.series, {"GTV": np.zeros_like(TUMOUR)})
+    seen = object_file(lab.paths.predictions(newer.model_id), record["case_id"], "RTSTRUCT")
+    series = pydicom.dcmread(seen).SeriesInstanceUID
+    comes_back(lab, edit(file, lambda ds: setattr(ds, "SeriesInstanceUID", series)))
+    assert (refinement(lab).kind, refinement(lab).model) == ("edited", "2026-11-21")
+    assert lab.case().state == "pending"
+
+
+@pytest.mark.parametrize(("drawn", "kind"), [(TUMOUR, "unedited"), (EDITED, "edited")])
+def test_a_structure_that_nobody_need_draw_was_not_taken_away(
+    lab: Predicted, tmp_path: Path, drawn: Mask, kind: str
+) -> None:
+    file = lab.paths.config / "dataset_D.yaml"
+    file.write_text(f"{file.read_text()}missing_structures: {{node: unlabelled}}\n")
+    back = write_segments(tmp_path / "back" / "x.dcm", lab.series, drawn.astype(np.uint8), ["GTV"])
+    assert comes_back(lab, back)["recognised"] == {kind: 1}
+    assert set(refinement(lab).effort) == {"GTV"}
+
+
+def test_what_nobody_looked_at_cost_nothing(lab: Predicted, tmp_path: Path) -> None:
+    """Only the slices that are not marked were corrected, and what was predicted on the others left out."""
+    file = lab.paths.config / "dataset_D.yaml"
+    file.write_text(f"{file.read_text()}not_annotated: [later]\n")
+    later = np.zeros_like(TUMOUR)
+    later[5:] = True
+    labels = (EDITED & ~later) + 2 * (NODE & ~later) + 3 * later
+    back = write_segments(tmp_path / "back" / "x.dcm", lab.series, labels, [*MASKS, "later"])
+    series = pydicom.dcmread(lab.object("seg")).SeriesInstanceUID
+    edit(back, lambda ds: setattr(ds, "SeriesInstanceUID", series))
+    assert comes_back(lab, back)["recognised"] == {"edited": 1}
+    assert refinement(lab).effort["GTV"]["edited_slices"] == 1
+    assert refinement(lab).effort["node"]["unedited"]
+
+
+def test_a_structure_is_found_by_its_own_name_too(home: Path, tmp_path: Path) -> None:
+    """Predictions bear it, whatever readers call what they draw themselves."""
+    lab = predicted(home, tmp_path, {"Tumour": TUMOUR})
+    (home / "config" / "roi_D.yaml").write_text("Tumour: GTV.*\n")
+    (home / "config" / "dataset_D.yaml").write_text("arrival_quiet_s: 0\nmodalities: CT,SEG\n")
+    back = write_segments(tmp_path / "back" / "x.dcm", lab.series, EDITED.astype(np.uint8), ["Tumour"])
+    assert comes_back(lab, back)["recognised"] == {"edited": 1}
+    case, settings = lab.case(), load_dataset_settings(lab.paths.config, "D")
+    rules = label_rules(settings, load_rois(lab.paths.config, "D"))
+    assert case.segmentation is not None
+    labels = label_map(read_series([f.path for f in case.files]), case.segmentation.path, "SEG", rules)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(labels), EDITED)
 
 
 def test_what_is_no_image_of_the_dataset_cannot_be_accepted(lab: Predicted) -> None:
