@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from tasks.errors import UserDataError
 from tasks.ledger.dated import DatedName
 from tasks.ledger.files import digest_of, read_json, write_json
 from tasks.ledger.iterations import Contender, Iteration
+from tasks.ledger.journal import now
 from tasks.ledger.models import (
     ModelRecord,
     leaked_patients,
@@ -30,7 +30,7 @@ from tasks.ledger.models import (
 from tasks.ledger.paths import DatasetPaths, fold_folder
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
-from tasks.nnunet.fold import RESULT, STOPPED, FoldJob, trained_model_folder
+from tasks.nnunet.fold import ASKED, RESULT, STOPPED, FoldJob, trained_model_folder
 from tasks.nnunet.fold import train_fold as run_fold
 from tasks.processes.program import JOB_ENDS_AT, on_threads
 from tasks.review.card import write_card
@@ -211,7 +211,7 @@ def train_fold(
     show = shown_epochs(dataset_id, f"{contender}-{fold}", epochs)
 
     stop_at = None if share is None else _stop_at(paths, iteration, contender, fold, share)
-    if stop_at is not None and stop_at < time.time():
+    if stop_at is not None and stop_at < time.time() and not is_finished(paths, iteration, contender, fold):
         return {"fold": fold, "worker": this_worker(), "budget_spent": True, STOPPED: 0}
     job_ends_at = end_of_this_job()
     limits = [limit for limit in (job_ends_at, stop_at) if limit is not None]
@@ -224,9 +224,9 @@ def train_fold(
     )
     if STOPPED in result:
         take_no_more()
-    kept = {key: value for key, value in result.items() if key != "job"}
-    # Only a training that stopped can have stopped for it; it stops within an epoch of the limit.
-    spent = STOPPED in result and stop_at is not None and stop_at == min(limits)
+    kept = {key: value for key, value in result.items() if key not in ("job", ASKED)}
+    # It stops within an epoch of the limit, unless somebody clears its node.
+    spent = STOPPED in result and not result[ASKED] and stop_at is not None and stop_at == min(limits)
     return {"fold": fold, "worker": this_worker(), "budget_spent": spent, **kept}
 
 
@@ -266,7 +266,7 @@ def record_model(
         model_id=model_id_of(iteration, dataset_id),
         parent=parent.model_id if parent else None,
         folder=str(folder.relative_to(paths.home)),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=now(),
         structures=iteration.structures,
         mask_strategy=iteration.mask_strategy,
         seen={str(fold): _seen(iteration, parent, fold) for fold in range(iteration.folds)},

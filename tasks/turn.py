@@ -23,7 +23,7 @@ from prefect.runtime import flow_run
 from prefect.states import Crashed
 
 from tasks.cluster.slurm_queue import fence
-from tasks.ledger.lock import dataset_lock
+from tasks.ledger.lock import dataset_lock, leave_to_the_next
 from tasks.ledger.paths import DatasetPaths
 from tasks.settings.cluster import ClusterSettings
 from tasks.settings.dataset import DatasetSettings
@@ -71,9 +71,13 @@ def turn_of(
     jobs = cluster is not None and cluster.kind == "slurm"
     with dataset_lock(paths.lock_folder, {"flow_run": mine, "jobs": jobs}) as killed:
         if killed is not None:
-            if killed.get("jobs"):
-                fence(paths)
             _bury(killed.get("flow_run"), mine)
+            if killed.get("jobs"):
+                try:
+                    fence(paths)
+                except BaseException:
+                    leave_to_the_next(paths.lock_folder, killed)
+                    raise
         yield
 
 

@@ -27,12 +27,9 @@ def gpu_of_this_worker() -> dict[str, str]:
     Workers of a ``LocalCluster`` are named 0, 1, … and see all GPUs of the machine; without this every
     fold would train on the first. A worker with one GPU, as under Slurm, keeps what it was given.
     """
-    available = gpus()
-    name = this_worker()
-    # One whose name is no number is a job with one GPU, or no worker at all.
-    if len(available) < 2 or name is None or not name.isdigit():
+    available, number = gpus(), _number_on_this_machine()
+    if len(available) < 2 or number is None:
         return {}
-    number = int(name)
     return {"CUDA_VISIBLE_DEVICES": available[number % len(available)]}
 
 
@@ -40,15 +37,22 @@ def take_no_more() -> None:
     """Give this job's worker no other task: it is about to be ended.
 
     Called from a task, before it returns: the scheduler hears of it before it hears of the result, and
-    cannot begin in between what would be killed.
+    cannot begin in between what would be killed. A worker of a ``LocalCluster``, though it be in a job that
+    somebody has begun by hand, is replaced by nobody and goes on.
     """
     from distributed import get_worker
     from distributed.core import Status
 
-    if "SLURM_JOB_ID" not in os.environ:
+    if this_worker() is None or _number_on_this_machine() is not None:
         return
     worker = get_worker()
     worker.loop.add_callback(setattr, worker, "status", Status.closing_gracefully)
+
+
+def _number_on_this_machine() -> int | None:
+    """Which worker of a ``LocalCluster`` this is; None in a job of its own, and outside of workers."""
+    name = this_worker()
+    return int(name) if name is not None and name.isdigit() else None
 
 
 def this_worker() -> str | None:

@@ -8,12 +8,13 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tasks.errors import BusyError, UserDataError
-from tasks.ledger.files import digest_of, read_json, temporary_beside
+from tasks.ledger.files import digest_of, read_json, temporary_beside, write_json
+from tasks.ledger.journal import now
 
 _HELD: set[Path] = set()
 """The locks that this process holds."""
@@ -68,6 +69,11 @@ def dataset_lock(folder: Path, note: Mapping[str, Any] | None = None) -> Iterato
             lock.unlink(missing_ok=True)
 
 
+def leave_to_the_next(folder: Path, dead: Mapping[str, Any]) -> None:
+    """Put a dead run's lock back in the place of this process's own: what it left is still to be cleared."""
+    write_json(folder / "lock.json", dict(dead))
+
+
 def working_on(folder: Path) -> str | None:
     """Who holds the lock of a dataset, as far as that can be known; None where nobody does."""
     holder = _holder(folder / "lock.json")
@@ -85,13 +91,20 @@ def held_for_h(folder: Path) -> float:
         since = datetime.fromisoformat(str(holder.get("since")))
     except ValueError:
         return math.inf
-    return max(1e-9, (datetime.now() - since).total_seconds() / 3600)
+    # Of hosts in several zones, and over the change of clocks; one without a zone is of this one's.
+    return max(1e-9, (datetime.now(UTC) - since.astimezone(UTC)).total_seconds() / 3600)
+
+
+def lives_here(folder: Path) -> bool:
+    """Whether the lock of a dataset is held by a process of this host, which is known to live."""
+    holder = _holder(folder / "lock.json")
+    return holder is not None and holder.get("host") == socket.gethostname() and not _is_gone(holder)
 
 
 def _take(lock: Path, mine: dict[str, Any]) -> bool:
     """Make the lock with its content in one step: a link to a file that is already filled."""
     filled = temporary_beside(lock)
-    filled.write_text(json.dumps({**mine, "since": datetime.now().isoformat(timespec="seconds")}))
+    filled.write_text(json.dumps({**mine, "since": now()}))
     try:
         os.link(filled, lock)
     except FileExistsError:

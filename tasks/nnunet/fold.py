@@ -13,7 +13,18 @@ from uuid import uuid4
 from tasks.errors import IterSegError, UserDataError
 from tasks.ledger.files import read_json, sha256_of_file, write_json, write_text
 from tasks.ledger.paths import CHECKPOINT, fold_folder
-from tasks.processes.program import JOB_ENDS_AT, Message, on_threads, run_program, serve, started_early, tell
+from tasks.nnunet.dataset import DESCRIPTION
+from tasks.processes.program import (
+    JOB_ENDS_AT,
+    Message,
+    asked_to_stop,
+    fail_for_the_disk,
+    on_threads,
+    run_program,
+    serve,
+    started_early,
+    tell,
+)
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from tasks.nnunet.trainer import IterSegTrainer
@@ -22,6 +33,7 @@ RESULT = "fold.json"
 HOLDER = "holder"
 """The file that names the attempt a fold belongs to: the last one that began."""
 STOPPED = "stopped_at_epoch"
+ASKED = "asked"
 SEEDS_APART = 100_000
 """More than any training has epochs, so that no two folds share an epoch's random numbers."""
 
@@ -75,7 +87,7 @@ def train_fold(
     -------
     ``checkpoint_sha256``, ``epochs`` and ``training_s`` (over all attempts), ``validation_dice``
     (structure → mean Dice or None) and ``cases`` (each validation case's Dice). Of a training that was
-    told to stop, ``stopped_at_epoch`` and nothing else.
+    told to stop, ``stopped_at_epoch``, and whether it was ``asked`` to, before any limit.
     """
     result_file = fold_folder(model_folder, job.fold) / RESULT
     result = read_result(result_file, job)
@@ -161,7 +173,7 @@ def _trainer(job: FoldJob) -> IterSegTrainer:
         plans,
         job.configuration,
         job.fold,
-        read_json(preprocessed / "dataset.json"),
+        read_json(preprocessed / DESCRIPTION),
         torch.device(torch_device(job.device)),
     )
     trainer.choose(TrainingChoices(**job.choices))
@@ -188,8 +200,10 @@ def _trained(trainer: IterSegTrainer, job: FoldJob, final: Path) -> bool:
     try:
         trainer.run_training()
     except TrainingStopped:
-        tell(**{STOPPED: trainer.current_epoch})
+        tell(**{STOPPED: trainer.current_epoch, ASKED: asked_to_stop()})
         return False
+    except OSError as error:
+        fail_for_the_disk(error)
     return True
 
 

@@ -152,7 +152,7 @@ class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
         last = self.current_epoch + 1 >= self.num_epochs
         stop = not last and (asked_to_stop() or not self._next_epoch_fits())
         if (due and not last) or stop:
-            self._save_on_the_way()
+            self._save_on_the_way(must=stop)
         self.current_epoch += 1
         if stop:
             raise TrainingStopped
@@ -168,8 +168,11 @@ class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
         longest = max(end - start for start, end in zip(begun, ended, strict=True))
         return bool(time.time() + LONGER * longest + SPARE_S < float(ends_at))
 
-    def _save_on_the_way(self) -> None:
-        """Save where the training stands; a disk that is full costs a checkpoint, not the training."""
+    def _save_on_the_way(self, *, must: bool) -> None:
+        """Save where the training stands; a disk that is full costs a checkpoint, not the training.
+
+        But where it ends with this one (``must``), what was learned would be lost and nobody told.
+        """
         latest, previous = (Path(self.output_folder) / f"checkpoint_{w}.pth" for w in ("latest", "previous"))
         self.still_ours()  # before anything of another attempt is renamed
         try:
@@ -177,6 +180,8 @@ class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
                 os.replace(latest, previous)
             self.save_checkpoint(str(latest))
         except (OSError, RuntimeError) as error:  # torch wraps what the disk says
+            if must:
+                raise
             print(f"no checkpoint after epoch {self.current_epoch + 1}: {error}")
         self._saved_at = time.monotonic()
 

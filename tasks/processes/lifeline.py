@@ -14,10 +14,16 @@ PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """Linux: be killed when the starting process is gone (prctl(2), PR_SET_PDEATHSIG)."""
+    """Linux: be killed when the starting process is gone (prctl(2), PR_SET_PDEATHSIG), and so each fork.
+
+    A fork does not inherit it: nnU-Net's augmentation workers would wait for work for ever, and hold handles
+    of the GPU and the pipe to whoever listens.
+    """
     if not sys.platform.startswith("linux"):
         return
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl = ctypes.CDLL(None).prctl
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.register_at_fork(after_in_child=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
     parent = os.environ.get(PARENT)
     # The parent may have ended before the call above.
     if parent is not None and os.getppid() != int(parent):

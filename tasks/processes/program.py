@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any, NoReturn
 
 from tasks.errors import ConfigError, ExternalToolError, IterSegError, UserDataError
@@ -183,15 +184,16 @@ def _give(program: _Program, job: Mapping[str, Any], environment: Mapping[str, s
 
 def _listen(module: str, program: _Program, log: Path, on_message: Callable[[Message], None]) -> None:
     process = program.process
+    Thread(target=_end_group_with, args=(process,), daemon=True).start()
     _RUNNING.add(program.job_file)
     error: Message | None = None
     last: deque[str] = deque(maxlen=LAST_WORDS_LINES)
     try:
         assert process.stdout is not None
-        with log.open("a", encoding="utf-8") as stream, process.stdout as output:
+        with log.open("ab", buffering=0) as stream, process.stdout as output:
             for line in output:
-                stream.write(line)
-                stream.flush()
+                with suppress(OSError):  # a disk that is full costs lines of the log, not the work
+                    stream.write(line.encode())
                 if line.startswith(MARK):
                     message = json.loads(line[len(MARK) :])
                     if "done" in message:
@@ -231,6 +233,14 @@ def asked_to_stop() -> bool:
 
 def _stop_file(job_file: str | Path) -> Path:
     return Path(f"{job_file}.stop")
+
+
+def _end_group_with(process: subprocess.Popen[str]) -> None:
+    """Kill what a program has started when it ends: it holds the pipe, and nobody would hear of the end."""
+    with suppress(ChildProcessError, ProcessLookupError):
+        # Not reaped yet, so that its number is nobody else's.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:

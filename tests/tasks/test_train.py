@@ -11,16 +11,15 @@ import pytest
 import SimpleITK as sitk
 from predicted_lab import a_model
 
-from tasks.copies import fingerprint
 from tasks.errors import UserDataError
-from tasks.ledger.images import write_image
+from tasks.ledger.images import fingerprint, write_image
 from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import add_withdrawal
-from tasks.nnunet.fold import LATE
+from tasks.nnunet.fold import ASKED, LATE, STOPPED
 from tasks.processes.program import THREADS, on_threads
 from tasks.settings.dataset import DatasetSettings
-from tasks.train import fold_environment, require_current
+from tasks.train import Share, fold_environment, require_current, train_fold
 
 
 def iteration(parent: str | None) -> Any:
@@ -59,6 +58,40 @@ def test_a_withdrawn_patients_scan_is_not_trained_on_under_another_name(home: Pa
     add_withdrawal(paths.withdrawals, date(2026, 11, 22), ["case9"], "p9", [fingerprint(image)])
     with pytest.raises(UserDataError, match="1 of its cases were withdrawn"):
         require_current(paths, iteration("2026-11-20"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "budget_spent"),
+    [(False, True), (True, False)],  # True: somebody clears the node, and the fold goes on in another job
+)
+def test_a_training_that_is_asked_to_clear_its_node_has_not_spent_its_budget(
+    home: Path, monkeypatch: pytest.MonkeyPatch, asked: bool, budget_spent: bool
+) -> None:
+    monkeypatch.setattr("tasks.train.run_fold", lambda *_: {STOPPED: 3, ASKED: asked})
+    result = one_fold(monkeypatch, Share("tonight", 3600))
+    assert result == {"fold": 0, "worker": None, "budget_spent": budget_spent, STOPPED: 3}
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_fold_that_is_finished_costs_no_budget(
+    home: Path, monkeypatch: pytest.MonkeyPatch, finished: bool
+) -> None:
+    """A run that is tried again in the UI is of the same night, whose hours are over."""
+    monkeypatch.setattr("tasks.train.run_fold", lambda *_: {"epochs": 9})
+    monkeypatch.setattr("tasks.train.is_finished", lambda *_: finished)
+    result = one_fold(monkeypatch, Share("tonight", -1))
+    assert result.get("epochs") == (9 if finished else None)
+    assert result["budget_spent"] is not finished
+
+
+def one_fold(monkeypatch: pytest.MonkeyPatch, share: Share) -> dict[str, Any]:
+    monkeypatch.setattr("tasks.train.fold_job", lambda *_, **__: None)
+    monkeypatch.setattr("tasks.train.shown_epochs", lambda *_: None)
+    prepared: Any = SimpleNamespace(
+        name="2026-11-21__D", plans_name="nnUNetPlans", configuration="3d_fullres", folds=2
+    )
+    result: dict[str, Any] = train_fold.fn("D", prepared, 0, DatasetSettings(), 1, share=share)
+    return result
 
 
 def test_a_training_that_was_begun_early_takes_any_fold_of_its_job() -> None:

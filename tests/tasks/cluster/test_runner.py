@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from distributed import Client
 
-from tasks.cluster.placement import gpu_of_this_worker
+from tasks.cluster.placement import gpu_of_this_worker, take_no_more
 from tasks.cluster.runner import (
     chunks,
     is_reachable_from_nodes,
@@ -61,6 +61,16 @@ def test_a_worker_has_one_thread_and_keeps_its_memory() -> None:
         given = client.submit(lambda: dict(os.environ)).result()
     assert given["OMP_NUM_THREADS"] == "1"
     assert "MALLOC_TRIM_THRESHOLD_" not in given
+
+
+def test_a_worker_that_nobody_replaces_goes_on_after_a_training_that_was_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Though it is in a job, which somebody has begun by hand for the whole run."""
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    with local_cluster(Allocation(), 1) as cluster, Client(cluster) as client:
+        client.submit(take_no_more).result(timeout=20)
+        assert client.submit(lambda: 7).result(timeout=20) == 7
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 
 import tasks.ledger.lock
 from tasks.errors import UserDataError
-from tasks.ledger.lock import dataset_lock, held_for_h, working_on
+from tasks.ledger.lock import dataset_lock, held_for_h, leave_to_the_next, lives_here, working_on
 
 
 def hold(folder: Path, host: str, pid: int) -> None:
@@ -68,14 +68,39 @@ def test_a_number_that_another_process_has_now_is_not_its_holder(tmp_path: Path)
             assert json.loads((tmp_path / "lock.json").read_text())["flow_run"] == "mine"
 
 
+def test_what_a_dead_run_left_may_be_left_to_the_next(tmp_path: Path) -> None:
+    """Where its jobs could not be cancelled now."""
+    gone = {"host": socket.gethostname(), "pid": os.getpid(), "started": "1", "jobs": True}
+    (tmp_path / "lock.json").write_text(json.dumps(gone))
+    for _ in range(2):
+        with dataset_lock(tmp_path) as killed:
+            assert killed == gone
+            leave_to_the_next(tmp_path, killed)
+    with dataset_lock(tmp_path) as killed:
+        assert killed == gone
+    with dataset_lock(tmp_path) as killed:
+        assert killed is None
+
+
+def test_only_of_a_process_of_this_host_it_is_known_that_it_lives(tmp_path: Path) -> None:
+    assert not lives_here(tmp_path)
+    hold(tmp_path, "node17", 1)
+    assert not lives_here(tmp_path)
+    hold(tmp_path, socket.gethostname(), os.getppid())
+    assert lives_here(tmp_path)
+    hold(tmp_path, socket.gethostname(), 2**22 + 1)
+    assert not lives_here(tmp_path)
+
+
 def test_how_long_somebody_else_holds_it_is_known(tmp_path: Path) -> None:
     assert held_for_h(tmp_path) == 0
     assert working_on(tmp_path) is None
     with dataset_lock(tmp_path):
         assert held_for_h(tmp_path) == 0
-    since = (datetime.now() - timedelta(hours=30)).isoformat(timespec="seconds")
-    (tmp_path / "lock.json").write_text(json.dumps({"host": "node17", "pid": 1, "since": since}))
-    assert 29 < held_for_h(tmp_path) < 31
+    for clock in (None, UTC, timezone(timedelta(hours=9))):
+        since = (datetime.now(clock) - timedelta(hours=30)).isoformat(timespec="seconds")
+        (tmp_path / "lock.json").write_text(json.dumps({"host": "node17", "pid": 1, "since": since}))
+        assert 29 < held_for_h(tmp_path) < 31
     assert working_on(tmp_path) == f"process 1 on node17, since {since}"
 
 

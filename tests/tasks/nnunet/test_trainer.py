@@ -73,14 +73,24 @@ def test_a_checkpoint_takes_the_place_of_the_one_before_and_a_full_disk_of_none(
     latest, previous = (tmp_path / f"checkpoint_{which}.pth" for which in ("latest", "previous"))
     for epoch in (1, 2):
         trainer.current_epoch = epoch
-        trainer._save_on_the_way()
+        trainer._save_on_the_way(must=False)
     assert (latest.read_text(), previous.read_text()) == ("2", "1")
     trainer.full = True
-    trainer._save_on_the_way()
+    trainer._save_on_the_way(must=False)
     assert previous.read_text() == "2"
     trainer.full, trainer.current_epoch = False, 4
-    trainer._save_on_the_way()
+    trainer._save_on_the_way(must=False)
     assert (latest.read_text(), previous.read_text()) == ("4", "2")
+
+
+def test_a_full_disk_where_a_training_stops_is_an_error(tmp_path: Path) -> None:
+    """Else the night ends well, and the next one begins where this one did."""
+    trainer = Trainer(tmp_path)
+    trainer._save_on_the_way(must=True)
+    trainer.full = True
+    with pytest.raises(OSError, match="No space left"):
+        trainer._save_on_the_way(must=True)
+    assert (tmp_path / "checkpoint_previous.pth").read_text() == "0"
 
 
 def test_an_attempt_that_lost_its_fold_moves_no_checkpoint_of_the_one_that_has_it(tmp_path: Path) -> None:
@@ -91,5 +101,5 @@ def test_an_attempt_that_lost_its_fold_moves_no_checkpoint_of_the_one_that_has_i
     trainer.output_folder, trainer.still_ours = str(tmp_path), taken_over
     (tmp_path / "checkpoint_latest.pth").write_bytes(b"the holder's")
     with pytest.raises(IterSegError, match="another attempt"):
-        trainer._save_on_the_way()
+        trainer._save_on_the_way(must=False)
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint_latest.pth"]

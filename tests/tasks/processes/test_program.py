@@ -19,9 +19,15 @@ from tasks.errors import ConfigError, ExternalToolError, UserDataError
 from tasks.processes.program import ask_to_stop, run_program, started_early
 
 PROGRAM = """
-import errno, os, sys, time
+import errno, multiprocessing, os, sys, time
 from tasks.errors import ConfigError, UserDataError
 from tasks.processes.program import asked_to_stop, fail_for_the_disk, serve, tell
+
+def begin_a_worker():
+    # As nnU-Net's augmentation does.
+    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+    worker.start()
+    return worker.pid
 
 def work(job):
     print("working on", job["what"])
@@ -33,6 +39,12 @@ def work(job):
         case "bug": raise RuntimeError("a bug")
         case "exit": os._exit(7)
         case "killed": os.kill(os.getpid(), 9)
+        case "killed beside its workers":
+            begin_a_worker()
+            os.kill(os.getpid(), 9)
+        case "workers":
+            tell(pid=os.getpid(), worker=begin_a_worker())
+            time.sleep(60)
         case "stoppable":
             tell(pid=os.getpid())
             while not asked_to_stop():
@@ -74,12 +86,25 @@ def test_a_full_disk_is_one_where_the_work_was_asked_for(program: str, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("what", "words"), [("bug", "exit code 1"), ("exit", "exit code 7"), ("killed", "signal 9")]
+    ("what", "words"),
+    [
+        ("bug", "exit code 1"),
+        ("exit", "exit code 7"),
+        ("killed", "signal 9"),
+        ("killed beside its workers", "signal 9"),  # which hold its output open
+    ],
 )
+@pytest.mark.timeout(30)
 def test_a_failure_names_command_status_and_log(program: str, tmp_path: Path, what: str, words: str) -> None:
     with pytest.raises(ExternalToolError, match=words) as caught:
         run_program(program, {"what": what}, tmp_path / "log")
     assert str(tmp_path / "log") in str(caught.value)
+
+
+def test_a_disk_that_is_full_costs_lines_of_the_log_and_not_the_work(program: str) -> None:
+    heard: list[dict[str, object]] = []
+    run_program(program, {"what": "nothing"}, Path("/dev/full"), {"GIVEN": "yes"}, heard.append)
+    assert heard[1:] == [{"environment": "yes"}]
 
 
 def test_a_program_that_is_asked_to_stop_may_end_in_time(program: str, tmp_path: Path) -> None:
@@ -165,12 +190,15 @@ def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
 
 
-def test_a_program_dies_with_its_parent(program: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("what", "told"), [("sleep", "pid"), ("workers", "worker")])
+def test_a_program_and_its_workers_die_with_its_parent(
+    program: str, tmp_path: Path, what: str, told: str
+) -> None:
     """A killed worker must not leave a training behind that writes the same checkpoints."""
     code = (
         "import sys; from pathlib import Path; from tasks.processes.program import run_program\n"
-        "run_program('a_test_program', {'what': 'sleep'}, Path(sys.argv[1]), "
-        "on_message=lambda m: print(m.get('pid', ''), flush=True))"
+        f"run_program('a_test_program', {{'what': {what!r}}}, Path(sys.argv[1]), "
+        f"on_message=lambda m: print(m.get({told!r}, ''), flush=True))"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True
