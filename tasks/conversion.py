@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tasks.dicom.case import Case
 from tasks.dicom.convert import CONVERTER_VERSION, LabelRules
 from tasks.dicom.imgtools_converter import imgtools_version
+from tasks.dicom.rois import matching
 from tasks.ledger.case_book import BookedCase
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.store import image_key, label_key
@@ -57,12 +60,17 @@ def to_convert(case: Case, settings: DatasetSettings, rois: RoiPatterns) -> Case
 def label_rules(settings: DatasetSettings, rois: RoiPatterns) -> LabelRules:
     """What the user chose of how ROIs become labels."""
     return LabelRules(
-        rois.root,
+        {name: _with_its_own_name(name, patterns) for name, patterns in rois.root.items()},
         settings.mask_strategy,
         settings.several_rois,
         dict(sorted(settings.missing_structures.items())),
         tuple(settings.not_annotated or ()),
     )
+
+
+def _with_its_own_name(structure: str, patterns: Sequence[str]) -> Sequence[str]:
+    """Patterns that find a structure as predictions of it are called, too: they come back corrected."""
+    return patterns if matching([structure], patterns) else [*patterns, re.escape(structure)]
 
 
 def as_booked(case: Case, job: CaseToConvert, rawdata: Path, pseudonyms: Pseudonyms) -> BookedCase:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import SimpleITK as sitk
 from prefect import task
 
+from tasks.cluster.placement import cores, this_worker
 from tasks.cluster.retries import RETRIED
 from tasks.conversion import OWN_CONVERTER, CaseToConvert, label_rules
 from tasks.dicom.convert import label_map
@@ -20,7 +22,7 @@ from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
 from tasks.labels import count_voxels
 from tasks.ledger.files import sha256_of_file, whole_file, write_json
-from tasks.ledger.images import write_image
+from tasks.ledger.images import note_fingerprint, write_image
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store, image_key
 from tasks.settings.dataset import DatasetSettings, RoiPatterns
@@ -43,20 +45,23 @@ def convert_cases(
     that fails in whatever way is rejected with a code, and the others go on.
     """
     store = Store(DatasetPaths.of(dataset_id).store)
-    outcomes = []
-    for case in cases:
-        outcome: dict[str, Any] = {"case_id": case.case_id, "state": "done", "reason": None, "detail": ""}
-        try:
-            convert_case(case, store, settings, rois)
-        except CaseRejected as error:
-            outcome.update(state="rejected", reason=error.reason, detail=error.detail)
-        except OSError:
-            raise  # the disk, not the case
-        except Exception as error:  # a case that breaks the converter must not stop the others
-            kind = log_broken(case.case_id, "the converter", error)
-            outcome.update(state="rejected", reason=Reason.UNEXPECTED.value, detail=kind)
-        outcomes.append(outcome)
-    return outcomes
+    # A worker has one thread; the flow's own process, where there is little to do, what the machine has.
+    with ThreadPoolExecutor(cores() if this_worker() is None else 1) as pool:
+        return list(pool.map(lambda case: _fate(case, store, settings, rois), cases))
+
+
+def _fate(case: CaseToConvert, store: Store, settings: DatasetSettings, rois: RoiPatterns) -> dict[str, Any]:
+    outcome: dict[str, Any] = {"case_id": case.case_id, "state": "done", "reason": None, "detail": ""}
+    try:
+        convert_case(case, store, settings, rois)
+    except CaseRejected as error:
+        outcome.update(state="rejected", reason=error.reason, detail=error.detail)
+    except OSError:
+        raise  # the disk, not the case
+    except Exception as error:  # a case that breaks the converter must not stop the others
+        kind = log_broken(case.case_id, "the converter", error)
+        outcome.update(state="rejected", reason=Reason.UNEXPECTED.value, detail=kind)
+    return outcome
 
 
 def convert_case(case: CaseToConvert, store: Store, settings: DatasetSettings, rois: RoiPatterns) -> None:
@@ -137,6 +142,7 @@ def _store_image(volume: SeriesVolume, case: CaseToConvert, store: Store) -> Non
     target = store.image(case.case_id, case.image_key)
     if not target.is_file():
         write_image(volume.image, target)
+        note_fingerprint(volume.image, target)
 
 
 def _count_voxels(labels: sitk.Image, case: CaseToConvert, store: Store) -> None:

@@ -13,8 +13,7 @@ from pathlib import Path
 from tasks.conversion import CaseToConvert
 from tasks.dicom.case import Case
 from tasks.dicom.reasons import Reason
-from tasks.ledger.files import write_text
-from tasks.ledger.images import voxel_bytes, voxel_digest
+from tasks.ledger.images import fingerprint, voxel_bytes
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import load_patients
 from tasks.ledger.store import Store
@@ -37,7 +36,7 @@ def without_copies(
 
     withdrawn = load_withdrawals(paths.withdrawals).scans
     files = {case_id: store.image(case_id, job.image_key) for case_id, job in converted.items()}
-    sizes = Counter(file.stat().st_size for file in files.values())
+    sizes = Counter(map(voxel_bytes, files.values()))
     kept: dict[str, Case] = {}
     for case in sorted((case for case in images if case.case_id in converted), key=rank):
         file = files[case.case_id]
@@ -45,7 +44,7 @@ def without_copies(
             case.settle("rejected", Reason.WITHDRAWN_ELSEWHERE, "")
             del files[case.case_id]
             continue
-        if sizes[file.stat().st_size] == 1:  # one that is alone with its size need not be read
+        if sizes[voxel_bytes(file)] == 1:  # one that is alone with its size need not be read
             continue
         first = kept.setdefault(fingerprint(file), case)
         if first.patient != case.patient:
@@ -73,14 +72,6 @@ def cases_with(store: Store, scans: Collection[str], but: Collection[str] = ()) 
         for case in store.cases()
         if case not in but and any(is_one_of(scans, file) for file in store.images(case))
     ]
-
-
-def fingerprint(image: Path) -> str:
-    """How many bytes the voxels of a converted image are, and their digest; kept beside it once computed."""
-    known = image.with_name(image.name.replace(".nii.gz", ".voxels"))
-    if not known.is_file():
-        write_text(known, f"{voxel_bytes(image)}:{voxel_digest(image)}")
-    return known.read_text(encoding="utf-8")
 
 
 def _bytes_of(scan: str) -> int:

@@ -126,7 +126,7 @@ def structure_masks(
     """
     names, drawn = _drawn(volume, segmentation, kind)
     missing = dict(rules.missing)
-    if matching(names, rules.not_annotated):
+    if unseen(volume, segmentation, kind, rules) is not None:
         may_be_elsewhere = [s for s in rules.patterns if missing.get(s, "error") == "error"]
         missing |= dict.fromkeys(may_be_elsewhere, "absent")
     for structure, positions in match_rois(names, rules.patterns, rules.several_rois, missing).items():
@@ -150,6 +150,8 @@ def unseen(
         return None
     names, drawn = _drawn(volume, segmentation, kind)
     chosen = set(matching(names, rules.not_annotated))
+    if not chosen:
+        return None
     hidden = np.zeros(volume.grid.shape, dtype=bool)
     for position, name in enumerate(names):
         if name in chosen:

@@ -17,6 +17,7 @@ import pydicom
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
 
+from tasks.dicom.damage import is_of_the_disk
 from tasks.dicom.headers import identity_of
 from tasks.dicom.reasons import Reason
 from tasks.dicom.written import as_bytes
@@ -42,6 +43,7 @@ LEAST_LETTERS = 4
 FOUND_ANYWHERE = 6
 """Letters of a name that is found within words, too: by chance it is in none."""
 IDENTIFYING = ("PatientID", "PatientName", "OtherPatientIDs", "OtherPatientNames", "PatientBirthName")
+BETWEEN_NAMES = re.compile(r"[\^=\\\s,]+")
 OTHER_IDS = "OtherPatientIDsSequence"
 
 
@@ -140,8 +142,9 @@ def without_identity(text: str, files: Sequence[Path]) -> str:
         try:
             header = pydicom.dcmread(file, specific_tags=[*IDENTIFYING, OTHER_IDS], force=True)
             names |= set(_names(header, least=1))
-        except Exception:  # noqa: S112 - a file that cannot be read tells nothing, and has said nothing
-            continue
+        except Exception as error:  # a damaged file tells nothing, and has said nothing
+            if is_of_the_disk(error):
+                return "it cannot be told without the patient's name now"
     return _pattern(names).sub("[removed]", text) if names else text
 
 
@@ -153,9 +156,15 @@ def _pattern(names: Collection[str]) -> re.Pattern[str]:
 def _as_people_write_it(name: str) -> str:
     """A pattern for ``GTV_Mueller``, ``mueller2`` and ``PAT12345_1`` too, and not for Li in Liver.
 
-    A long name is found anywhere, a shorter one where no letter goes on from a letter and no digit from a
-    digit; where a single letter or digit is a name, whatever is a word by itself.
+    A whole name is found as a word of its own in either order, whatever stands between its parts, which may
+    be short. A long part is found anywhere, a shorter one where no letter goes on from a letter and no digit
+    from a digit; where a single letter or digit is a name, whatever is a word by itself.
     """
+    components = [part for part in BETWEEN_NAMES.split(name) if part]
+    if len(components) > 1:
+        family, given = map(re.escape, components[:2])
+        whole = rf"{family}[\W_]{{0,3}}{given}|{given}[\W_]{{0,3}}{family}"
+        return rf"(?<![^\W\d_])(?:{whole})(?![^\W\d_])|{re.escape(name)}"
     if len(name) >= FOUND_ANYWHERE:
         return re.escape(name)
     if len(name) < LEAST_LETTERS:
@@ -214,7 +223,7 @@ def _names(source: Dataset, least: int = LEAST_LETTERS) -> list[str]:
 
 
 def _parts(text: str) -> set[str]:
-    return {text.strip(), *re.split(r"[\^=\\\s,]+", text)}
+    return {text.strip(), *BETWEEN_NAMES.split(text)}
 
 
 def _text(value: object) -> str:

@@ -20,6 +20,7 @@ from pydicom.uid import (
     LegacyConvertedEnhancedMRImageStorage,
 )
 
+from tasks.dicom.damage import damage_rejects
 from tasks.dicom.geometry import PHASES
 from tasks.dicom.headers import KIND_OF_SOP_CLASS
 from tasks.dicom.reasons import Reason
@@ -91,16 +92,12 @@ def is_multi_frame(frames: Sequence[Frame]) -> bool:
 def _frames_of_file(path: Path) -> list[Frame]:
     wanted = [*OF_THE_INSTANCE, *OF_THE_SLICE, *PHASES, "NumberOfFrames"]
     groups = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
-    try:
+    with damage_rejects(Reason.UNREADABLE, "a slice cannot be read"):
         dataset = pydicom.dcmread(path, specific_tags=[*wanted, *groups], stop_before_pixels=True, force=True)
         sop_class = str(dataset.get("SOPClassUID"))
         _grayscale(dataset, multi_frame=sop_class in MULTI_FRAME_CLASSES)
         if sop_class in MULTI_FRAME_CLASSES:
             return _multi_frame(path, dataset)
-    except CaseRejected:
-        raise
-    except Exception as error:  # pydicom raises many kinds on damaged input
-        raise CaseRejected(Reason.UNREADABLE, f"a slice cannot be read ({type(error).__name__})") from None
     if sop_class not in KIND_OF_SOP_CLASS:
         uid = dataset.get("SOPInstanceUID")
         raise CaseRejected(Reason.UNREADABLE, f"{uid} names no known SOP class: {sop_class}")

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
 
+from tasks.dicom.damage import damage_rejects
 from tasks.dicom.frames import Frame, frames_of, is_multi_frame
 from tasks.dicom.geometry import Grid, grid_of
 from tasks.dicom.headers import IMAGE_KINDS, Header, read_header
@@ -201,6 +202,8 @@ def _pixels(frames: Sequence[Frame], *, whole_numbers: bool) -> sitk.Image:
     try:
         image = reader.Execute()
     except RuntimeError as error:
+        for file in files:
+            file.read_bytes()  # where it is the disk that fails, that is what is raised
         last = str(error).strip().splitlines()[-1]
         raise CaseRejected(Reason.UNREADABLE_PIXELS, _without_paths(last, files)) from None
     return _narrow(image) if whole_numbers else image
@@ -214,18 +217,13 @@ def _decoded(frames: Sequence[Frame], *, whole_numbers: bool) -> sitk.Image:
     for path in dict.fromkeys(frame.path for frame in frames):
         here = [(k, frame) for k, frame in enumerate(frames) if frame.path == path]
         numbers = [frame.number or 0 for _, frame in here]
-        try:
+        with damage_rejects(Reason.UNREADABLE_PIXELS, "the frames cannot be decoded"):
             decoded = iter_pixels(path, indices=numbers)
             for (k, frame), pixels in zip(here, decoded, strict=True):
                 slope, intercept = _rescale(frame.header)
                 # Widened first: 16 bits overflow in silence.
                 factor = int(slope) if whole_numbers else slope
                 values[k] = pixels.astype(values.dtype) * factor + intercept
-        except CaseRejected:
-            raise
-        except Exception as error:  # decoders raise many kinds on damaged input
-            detail = f"the frames cannot be decoded ({type(error).__name__})"
-            raise CaseRejected(Reason.UNREADABLE_PIXELS, detail) from None
     image = sitk.GetImageFromArray(values)
     del values
     return _narrow(image) if whole_numbers else image

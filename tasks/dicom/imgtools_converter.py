@@ -2,7 +2,7 @@
 
 ``nnUNetPipeline`` runs on one case at a time, in a program of its own: it renames cases when others
 are added, answers success when all failed, and one bad file ends its whole run. What it does to masks
-is in the README; the cross-check in ``tests/tasks/dicom/test_imgtools_converter.py`` measures it.
+is in docs/decisions/4-own-masks.md; the test in ``tests/tasks/dicom/test_imgtools_converter.py`` measures it.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from skimage.measure import points_in_poly
 
+from tasks.dicom.damage import damage_rejects
 from tasks.dicom.fill import area_of, filled
 from tasks.dicom.geometry import Grid
 from tasks.dicom.headers import read_dataset
@@ -63,19 +64,13 @@ def read_rois(path: Path) -> list[Roi]:
     CaseRejected
         ``UNREADABLE_SEGMENTATION`` where the object contradicts itself or is damaged.
     """
-    try:
+    with damage_rejects(Reason.UNREADABLE_SEGMENTATION, "the RTSTRUCT cannot be read"):
         dataset = read_dataset(path)
         items = {int(item.ROINumber): item for item in dataset.get("StructureSetROISequence") or []}
         if len(items) != len(dataset.get("StructureSetROISequence") or []):
             raise CaseRejected(Reason.UNREADABLE_SEGMENTATION, "two ROIs have one ROI number")
         contours = _contours_by_number(dataset)
         frame = frame_of_structure_set(dataset)
-    except CaseRejected:
-        raise
-    except Exception as error:  # pydicom raises many kinds on damaged input
-        raise CaseRejected(
-            Reason.UNREADABLE_SEGMENTATION, f"the RTSTRUCT cannot be read ({type(error).__name__})"
-        ) from None
     strangers = sorted(set(contours) - set(items))
     if strangers:
         raise CaseRejected(Reason.UNREADABLE_SEGMENTATION, f"contours of unknown ROIs {strangers}")

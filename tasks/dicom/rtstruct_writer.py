@@ -55,7 +55,6 @@ class StructureSetIdentity:
     label: str
     written: datetime
     series_number: int | None = None
-    manufacturer: str = MANUFACTURER
     generation: Literal["AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"] = "MANUAL"
     """(3006,0036). What is AUTOMATIC and by IterSeg is a prediction, and becomes nobody's label."""
 
@@ -132,7 +131,7 @@ def _frame(
     dataset.SeriesInstanceUID = identity.series_instance_uid
     dataset.SeriesNumber = identity.series_number
     dataset.OperatorsName = ""
-    dataset.Manufacturer = identity.manufacturer
+    dataset.Manufacturer = MANUFACTURER
     dataset.InstanceNumber = 1
     dataset.StructureSetLabel = identity.label[:16]
     dataset.StructureSetDate = identity.written.strftime("%Y%m%d")

@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
 from tasks.dicom.bits import close_gaps
+from tasks.dicom.damage import damage_rejects
 from tasks.dicom.geometry import EVEN_SLICES, Grid
 from tasks.dicom.headers import read_dataset
 from tasks.dicom.reasons import Reason
@@ -42,7 +43,7 @@ class SegObject:
     def __init__(self, path: Path) -> None:
         from highdicom.seg import Segmentation  # late: a fifth of a second, which contours do not need
 
-        try:
+        with damage_rejects(Reason.UNREADABLE_SEGMENTATION, "the SEG cannot be read"):
             dataset = read_dataset(path, pixels=True)
             _index_frames(dataset)
             close_gaps(dataset)
@@ -52,10 +53,6 @@ class SegObject:
                 Segment(n, str(self._seg.get_segment_description(n).segment_label).strip())
                 for n in self._seg.segment_numbers
             ]
-        except Exception as error:  # damaged objects fail anywhere inside highdicom and pydicom
-            raise CaseRejected(
-                Reason.UNREADABLE_SEGMENTATION, f"the SEG cannot be read ({type(error).__name__})"
-            ) from None
 
     def mask(self, segment: Segment, grid: Grid) -> NDArray[np.bool_]:
         """The mask of a segment on a grid, shape (slices, rows, columns).
@@ -68,7 +65,8 @@ class SegObject:
             ``OTHER_GRID`` where the voxels are not the image's or some lie outside it, ``NOT_BINARY``
             for probabilities, ``UNREADABLE_SEGMENTATION`` for damaged frames.
         """
-        try:
+        unread = f"segment {segment.name!r} cannot be read"
+        with damage_rejects(Reason.UNREADABLE_SEGMENTATION, unread):
             volume = self._seg.get_volume(
                 segment_numbers=[segment.number],
                 combine_segments=False,
@@ -76,11 +74,6 @@ class SegObject:
                 rescale_fractional=True,
                 rtol=EVEN_SLICES,
             )
-        except Exception as error:  # see __init__
-            raise CaseRejected(
-                Reason.UNREADABLE_SEGMENTATION,
-                f"segment {segment.name!r} cannot be read ({type(error).__name__})",
-            ) from None
         values = np.asarray(volume.array)[..., 0]
         for plane in values:  # one after the other, to save memory
             between = plane[(plane != 0) & (plane != 1)]

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
+from pydicom.errors import InvalidDicomError
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made when it is imported
 
 from tasks.dicom.web import DicomWeb
+from tasks.dicom.written import read_to_send
 from tasks.errors import TransientError, UserDataError
 
 TIMEOUT_S = 60.0
@@ -92,7 +94,10 @@ def _associated(peer: Peer, contexts: list[Any], timeout_s: float) -> Iterator[A
 
 def _kind_of(file: Path) -> tuple[str, tuple[str, ...]]:
     """SOP class and the transfer syntaxes to propose: a plain one may be sent as any plain one."""
-    meta = pydicom.filereader.read_file_meta_info(file)
+    try:
+        meta = pydicom.filereader.read_file_meta_info(file)
+    except InvalidDicomError:
+        meta = read_to_send(file).file_meta
     syntax = meta.TransferSyntaxUID
     return str(meta.MediaStorageSOPClassUID), PLAIN[:2] if syntax in PLAIN else (str(syntax),)
 
@@ -105,7 +110,7 @@ def _without_delay(event: Any) -> None:
 
 def _store(association: Any, peer: Peer, file: Path) -> None:
     try:
-        answer = association.send_c_store(pydicom.dcmread(file))
+        answer = association.send_c_store(read_to_send(file))
     except (ValueError, RuntimeError, AttributeError) as error:
         if not association.is_established:
             raise TransientError(f"{peer.ae_title} ended the association") from None

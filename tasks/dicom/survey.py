@@ -79,6 +79,9 @@ def survey(files: Sequence[Path], watched: Watched = lambda looked, _: looked) -
         except CaseRejected as error:
             found.left_out[error.reason] += 1
             continue
+        except OSError:
+            found.left_out[Reason.UNREADABLE.value] += 1
+            continue
         kinds = [series.get(uid) for uid in header.referenced_series]
         kinds += [instances.get(uid) for uid in header.referenced_instances]
         if not (header.referenced_series or header.referenced_instances):  # as conversion finds its image

@@ -17,6 +17,7 @@ import requests
 from dicomweb_client.api import DICOMwebClient
 from pydicom.dataset import Dataset
 
+from tasks.dicom.written import read_to_send
 from tasks.errors import ConfigError, TransientError, UserDataError
 
 WANTED_MODALITIES = ("CT", "MR", "RTSTRUCT", "SEG")
@@ -131,7 +132,7 @@ class DicomWeb:
         """
         studies: dict[str, list[Dataset]] = defaultdict(list)
         for file in files:
-            dataset = pydicom.dcmread(file)
+            dataset = read_to_send(file)
             studies[str(dataset.StudyInstanceUID)].append(dataset)
         for study, datasets in studies.items():
             with _told():

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
+
+from tasks.dicom.headers import read_dataset
 
 IMPLEMENTATION_UID = UID("2.25.208190843203290193219018283920182911532")
 
@@ -31,6 +34,14 @@ def as_bytes(target: Dataset, source: Dataset) -> bytes:
         enforce_file_format=True,
     )
     return stream.getvalue()
+
+
+def read_to_send(path: Path) -> Dataset:
+    """A whole file as others read it: one of an old export, without a preamble, gets what it lacks."""
+    dataset = read_dataset(path, pixels=True)
+    if dataset.preamble is not None:
+        return dataset
+    return pydicom.dcmread(io.BytesIO(as_bytes(dataset, dataset)))
 
 
 def under_another_uid(content: bytes, sop_instance_uid: str) -> bytes:

@@ -6,6 +6,7 @@ A wrong key or value raises :class:`ConfigError` with the file, the key and what
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -43,6 +44,10 @@ def _check_pattern(pattern: str, of: str = "") -> None:
         raise ValueError(f"{of}{pattern!r} is no pattern: {error}") from None
 
 
+def _matches(patterns: Sequence[str], name: str) -> bool:
+    return any(re.fullmatch(pattern, name, re.IGNORECASE) for pattern in patterns)
+
+
 class RoiPatterns(RootModel[dict[str, Patterns]]):
     """``roi_<dataset_id>.yaml``: structure → one regular expression or a list of them.
 
@@ -62,6 +67,14 @@ class RoiPatterns(RootModel[dict[str, Patterns]]):
                 raise ValueError(f"{structure!r} cannot be the name of a structure")
             for pattern in patterns:
                 _check_pattern(pattern, f"{structure}: ")
+        for structure in root:
+            found_by = [name for name, patterns in root.items() if _matches(patterns, structure)]
+            if found_by and structure not in found_by:
+                raise ValueError(
+                    f"a prediction of {structure!r} would come back as {found_by[0]!r}, whose pattern "
+                    f"matches that name while its own do not; give {structure!r} another name, or a "
+                    "pattern for it"
+                )
         return root
 
     @property

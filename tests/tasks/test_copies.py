@@ -15,7 +15,8 @@ from tasks.conversion import CaseToConvert
 from tasks.copies import cases_with, scans_of, without_copies
 from tasks.dicom.case import Case, DicomFile
 from tasks.dicom.headers import Header
-from tasks.ledger.images import voxel_digest, write_image
+from tasks.ledger import images as stored
+from tasks.ledger.images import fingerprint, note_fingerprint, write_image
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import extend_patients
 from tasks.ledger.store import Store
@@ -91,6 +92,25 @@ def test_a_scan_is_known_whatever_compressed_it(home: Path) -> None:
     assert cases_with(store, scans_of(store, ["a"])) == ["a", "b"]
 
 
+def test_a_scan_under_two_identities_is_known_whatever_compressed_it(home: Path) -> None:
+    paths = DatasetPaths.of("D")
+    images, jobs = converted([("a", "p1", 0, b"same"), ("b", "p2", 1, b"same")])
+    file = Store(paths.store).image("b", "i")
+    file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes()) + b"", 9) + b"")
+    assert file.stat().st_size != Store(paths.store).image("a", "i").stat().st_size
+    assert list(without_copies(paths, images, jobs)) == ["a"]
+
+
+def test_what_is_noted_as_an_image_is_written_is_what_its_file_says(tmp_path: Path) -> None:
+    image = sitk.GetImageFromArray(np.arange(60, dtype=np.int16).reshape(3, 4, 5) - 30)
+    for name in ("a", "b"):
+        write_image(image, tmp_path / name / "image-i.nii.gz")
+    note_fingerprint(image, tmp_path / "a" / "image-i.nii.gz")
+    told = [fingerprint(tmp_path / name / "image-i.nii.gz") for name in ("a", "b")]
+    assert told[0] == told[1]
+    assert told[0].startswith("120:")
+
+
 def test_copies_are_found_and_what_is_of_another_size_is_not_read(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,11 +121,13 @@ def test_copies_are_found_and_what_is_of_another_size_is_not_read(
     scans = scans_of(store, ["a"])
     read: list[str] = []
 
+    compute = stored._voxel_digest
+
     def digest(image: Path) -> str:
         read.append(image.parent.name)
-        return voxel_digest(image)
+        return compute(image)
 
-    monkeypatch.setattr("tasks.copies.voxel_digest", digest)
+    monkeypatch.setattr(stored, "_voxel_digest", digest)
     assert cases_with(store, scans) == ["a", "b"]
     assert cases_with(store, scans, but=["a"]) == ["b"]
     assert read == ["b", "c"], "each once, and not the longer one"

@@ -135,7 +135,7 @@ def test_a_case_whose_files_are_gone_is_told_and_stops_nobody(
 
     monkeypatch.setattr("tasks.predict.predict_batch", predicted_all)
     (row,) = predict_cases.fn("D", 1, [job], lab.model, settings, 1, triage)
-    assert (row["state"], row["reason"]) == ("rejected", "unreadable")
+    assert (row["state"], row["reason"]) == ("rejected", "changed-after-sealing")
     assert str(lab.paths.rawdata) not in row["detail"]
 
 

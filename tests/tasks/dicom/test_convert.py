@@ -132,6 +132,16 @@ def test_where_nobody_looked_nothing_is_known(
     np.testing.assert_array_equal(found, expected)
 
 
+def test_an_empty_mark_of_what_nobody_looked_at_excuses_nothing(
+    tmp_path: Path, series: Series, volume: SeriesVolume
+) -> None:
+    """As templates of viewers have it."""
+    file, nothing = tmp_path / "f.dcm", np.zeros_like(LEFT)
+    write_seg(file, series.files, {"left": LEFT, "right": nothing, "Not annotated": nothing}, PERSON)
+    with pytest.raises(CaseRejected, match="empty-mask: 'Right'"):
+        label_map(volume, file, "SEG", LabelRules(PATTERNS, not_annotated=["not annotated"]))
+
+
 def test_an_image_at_which_nobody_looked_is_no_label(
     tmp_path: Path, series: Series, volume: SeriesVolume
 ) -> None:

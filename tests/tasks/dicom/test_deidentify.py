@@ -195,6 +195,27 @@ def test_a_label_that_quotes_the_patient_is_refused(
     assert "xyzzy" not in str(caught.value).lower()
 
 
+@pytest.mark.parametrize("name", ["GTV Li Wei", "wei_li", "LiWei", "GTV-Li, Wei", "Li^Wei"])
+def test_a_whole_name_is_found_however_short_its_parts_are(
+    tmp_path: Path, series: Series, pseudonyms: Pseudonyms, name: str
+) -> None:
+    file = files_of(tmp_path, series)["RTSTRUCT"]
+    edit(file, lambda ds: setattr(ds, "PatientName", "Li^Wei"))
+    edit(file, lambda ds: setattr(ds.StructureSetROISequence[0], "ROIName", name))
+    with pytest.raises(CaseRejected, match="identity-left"):
+        without(file, pseudonyms)
+
+
+@pytest.mark.parametrize("name", ["Liver", "Weight Li", "GTV Wei", "Livewei"])
+def test_a_part_that_is_a_word_by_chance_is_none(
+    tmp_path: Path, series: Series, pseudonyms: Pseudonyms, name: str
+) -> None:
+    file = files_of(tmp_path, series)["RTSTRUCT"]
+    edit(file, lambda ds: setattr(ds, "PatientName", "Li^Wei"))
+    edit(file, lambda ds: setattr(ds.StructureSetROISequence[0], "ROIName", name))
+    without(file, pseudonyms)
+
+
 @pytest.mark.parametrize("name", ["GTV_Anna", "anna1", "1Anna", "GTV4711", "4711a"])
 def test_a_short_name_ends_where_no_letter_or_digit_goes_on(
     tmp_path: Path, series: Series, pseudonyms: Pseudonyms, name: str

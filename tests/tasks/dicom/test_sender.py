@@ -10,7 +10,7 @@ from typing import Any
 
 import pydicom
 import pytest
-from dicom_factory import Series, ball, write_rois, write_series
+from dicom_factory import Series, ball, without_preamble, write_rois, write_series
 from pydicom.uid import RLELossless
 from pynetdicom import AE, evt
 from pynetdicom.presentation import AllStoragePresentationContexts
@@ -65,6 +65,16 @@ def test_an_image_and_its_structure_set_arrive(series: Series) -> None:
         store_dimse(archive.peer(), series.files)
     sent = {str(pydicom.dcmread(file).SOPInstanceUID) for file in series.files}
     assert set(archive.got) == sent
+
+
+@pytest.mark.parametrize("meta", [True, False])
+def test_a_file_of_an_old_export_arrives_too(series: Series, meta: bool) -> None:
+    """Without a preamble, and perhaps without what says how it is written."""
+    for file in series.files:
+        without_preamble(file, meta=meta)
+    with Archive(lambda _: 0) as archive:
+        store_dimse(archive.peer(), series.files)
+    assert len(archive.got) == len(series.files)
 
 
 def _hang(_: Any) -> int:

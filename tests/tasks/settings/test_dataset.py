@@ -10,6 +10,7 @@ from tasks.errors import ConfigError
 from tasks.settings.cluster import load_cluster
 from tasks.settings.dataset import (
     check_choices,
+    datasets_of,
     load_dataset_settings,
     load_deidentification,
     load_rois,
@@ -143,6 +144,7 @@ def test_mistakes_in_a_dataset_file(config: Path, text: str, words: list[str]) -
         ("GTV: a\nGTV: b", ["stands twice"]),
         ("[a, b]: x", ["a key must be a word"]),
         ("'a\\b': x", ["cannot be the name of a structure"]),
+        ("GTV: GTVp.*\nNode: GTV.*", ["a prediction of 'GTV' would come back as 'Node'"]),
     ],
 )
 def test_mistakes_in_a_roi_file(config: Path, text: str | None, words: list[str]) -> None:
@@ -165,10 +167,12 @@ def test_a_clusters_name_is_no_path() -> None:
 
 
 def test_the_files_of_the_checkout_are_valid() -> None:
-    for file in (CHECKOUT / "config").glob("dataset_*.yaml"):
-        load_dataset_settings(file.parent, file.stem.removeprefix("dataset_"))
-    for file in (CHECKOUT / "config").glob("roi_*.yaml"):
-        load_rois(file.parent, file.stem.removeprefix("roi_"))
-    for file in (CHECKOUT / "config" / "clusters").glob("*.yaml"):
-        load_cluster(CHECKOUT / "config", file.stem)
+    config = CHECKOUT / "config"
+    datasets, clusters = datasets_of(config), sorted(file.stem for file in config.glob("clusters/*.yaml"))
+    assert datasets == ["demo_hippocampus", "hippocampus"]
+    assert clusters == ["local", "slurm", "workstation"]
+    for name in datasets:
+        check_choices(config, name)
+    for name in clusters:
+        load_cluster(config, name)
     assert load_deidentification(CHECKOUT / "config") is not None
