@@ -13,7 +13,6 @@ import typer
 from flows.command import checked, existing_folder, fail, show
 from flows.options import AsJson, Dataset
 from tasks.errors import ConfigError
-from tasks.settings.dataset import check_dataset_id
 
 if TYPE_CHECKING:
     from tasks.dicom.proposals import Proposal
@@ -47,7 +46,7 @@ def init(
     from tasks.new_dataset import patterns_of, refuse_existing, write
     from tasks.shown.progress import progress
 
-    paths = checked(lambda name: DatasetPaths.of(check_dataset_id(name)), dataset, as_json)
+    paths = checked(DatasetPaths.of, dataset, as_json)
     checked(lambda at: refuse_existing(at, dataset), paths.config, as_json)
     folder = checked(lambda at: existing_folder(at, "--look"), look, as_json)
     named = checked(patterns_of, structure or [], as_json)

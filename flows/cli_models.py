@@ -12,7 +12,6 @@ from flows.command import checked, hidden, run_flow, show
 from flows.options import AsJson, Dataset, Verbose
 from tasks.errors import ConfigError
 from tasks.ledger.lineages import LONGEST_REASON
-from tasks.settings.dataset import check_dataset_id
 
 of_models = typer.Typer()
 
@@ -43,7 +42,7 @@ def models(dataset: Dataset, as_json: AsJson = False) -> None:
     """The lineage of models, and how each was judged. Example: iterseg models PM_IASLC"""
     from flows.status import models_of
 
-    show(checked(lambda name: models_of(check_dataset_id(name)), dataset, as_json), as_json)
+    show(checked(models_of, dataset, as_json), as_json)
 
 
 @of_models.command(rich_help_panel="Models")

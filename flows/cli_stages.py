@@ -17,7 +17,6 @@ from flows.options import AsJson, Cluster, Dataset, Day, Verbose
 from tasks.delivery import files_below, refuse_a_day_to_come
 from tasks.errors import ConfigError, UserDataError
 from tasks.nnunet.preprocess import imported_early
-from tasks.settings.dataset import check_dataset_id
 
 PANEL = "Night after night"
 of_stages = typer.Typer()
@@ -180,7 +179,7 @@ def status(
     """What the dataset holds, and what the next run would do. Example: iterseg status PM_IASLC"""
     from flows.status import status_of
 
-    report = checked(lambda name: status_of(check_dataset_id(name), verify=verify), dataset, as_json)
+    report = checked(lambda name: status_of(name, verify=verify), dataset, as_json)
     show(report, as_json)
     if report["verified"] and report["verified"]["findings"]:
         raise typer.Exit(UserDataError.exit_code)

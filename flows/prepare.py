@@ -56,7 +56,7 @@ from tasks.shown.progress import waiting
 from tasks.state import case_row, require_dataset, state_at, totals
 from tasks.turn import turn_of
 
-Case = TypeVar("Case")
+Item = TypeVar("Item")
 
 
 @flow(name="prepare", flow_run_name=run_name("prepare"), task_runner=task_runner("prepare"))
@@ -163,9 +163,9 @@ def _dicom_of(jobs: Sequence[CaseToConvert]) -> list[Path]:
 def _spread(
     task: Task[Any, Any],
     what: str,
-    cases: Sequence[Case],
+    cases: Sequence[Item],
     files: Sequence[Path],
-    arguments: Callable[[int, list[Case]], tuple[Any, ...]],
+    arguments: Callable[[int, list[Item]], tuple[Any, ...]],
     where: ClusterSettings,
 ) -> list[Any]:
     """Run a task over cases: shared among workers, or in this process where their files are few."""

@@ -14,7 +14,7 @@ from tasks.ledger.models import ModelRecord, latest_model, load_models, load_pro
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots, unsealed_folders
 from tasks.review.fate import fate_of
-from tasks.settings.dataset import check_choices, check_dataset_id
+from tasks.settings.dataset import check_choices
 from tasks.state import require_dataset, rows_of_series, state_at, totals
 from tasks.verify import verify_dataset
 
@@ -144,7 +144,7 @@ def worklist_report(dataset_id: str, marks: Mapping[str, Mapping[str, Any]]) -> 
     """What to correct next, after what people say of single images has been noted."""
     from tasks.worklist import mark_cases, worklist_of, write_rows  # late: it takes a second
 
-    paths = DatasetPaths.of(check_dataset_id(dataset_id))
+    paths = DatasetPaths.of(dataset_id)
     require_dataset(paths)
     if marks:
         mark_cases(paths, marks)

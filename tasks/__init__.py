@@ -1,1 +1,1 @@
-"""One retryable step each, and the rooms that they stand on."""
+"""One retryable step each, what several steps share, and the rooms that they stand on."""

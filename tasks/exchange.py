@@ -7,7 +7,6 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,8 @@ from tasks.cluster.retries import RETRIED
 from tasks.errors import ConfigError, UserDataError
 from tasks.labels import Labels
 from tasks.ledger.files import commit_folder, read_json, scratch_folder, sha256_of_file, write_text
+from tasks.ledger.journal import now
 from tasks.ledger.lineages import (
-    DESCRIPTION,
-    FINGERPRINT,
     Lineage,
     keep_plans,
     load_lineages,
@@ -37,7 +35,7 @@ from tasks.ledger.models import (
     save_model,
 )
 from tasks.ledger.paths import CHECKPOINT, DatasetPaths, fold_folder
-from tasks.nnunet.dataset import dataset_json
+from tasks.nnunet.dataset import DESCRIPTION, FINGERPRINT, dataset_json
 from tasks.nnunet.export import export_model
 from tasks.nnunet.fold import trained_model_folder
 from tasks.nnunet.foreign import ForeignModel, look_into, order_of_heads, own_plans, take_over
@@ -205,7 +203,7 @@ def _record(
         model_id=lineage.base or "",
         parent=None,
         folder=str(folder.relative_to(paths.home)),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=now(),
         structures=lineage.structures,
         mask_strategy=lineage.mask_strategy,
         seen=own.seen if own else {},

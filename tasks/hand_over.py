@@ -57,14 +57,14 @@ def write_prediction(
     volume = read_series([Path(file) for file in case.files])
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(label_file(folder, case.case_id))))
     masks = dict(model.labels.masks(labels))
-    volume_ml = float(np.prod(volume.grid.spacing_mm)) / 1000
+    voxel_ml = float(np.prod(volume.grid.spacing_mm)) / 1000
     record: dict[str, Any] = {
         "case_id": case.case_id,
         "image_key": case.image_key,
         "model": model.model_id,
         "recipe": recipe_of(model, settings),
         "structures": model.structures,
-        "volume_ml": {name: float(mask.sum() * volume_ml) for name, mask in masks.items()},
+        "volume_ml": {name: float(mask.sum() * voxel_ml) for name, mask in masks.items()},
         "doubt": _shown(doubt, case),
         "objects": {},
     }

@@ -17,10 +17,12 @@ from tasks.ledger.dated import DatedName
 from tasks.ledger.files import digest_of, read_json, write_json
 from tasks.ledger.iterations import Iteration
 from tasks.ledger.journal import Journal
-from tasks.ledger.lineages import DESCRIPTION, FINGERPRINT, keep_plans, load_lineages, plans_of
+from tasks.ledger.lineages import keep_plans, load_lineages, plans_of
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store, preprocessed_key
 from tasks.nnunet.dataset import (
+    DESCRIPTION,
+    FINGERPRINT,
     TrainingCase,
     dataset_json,
     preparation_digest,

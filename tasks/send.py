@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect import task
@@ -14,7 +13,7 @@ from tasks.conversion import CaseToConvert
 from tasks.dicom.sender import Peer, store_dimse, store_web
 from tasks.errors import ConfigError, IterSegError, TransientError, UserDataError
 from tasks.ledger.files import read_json
-from tasks.ledger.journal import Journal
+from tasks.ledger.journal import Journal, now
 from tasks.ledger.marks import Mark, load_marks
 from tasks.ledger.models import ModelRecord
 from tasks.ledger.paths import DatasetPaths
@@ -44,7 +43,7 @@ def send_predictions(
     """
     paths = DatasetPaths.of(dataset_id)
     journal, folder = Journal(paths.delivered(destination.name)), paths.predictions(model.model_id)
-    # Under the same name another server may stand by now; entries before 0.2 do not say which it was.
+    # Under the same name another server may stand by now; older entries do not say which it was.
     at = destination.address
     known = {uid for entry in journal.entries() if entry.get("to", at) == at for uid in entry["uids"]}
     counts, marks = {"sent": 0, "known": 0, "refused": 0, "locked": 0}, load_marks(paths.marks)
@@ -70,7 +69,7 @@ def send_predictions(
             get_run_logger().error("case %s: %s", case.case_id, error)
             counts["refused"] += 1
             continue
-        journal.append({"when": datetime.now(UTC).isoformat(timespec="seconds"), "to": at, "uids": uids})
+        journal.append({"when": now(), "to": at, "uids": uids})
         known |= set(uids)
         counts["sent"] += 1
     return counts

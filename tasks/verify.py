@@ -13,12 +13,12 @@ from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.files import digest_of, read_json, sha256_of_file
 from tasks.ledger.iterations import load_iterations
 from tasks.ledger.journal import Journal
-from tasks.ledger.lineages import DESCRIPTION, load_lineages, plans_of
+from tasks.ledger.lineages import load_lineages, plans_of
 from tasks.ledger.models import load_models, load_promotions, noted_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import object_file
 from tasks.ledger.snapshots import MANIFEST, load_snapshots, noted_snapshots
-from tasks.nnunet.dataset import preparation_digest
+from tasks.nnunet.dataset import DESCRIPTION, preparation_digest
 from tasks.shown.progress import progress
 
 

@@ -30,6 +30,8 @@ OWN = [page for page in PAGES if page.parts[len(ROOT.parts)] != "CHANGELOG.md"]
 """But what the changelog tells of was so once."""
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+NAMED = re.compile(r"`((?:flows|tasks|tests|deployments|config|docs|data/examples)/[\w./-]+)`")
+OF_A_USER = {"config/notifications.yaml"}
 MODELS: tuple[type[BaseModel], ...] = (DatasetSettings, ClusterSettings, NotificationSettings, Simulation)
 ids = [str(page.relative_to(ROOT)) for page in OWN]
 
@@ -54,6 +56,12 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert target.exists(), link
         if anchor:
             assert anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", OWN, ids=ids)
+def test_files_of_the_checkout_that_are_named_are_there(page: Path) -> None:
+    for name in NAMED.findall(page.read_text()):
+        assert (ROOT / name).exists() or name in OF_A_USER, name
 
 
 @pytest.mark.parametrize("name", reference.PAGES)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ from tasks.ledger.files import digest_of, read_json, write_json
 
 VERSION = 2
 Entry = dict[str, Any]
+
+
+def now() -> str:
+    """The time of an entry or a record: UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True)

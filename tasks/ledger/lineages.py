@@ -9,20 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tasks.errors import UserDataError
 from tasks.labels import Labels, MaskStrategy
 from tasks.ledger.files import digest_of, read_json, whole_folder, write_json
-from tasks.ledger.journal import Journal
+from tasks.ledger.journal import Journal, now
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.registry import register
 
 LONGEST_REASON = 200
 """Characters of why a lineage was begun."""
-FINGERPRINT, DESCRIPTION = "dataset_fingerprint.json", "dataset.json"
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def open_lineage(
         number = current
     else:
         number = max(lineages, default=0) + 1
-    lineage = Lineage(number, _now(), why, list(structures), mask_strategy, plans_name, configuration, base)
+    lineage = Lineage(number, now(), why, list(structures), mask_strategy, plans_name, configuration, base)
     content = {k: v for k, v in asdict(lineage).items() if k not in ("number", "plans")}
     Journal(paths.lineages).append({"event": "opened", "number": number, "lineage": content})
     return lineage
@@ -103,7 +101,7 @@ def resume_lineage(paths: DatasetPaths, number: int, why: str) -> None:
     """Go on with an older lineage, whose model was put back into use."""
     lineages, current = load_lineages(paths)
     if number in lineages and number != current:
-        Journal(paths.lineages).append({"event": "resumed", "number": number, "at": _now(), "why": why})
+        Journal(paths.lineages).append({"event": "resumed", "number": number, "at": now(), "why": why})
 
 
 def keep_plans(paths: DatasetPaths, lineage: Lineage, contents: Mapping[str, Any]) -> Lineage:
@@ -148,7 +146,3 @@ def plans_of(paths: DatasetPaths, lineage: Lineage) -> Path:
 
 def _digest(folder: Path) -> str:
     return digest_of({file.name: read_json(file) for file in sorted(folder.glob("*.json"))})
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from tasks.ledger.journal import Journal
+from tasks.ledger.journal import Journal, now
 
 
 @dataclass(frozen=True)
@@ -43,4 +42,4 @@ def note_marks(path: Path, marks: Mapping[str, Mark]) -> None:
     known = load_marks(path)
     new = {case_id: asdict(mark) for case_id, mark in marks.items() if mark != known.get(case_id, Mark())}
     if new:
-        Journal(path).append({"at": datetime.now(UTC).isoformat(timespec="seconds"), "marks": new})
+        Journal(path).append({"at": now(), "marks": new})

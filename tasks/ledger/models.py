@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tasks.errors import UserDataError
 from tasks.labels import Labels, MaskStrategy
 from tasks.ledger.files import digest_of, read_json, replace_symlink, sha256_of_file, write_json
-from tasks.ledger.journal import Journal
+from tasks.ledger.journal import Journal, now
 from tasks.ledger.paths import CHECKPOINT, DatasetPaths, IterationPaths, fold_folder
 
 
@@ -22,9 +21,9 @@ class ModelRecord:
     Attributes
     ----------
     model_id
-        The iteration that made it, ``2026-11-23`` or ``2026-11-23.2``.
+        The iteration that made it, ``2026-11-23`` or ``2026-11-23.2``; imported: ``import-<digest>``.
     parent
-        The model its folds were warmed from; None: trained from scratch.
+        The model its folds were warmed from; None: trained from scratch, or imported.
     folder
         nnU-Net's trained model folder, relative to the home.
     structures
@@ -203,7 +202,7 @@ def promote(paths: DatasetPaths, record: ModelRecord, why: str) -> None:
     # A run that was killed between the two steps does both again.
     if not history or history[-1]["model"] != record.model_id:
         entry = {
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "at": now(),
             "model": record.model_id,
             "digest": record.digest,
             "instead_of": history[-1]["model"] if history else None,

@@ -51,7 +51,7 @@ class DatasetPaths:
 
     @property
     def rawdata(self) -> Path:
-        """The dataset's snapshots: the only place where identities may stand."""
+        """The dataset's snapshots. Identities stand there and in predicted DICOM objects, nowhere else."""
         return self.home / "data" / "rawdata" / self.dataset_id
 
     @property

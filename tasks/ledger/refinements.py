@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from tasks.ledger.journal import Journal
+from tasks.ledger.journal import Journal, now
 
 Kind = Literal["edited", "unedited", "new", "unsettled"]
 Evidence = Literal["instance", "predecessor", "series", "tracking", "overlap", ""]
@@ -73,4 +72,4 @@ def note_acceptances(path: Path, predictions: Iterable[str]) -> None:
     """Write down that a person has declared these predictions to be right."""
     new = sorted(set(predictions) - load_acceptances(path))
     if new:
-        Journal(path).append({"at": datetime.now(UTC).isoformat(timespec="seconds"), "predictions": new})
+        Journal(path).append({"at": now(), "predictions": new})

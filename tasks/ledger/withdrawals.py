@@ -34,7 +34,7 @@ def load_withdrawals(path: Path) -> Withdrawals:
     for entry in Journal(path).entries():
         patients |= dict.fromkeys(entry["patients"], entry["day"])
         cases |= dict.fromkeys(entry["cases"], entry["day"])
-        scans |= set(entry.get("scans", []))  # entries before 0.2 have none
+        scans |= set(entry.get("scans", []))  # older entries have none
     return Withdrawals(patients, cases, frozenset(scans))
 
 

@@ -12,6 +12,8 @@ from tasks.ledger.files import digest_of, write_json
 from tasks.ledger.store import link_all
 
 FILE_ENDING = ".nii.gz"
+DESCRIPTION, FINGERPRINT = "dataset.json", "dataset_fingerprint.json"
+"""nnU-Net's names of what describes a dataset, and of what its planner has measured."""
 READER = "SimpleITKIO"
 PREPROCESSED_SUFFIXES = (".b2nd", "_seg.b2nd", ".pkl")
 STORED_CASE = "case"
@@ -89,7 +91,7 @@ def write_raw(raw: Path, cases: Sequence[TrainingCase], description: Mapping[str
     """Fill ``imagesTr`` and ``labelsTr`` with links and write ``dataset.json`` last."""
     link_all(raw / "imagesTr", ((f"{case.case_id}_0000{FILE_ENDING}", case.image) for case in cases))
     link_all(raw / "labelsTr", ((f"{case.case_id}{FILE_ENDING}", case.label) for case in cases))
-    write_json(raw / "dataset.json", description)
+    write_json(raw / DESCRIPTION, description)
 
 
 def write_preprocessed(

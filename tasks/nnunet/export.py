@@ -16,6 +16,7 @@ from typing import Any
 from tasks.ledger.files import read_json, whole_file
 from tasks.ledger.paths import CHECKPOINT, fold_folder
 from tasks.nnunet import PLAIN_TRAINER
+from tasks.nnunet.dataset import DESCRIPTION, FINGERPRINT
 from tasks.processes.program import run_program, serve
 
 TIMESTAMP = (2000, 1, 1, 0, 0, 0)
@@ -62,15 +63,15 @@ def _work(job: dict[str, Any]) -> None:
 
     folder = Path(job["model_folder"])
     plans = _renamed(read_json(folder / "plans.json"), job["name"])
-    description = read_json(folder / "dataset.json")
+    description = read_json(folder / DESCRIPTION)
     first = read_checkpoint(fold_folder(folder, job["folds"][0]) / CHECKPOINT)
     configuration = first["init_args"]["configuration"]
     inside = f"{job['name']}/{PLAIN_TRAINER}__{plans['plans_name']}__{configuration}"
     with zipfile.ZipFile(job["target"], "w", zipfile.ZIP_DEFLATED) as archive:
-        texts = {"plans.json": plans, "dataset.json": description}
-        fingerprint = folder / "dataset_fingerprint.json"
+        texts = {"plans.json": plans, DESCRIPTION: description}
+        fingerprint = folder / FINGERPRINT
         if fingerprint.is_file():
-            texts["dataset_fingerprint.json"] = read_json(fingerprint)
+            texts[FINGERPRINT] = read_json(fingerprint)
         for file, content in texts.items():
             _add(archive, f"{inside}/{file}", json.dumps(content, indent=1).encode())
         for file, text in job["extra"].items():

@@ -19,7 +19,7 @@ from tasks.labels import Labels
 from tasks.ledger.files import read_json, whole_file, write_json
 from tasks.ledger.paths import CHECKPOINT, fold_folder
 from tasks.nnunet import PLAIN_TRAINER
-from tasks.nnunet.dataset import READER, integers_of
+from tasks.nnunet.dataset import DESCRIPTION, FINGERPRINT, READER, integers_of
 from tasks.processes.program import run_program, serve
 
 READERS_OF_OUR_AXES = ("SimpleITKIO", "NibabelIO")
@@ -91,13 +91,13 @@ def _model_in(content: zipfile.ZipFile, configuration: str) -> ForeignModel:
         raise UserDataError(
             f"the archive has no fold with {CHECKPOINT} in {inside}; export it with its final checkpoints"
         )
-    fingerprint = inside / "dataset_fingerprint.json"
+    fingerprint = inside / FINGERPRINT
     card_file = inside / "model_card.json"
     card = _json(content, card_file) if card_file in members else {}
     model = ForeignModel(
         str(inside),
         _json(content, inside / "plans.json"),
-        _json(content, inside / "dataset.json"),
+        _json(content, inside / DESCRIPTION),
         _json(content, fingerprint) if fingerprint in members else {},
         checkpoints,
         str(card.get("digest")) if card else None,
@@ -215,8 +215,8 @@ def take_over(
     """Write the model as a trained model folder of ours: ``target``, which must not exist yet."""
     target.mkdir(parents=True)
     write_json(target / "plans.json", dict(plans))
-    write_json(target / "dataset.json", dict(description))
-    write_json(target / "dataset_fingerprint.json", model.fingerprint)
+    write_json(target / DESCRIPTION, dict(description))
+    write_json(target / FINGERPRINT, model.fingerprint)
     job = {
         "archive": str(archive),
         "checkpoints": model.checkpoints,
@@ -232,7 +232,7 @@ def _work(job: dict[str, Any]) -> None:
     import tempfile
 
     target = Path(job["target"])
-    plans, description = read_json(target / "plans.json"), read_json(target / "dataset.json")
+    plans, description = read_json(target / "plans.json"), read_json(target / DESCRIPTION)
     with zipfile.ZipFile(job["archive"]) as archive, tempfile.TemporaryDirectory() as scratch:
         for fold, member in enumerate(job["checkpoints"]):
             file = Path(scratch) / "checkpoint.pth"

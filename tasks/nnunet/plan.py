@@ -9,6 +9,7 @@ from typing import Any
 
 from tasks.errors import ConfigError
 from tasks.ledger.files import read_json, whole_file, write_json
+from tasks.nnunet.dataset import DESCRIPTION, FINGERPRINT
 from tasks.processes.program import run_program, serve
 
 PLANS_OF_PLANNER = {
@@ -66,7 +67,7 @@ def carry_plans(parent: Path, child: Path, dataset: str, plans_name: str) -> Non
     """Copy the plans and the fingerprint of a lineage; only the dataset's name changes."""
     plans = read_json(parent / f"{plans_name}.json")
     write_json(child / f"{plans_name}.json", {**plans, "dataset_name": dataset})
-    write_json(child / "dataset_fingerprint.json", read_json(parent / "dataset_fingerprint.json"))
+    write_json(child / FINGERPRINT, read_json(parent / FINGERPRINT))
 
 
 def _work(job: dict[str, Any]) -> None:
@@ -92,8 +93,8 @@ def _work(job: dict[str, Any]) -> None:
         )
     apply_overrides(plans["configurations"][job["configuration"]], overrides)
     write_json(file, plans)
-    with whole_file(preprocessed / "dataset.json") as temporary:
-        temporary.write_bytes((raw / "dataset.json").read_bytes())
+    with whole_file(preprocessed / DESCRIPTION) as temporary:
+        temporary.write_bytes((raw / DESCRIPTION).read_bytes())
 
 
 def apply_overrides(configuration: dict[str, Any], overrides: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.files import read_json
 from tasks.ledger.paths import CHECKPOINT, fold_folder
-from tasks.nnunet.dataset import integers_of
+from tasks.nnunet.dataset import DESCRIPTION, integers_of
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from tasks.nnunet.ensemble import Ensemble
@@ -63,7 +63,7 @@ class Predictor:
         self.folds = _finished_folds(self.folder, folds)
         self._read_dicom = read_dicom
         self.ensemble = _load(self.folder, self.folds, device, mirroring)
-        self.labels = integers_of(read_json(self.folder / "dataset.json"))
+        self.labels = integers_of(read_json(self.folder / DESCRIPTION))
 
     def predict_single_dicom(self, path: str | os.PathLike[str]) -> dict[str, sitk.Image]:
         """Predict the one CT or MR series in a folder.

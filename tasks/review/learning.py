@@ -29,11 +29,6 @@ def mean_surface_dice(row: Row) -> float:
     return _mean(row["test_surface_dice"])
 
 
-def mean_validation_dice(row: Row) -> float:
-    """Over folds and structures, each fold on patients that neither it nor its ancestors trained on."""
-    return float(np.mean([_mean(fold) for fold in row["validation_dice"].values()]))
-
-
 def _mean(scores: Mapping[str, float | None]) -> float:
     mean = mean_of_defined(scores.values())
     return float("nan") if mean is None else mean

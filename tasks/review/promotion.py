@@ -44,7 +44,7 @@ class Verdict:
     lower_bound
         Of the difference, at the one-sided confidence asked for.
     margin, confidence
-        What was asked for; None on record of before 0.2.
+        What was asked for; None on older records.
     basis
         On what, where it is not what the others were compared on.
     """

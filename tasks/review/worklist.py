@@ -87,7 +87,7 @@ def _mixed(by_strategy: list[Ranked], at_random: list[Candidate], share: float) 
 
 
 def _ranked(candidate: Candidate, score: float, reason: str) -> Ranked:
-    # Records of before 0.2 do not know how a viewer numbers them.
+    # Older records do not know how a viewer numbers them.
     slices = candidate.doubt.get("shown_as", [int(number) + 1 for number, _ in candidate.doubt["slices"]])
     return Ranked(candidate.case_id, float(score), reason, slices)
 

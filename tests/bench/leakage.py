@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from learned import mean_validation_dice
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
 from tasks.ledger.files import read_json, sha256_of_file, write_json, write_text
@@ -28,7 +29,7 @@ from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.nnunet.fold import train_fold, trained_model_folder
 from tasks.promote import score_test_set
 from tasks.review.curves import curve, standing_alone
-from tasks.review.learning import interval_of_mean, mean_dice, mean_validation_dice
+from tasks.review.learning import interval_of_mean, mean_dice
 from tasks.review.scores import mean_scores
 from tasks.settings.dataset import DatasetSettings, check_choices
 from tasks.train import fold_job

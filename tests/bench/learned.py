@@ -13,10 +13,17 @@ from typing import Any
 
 from tasks.ledger.files import read_json, write_json, write_text
 from tasks.review.curves import standing_alone
-from tasks.review.learning import Runs, curves, mean_validation_dice, over_rounds, summary
+from tasks.review.learning import Row, Runs, curves, over_rounds, summary
+from tasks.review.scores import mean_of_defined
 
 DOCS = Path(__file__).parents[2] / "docs" / "simulation"
 SHOWN = ("dice", "surface-dice", "dice-by-slices", "dice-by-path")
+
+
+def mean_validation_dice(row: Row) -> float:
+    """Over folds and structures, each fold on patients that neither it nor its ancestors trained on."""
+    folds = [mean_of_defined(fold.values()) for fold in row["validation_dice"].values()]
+    return mean_of_defined(folds) or float("nan")
 
 
 def finished(content: dict[str, Any]) -> dict[str, dict[int, list[dict[str, Any]]]]:

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from sarcoma_lab import PLANTED_ID, SETTINGS, Lab, deliver, stages
+import tiny_lab
+from sarcoma_lab import PLANTED_ID, SETTINGS, Lab, stages
 from tests_support import iterseg
 
 from tasks.nnunet.predictor import Predictor
@@ -101,17 +102,16 @@ def test_a_lab_begins_with_its_predictions_and_learns_from_it(
     np.testing.assert_array_equal(*arrays)
 
     # Before anything was ingested it predicts what it is shown.
-    deliver(tmp_path / "new", "STS_025", "image")
-    shown = iterseg(home, "predict", "N", "--input", str(tmp_path / "new"), "--json", **env)
+    scans = tiny_lab.new_home(tmp_path / "scans") / "data" / "rawdata" / "D"
+    tiny_lab.deliver(scans.parents[2], 22, labelled=0)
+    shown = iterseg(home, "predict", "N", "--input", str(scans), "--json", **env)
     assert (shown.returncode, shown.report["totals"]["done"]) == (0, 1), shown.stderr
     assert Path(shown.report["cases"][0]["label"]).is_file()
     assert shown.report["report"] is None
 
     (home / "config" / "roi_N.yaml").write_text("Tumour: GTV.*\n")
-    for patient in ("STS_002", "STS_019"):
-        deliver(tmp_path / "in", patient, "image", "mask")
-    deliver(tmp_path / "in", "STS_025", "image")
-    ingested = iterseg(home, "ingest", "N", "--from", str(tmp_path / "in"), "--json", **env)
+    tiny_lab.deliver(scans.parents[2], 23, unlabelled=0)
+    ingested = iterseg(home, "ingest", "N", "--from", str(scans), "--json", **env)
     assert ingested.returncode == 0, ingested.stderr
     predicted = iterseg(home, "predict", "N", "--json", **env)
     assert predicted.report["totals"]["done"] == 1, predicted.stderr

@@ -22,7 +22,7 @@ from tasks.labels import Labels
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
 from tasks.nnunet.dataset import TrainingCase, dataset_json, write_raw
-from tasks.settings.dataset import DatasetSettings, RoiPatterns
+from tasks.settings.dataset import RoiPatterns
 from tasks.state import state_at
 
 
@@ -108,8 +108,3 @@ def test_what_cannot_be_converted_beside_what_can(home: Path, tmp_path: Path) ->
     assert outcome.fate(series.uids["series"]) == ("done", None)
     assert outcome.fate(other.uids["series"]) == ("rejected", "gantry-tilt")
     np.testing.assert_array_equal(outcome.labels[series.uids["series"]][1], BOTH)
-
-
-def test_an_intensity_window_is_nothing_a_mask_can_see() -> None:
-    """Its `--window-*` cuts the mask too; here intensities are nnU-Net's business."""
-    assert not [key for key in DatasetSettings.model_fields if "window" in key]

@@ -15,7 +15,6 @@ from tasks.review.learning import (
     curves,
     interval_of_mean,
     mean_dice,
-    mean_validation_dice,
     over_rounds,
     render,
     spent,
@@ -67,7 +66,6 @@ def test_a_curve_is_as_long_as_every_seed_is() -> None:
 
 def test_a_structure_without_a_score_does_not_count() -> None:
     assert mean_dice(row(1, 0.5)) == pytest.approx(0.5)
-    assert mean_validation_dice(row(1, 0.5)) == pytest.approx(0.55)
 
 
 def test_what_was_spent_adds_up() -> None:
