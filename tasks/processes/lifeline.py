@@ -23,8 +23,15 @@ def die_with_parent() -> None:
         return
     prctl = ctypes.CDLL(None).prctl
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.register_at_fork(after_in_child=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
     parent = os.environ.get(PARENT)
     # The parent may have ended before the call above.
     if parent is not None and os.getppid() != int(parent):
         sys.exit("the process that started this one is gone")
+    forking = [0]
+
+    def fork_dies_too() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != forking[0]:  # as above
+            os._exit(1)
+
+    os.register_at_fork(before=lambda: forking.__setitem__(0, os.getpid()), after_in_child=fork_dies_too)

@@ -25,6 +25,8 @@ ONCE = "ITERSEG_BENCH_ONCE"
 SETTLE_S = 6.0
 """How long it is watched, before a run, what else the machine does."""
 AWAY = "put-away-"
+FREED_S = 61.0
+"""How long ext4 without a journal goes round a freed inode (``RECENTCY_MIN`` of its ``ialloc.c``)."""
 
 
 @dataclass
@@ -118,8 +120,8 @@ def timed() -> Iterator[None]:
 def put_away(path: Path, work: Path) -> None:
     """Move what a run has left, if it has, out of the way of the next.
 
-    ext4 without a journal goes round every inode that was freed in the last minute (``RECENTCY_MIN`` of its
-    ``ialloc.c``): a link then takes ten times as long. So nothing is deleted while it is measured.
+    While there are inodes that were freed a moment ago (:data:`FREED_S`), a link takes ten times as long. So
+    nothing is deleted before a part is measured.
     """
     if path.is_dir():
         path.chmod(0o700)  # else a folder that is sealed cannot be renamed
