@@ -19,7 +19,7 @@ from tasks.errors import ConfigError, ExternalToolError, UserDataError
 from tasks.processes.program import ask_to_stop, run_program, started_early
 
 PROGRAM = """
-import errno, multiprocessing, os, sys, time
+import errno, multiprocessing, os, subprocess, sys, time
 from tasks.errors import ConfigError, UserDataError
 from tasks.processes.program import asked_to_stop, fail_for_the_disk, serve, tell
 
@@ -41,6 +41,9 @@ def work(job):
         case "killed": os.kill(os.getpid(), 9)
         case "killed beside its workers":
             begin_a_worker()
+            os.kill(os.getpid(), 9)
+        case "killed beside a program":
+            subprocess.Popen(["sleep", "60"])
             os.kill(os.getpid(), 9)
         case "workers":
             tell(pid=os.getpid(), worker=begin_a_worker())
@@ -92,6 +95,7 @@ def test_a_full_disk_is_one_where_the_work_was_asked_for(program: str, tmp_path:
         ("exit", "exit code 7"),
         ("killed", "signal 9"),
         ("killed beside its workers", "signal 9"),  # which hold its output open
+        ("killed beside a program", "signal 9"),
     ],
 )
 @pytest.mark.timeout(30)
