@@ -56,7 +56,7 @@ docs: install  ## Write the pages of docs/ that follow from the code
 	$(BIN)/python deployments/reference.py
 
 walks: install  ## What docs/ say, done as they say it by a newcomer: tutorial, cluster, change (about 10 minutes)
-	PYTHONPATH=tests:tests/slurm $(BIN)/python tests/walks/walk.py $(PAGE)
+	PYTHONPATH=.:tests:tests/slurm $(BIN)/python tests/walks/walk.py $(PAGE)
 
 pictures: install  ## Take the pictures of docs/ anew: a night on a real Slurm, the report, OHIF, in a real browser
 	PYTHONPATH=.:tests:tests/slurm:tests/browser $(BIN)/python tests/browser/screenshots.py
