@@ -36,7 +36,8 @@ def accept(dataset_id: str, model: ModelRecord, cases: Sequence[str]) -> list[Pa
     Raises
     ------
     UserDataError
-        Where a case was not predicted by this model, or is no image of the dataset; then none is accepted.
+        Where a case was not predicted by this model, is no image of the dataset, was drawn by a person, or
+        lacks a structure that may not be missing; then none is accepted.
     """
     paths = DatasetPaths.of(dataset_id)
     _, settings = check_choices(paths.config, dataset_id)

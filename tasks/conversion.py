@@ -10,7 +10,7 @@ from pathlib import Path
 from tasks.dicom.case import Case
 from tasks.dicom.convert import CONVERTER_VERSION, LabelRules
 from tasks.dicom.imgtools_converter import imgtools_version
-from tasks.dicom.rois import matching
+from tasks.labels import matching
 from tasks.ledger.case_book import BookedCase
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.store import image_key, label_key

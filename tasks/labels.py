@@ -1,4 +1,4 @@
-"""Which integers of a label map stand for which structure.
+"""Which integers of a label map stand for which structure, and which names.
 
 ``label_image`` and ``priority`` give each structure one integer, in the order of the ROI file.
 ``regions`` gives each structure one bit, so that every overlap has an integer of its own; a structure
@@ -8,6 +8,7 @@ label, for voxels of which nothing is known.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Literal
@@ -81,6 +82,11 @@ class Labels:
             label_map & (1 << position) > 0 if self.overlapping else label_map == position + 1
         )
         return mask
+
+
+def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """Those names that one of the patterns matches whole, whatever the case."""
+    return [name for name in names if any(re.fullmatch(p, name, re.IGNORECASE) for p in patterns)]
 
 
 def count_voxels(label_map: NDArray[np.integer]) -> dict[int, int]:

@@ -22,6 +22,7 @@ from tasks.cluster.retries import RETRIED
 from tasks.conversion import OWN_CONVERTER, label_rules
 from tasks.dicom.case import Case, DicomFile
 from tasks.dicom.convert import LabelRules, structure_masks, unseen
+from tasks.dicom.damage import is_of_the_disk
 from tasks.dicom.image import SeriesVolume, read_series
 from tasks.dicom.provenance import Provenance, provenance_of
 from tasks.errors import CaseRejected
@@ -73,7 +74,7 @@ def recognise_refinements(dataset_id: str) -> dict[str, int]:
 
 def _may_go_away(error: Exception) -> bool:
     """Whether the disk failed, and not the object; a file that is gone or closed to us stays so."""
-    return isinstance(error, OSError) and not isinstance(error, FileNotFoundError | PermissionError)
+    return is_of_the_disk(error) and not isinstance(error, FileNotFoundError | PermissionError)
 
 
 class _Recogniser:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from tasks.dicom import rtstruct, seg
 from tasks.dicom.image import SeriesVolume, place
 from tasks.dicom.reasons import Reason
-from tasks.dicom.rois import match_rois, matching
+from tasks.dicom.rois import match_rois
 from tasks.errors import CaseRejected
-from tasks.labels import Labels, MaskStrategy, MissingStructure, SeveralRois, count_voxels
+from tasks.labels import Labels, MaskStrategy, MissingStructure, SeveralRois, count_voxels, matching
 
 CONVERTER_VERSION = 3
 """Raised whenever the same input would give other voxels: stored conversions are made anew."""

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.dicom.rois import matching
+from tasks.labels import matching
 
 SEPARATORS = re.compile(r"[\s_.\-]+")
 BETWEEN = "[ _.-]*"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
-from tasks.labels import MissingStructure, SeveralRois
+from tasks.labels import MissingStructure, SeveralRois, matching
 
 
 def match_rois(
@@ -59,8 +58,3 @@ def match_rois(
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names) or "none"
-
-
-def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
-    """Those names that one of the patterns matches whole, whatever the case."""
-    return [name for name in names if any(re.fullmatch(p, name, re.IGNORECASE) for p in patterns)]

@@ -11,6 +11,8 @@ PARENT = "ITERSEG_PARENT_PID"
 """The environment variable by which a program knows who started it."""
 
 PR_SET_PDEATHSIG = 1
+_forking: int | None = None
+"""The process that forks, as its child finds it."""
 
 
 def die_with_parent() -> None:
@@ -21,17 +23,23 @@ def die_with_parent() -> None:
     """
     if not sys.platform.startswith("linux"):
         return
-    prctl = ctypes.CDLL(None).prctl
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     parent = os.environ.get(PARENT)
-    # The parent may have ended before the call above.
-    if parent is not None and os.getppid() != int(parent):
+    if not _killed_with(None if parent is None else int(parent)):
         sys.exit("the process that started this one is gone")
-    forking = [0]
+    os.register_at_fork(before=_about_to_fork, after_in_child=_die_with_forking)
 
-    def fork_dies_too() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != forking[0]:  # as above
-            os._exit(1)
 
-    os.register_at_fork(before=lambda: forking.__setitem__(0, os.getpid()), after_in_child=fork_dies_too)
+def _killed_with(parent: int | None) -> bool:
+    """Ask the system for it; False where the parent has ended before this could be said."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    return parent is None or os.getppid() == parent
+
+
+def _about_to_fork() -> None:
+    global _forking  # noqa: PLW0603 - a hook has no other place
+    _forking = os.getpid()
+
+
+def _die_with_forking() -> None:
+    if not _killed_with(_forking):
+        os._exit(1)

@@ -6,7 +6,6 @@ A wrong key or value raises :class:`ConfigError` with the file, the key and what
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -20,7 +19,7 @@ from pydantic import (
 )
 
 from tasks.errors import ConfigError
-from tasks.labels import Labels, MaskStrategy, MissingStructure, SeveralRois
+from tasks.labels import Labels, MaskStrategy, MissingStructure, SeveralRois, matching
 from tasks.settings.night import NightSettings
 from tasks.settings.output import Destination, PredictionSettings, ReviewSettings, StructureCode
 from tasks.settings.training import PlanOverrides, PromotionSettings, TrainingSettings
@@ -44,15 +43,12 @@ def _check_pattern(pattern: str, of: str = "") -> None:
         raise ValueError(f"{of}{pattern!r} is no pattern: {error}") from None
 
 
-def _matches(patterns: Sequence[str], name: str) -> bool:
-    return any(re.fullmatch(pattern, name, re.IGNORECASE) for pattern in patterns)
-
-
 class RoiPatterns(RootModel[dict[str, Patterns]]):
     """``roi_<dataset_id>.yaml``: structure → one regular expression or a list of them.
 
     A pattern must match the whole name of a ROI (RTSTRUCT) or the whole label of a segment (SEG);
-    case does not matter. The order of the file is the order of the labels 1, 2, … and of priority.
+    case does not matter. A structure is found by its own name too, which its predictions bear. The order of
+    the file is the order of the labels 1, 2, … and of priority.
     """
 
     @field_validator("root")
@@ -68,7 +64,7 @@ class RoiPatterns(RootModel[dict[str, Patterns]]):
             for pattern in patterns:
                 _check_pattern(pattern, f"{structure}: ")
         for structure in root:
-            found_by = [name for name, patterns in root.items() if _matches(patterns, structure)]
+            found_by = [name for name, patterns in root.items() if matching([structure], patterns)]
             if found_by and structure not in found_by:
                 raise ValueError(
                     f"a prediction of {structure!r} would come back as {found_by[0]!r}, whose pattern "

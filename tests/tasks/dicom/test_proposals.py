@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.dicom.proposals import described, propose
-from tasks.dicom.rois import matching
+from tasks.labels import matching
 
 
 @pytest.mark.parametrize(
