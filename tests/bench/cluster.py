@@ -19,7 +19,7 @@ import yaml
 from demo import ANNOTATED, DATASET, annotate, deliver_images, read_cases
 from homes import ITERSEG
 from iterations import iterseg
-from measure import MB, SAMPLE_EVERY_S, Row, Run
+from measure import MB, SAMPLE_EVERY_S, Found, Row, Run
 from private_slurm import PrivateSlurm, require_slurm
 from slurm_lab import CLUSTER
 from tests_support import PrefectServer
@@ -36,12 +36,12 @@ STARTED = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+): *\n?.*?Epoch 0\b"
 """How nnU-Net's log says that the first step is about to be taken."""
 
 
-def rows(work: Path, server: PrefectServer, notes: list[str]) -> Iterator[Row]:
+def rows(work: Path, server: PrefectServer) -> Iterator[Found]:
     """All rows of this file, each as soon as it is measured."""
     try:
         require_slurm()
     except pytest.skip.Exception as why:
-        notes.append(f"On Slurm: not measured, {why}.")
+        yield f"On Slurm: not measured, {why}."
         return
     walls: dict[int, float] = {}
     with PrivateSlurm(nodes=FOLDS, cpus=1) as slurm:
@@ -56,7 +56,7 @@ def rows(work: Path, server: PrefectServer, notes: list[str]) -> Iterator[Row]:
             row = fan_out_row(home, nodes, server, {**server.environment, **slurm.environment})
             walls[nodes] = row.median(row.ours, "wall_s")
             yield row
-    notes.append(efficiency(walls))
+    yield efficiency(walls)
 
 
 def efficiency(walls: Mapping[int, float]) -> str:

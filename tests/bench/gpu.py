@@ -7,7 +7,7 @@ from pathlib import Path
 
 from homes import PLAIN, new_home
 from iterations import Shape, iterseg, small_cases, training_row
-from measure import Row
+from measure import Found
 from prediction import batch_rows
 
 from tasks.cluster.placement import gpus
@@ -20,12 +20,10 @@ NOT_MEASURED = (
 )
 
 
-def rows(
-    work: Path, server: Mapping[str, str], notes: list[str], device: str = "cuda", more: str = ""
-) -> Iterator[Row]:
+def rows(work: Path, server: Mapping[str, str], device: str = "cuda", more: str = "") -> Iterator[Found]:
     """All rows of this file; ``more`` are settings that make them small enough for another device."""
     if device == "cuda" and not gpus():
-        notes += NOT_MEASURED
+        yield from NOT_MEASURED
         return
     settings = f"{PLAIN}{more}training: {{epochs_first: 5, epochs_fine_tune: 5, device: {device}}}\n"
     home, size = work / "home", " × ".join(map(str, CT[::-1]))

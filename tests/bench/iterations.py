@@ -15,7 +15,7 @@ from statistics import median
 import numpy as np
 from dicom_factory import ball, grid_for, write_rois, write_series
 from homes import ITERSEG, SMALL_NETWORK, imgtools, new_home, side, with_ingest
-from measure import Row, Side, compare, measured, put_away
+from measure import Found, Row, Side, compare, measured, put_away
 
 from tasks.last_run import inputs_of, remember_run
 from tasks.ledger.home import at_home
@@ -36,7 +36,7 @@ HIPPOCAMPUS: Shape = (36, 50, 36)
 """The size of the small scans that the project's examples are made of."""
 
 
-def rows(work: Path, server: Mapping[str, str], notes: list[str], *, quick: bool) -> Iterator[Row]:
+def rows(work: Path, server: Mapping[str, str], *, quick: bool) -> Iterator[Found]:
     """All rows of this file, each as soon as it is measured."""
     sizes: list[tuple[int, int, Shape, str]] = [(6, 2, (24, 64, 64), "more as it grows")]
     if not quick:
@@ -47,11 +47,11 @@ def rows(work: Path, server: Mapping[str, str], notes: list[str], *, quick: bool
     for before, new, shape, target in sizes:
         home = grown_home(work, server, before, new, shape)
         increments, note = incremental_rows(work, home, server, (before, new, shape), target)
-        notes.append(note)
         yield from increments
+        yield note
     yield nothing_new_row(home, server, increments[0], before + new, limit_s=5)
     if not quick:
-        notes.append(metadata_note(work / "many", 10_000))
+        yield metadata_note(work / "many", 10_000)
 
 
 def training(work: Path, server: Mapping[str, str], *, quick: bool) -> Iterator[Row]:

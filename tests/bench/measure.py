@@ -79,6 +79,10 @@ class Row:
         return self.median(self.theirs, figure) / max(self.median(self.ours, figure), 1e-9)
 
 
+Found = Row | str
+"""What a part of the bench yields as it is measured: a row, or a line of what nobody else is asked."""
+
+
 def compare(
     name: str,
     ours: Side,

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from dicom_factory import ball, grid_for, write_series
 from homes import ITERSEG, SMALL_NETWORK, new_home, side
 from iterations import Shape, iterseg, small_cases
-from measure import MB, Row, Side, compare, measured, put_away
+from measure import MB, Found, Row, Side, compare, measured, put_away
 from predicted_lab import a_model, predict
 
 from tasks.dicom.image import image_files, read_series
@@ -48,7 +48,7 @@ LARGE: Shape = (300, 512, 512)
 THUMBNAILS: Shape = (40, 96, 96)
 
 
-def rows(work: Path, server: Mapping[str, str], notes: list[str], *, quick: bool) -> Iterator[Row]:
+def rows(work: Path, server: Mapping[str, str], *, quick: bool) -> Iterator[Found]:
     """All rows of this file, each as soon as it is measured."""
     least = "ratio of 3 or more"
     yield from batch_rows(work / "predict", server, "prediction", CT, 4 if quick else 40, least)
@@ -61,7 +61,7 @@ def rows(work: Path, server: Mapping[str, str], notes: list[str], *, quick: bool
         many, stated = "prediction in small patches", "stated; 3 where a case's start is most of it"
         yield from batch_rows(work / "patches", server, many, LARGER, 8, stated)
     yield from object_rows(work / "large", (60, 256, 256) if quick else LARGE)
-    notes.append(report_note(work / "report", 20 if quick else 500))
+    yield report_note(work / "report", 20 if quick else 500)
 
 
 def batch_rows(

@@ -7,7 +7,7 @@ import platform
 import re
 import statistics
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import ratios
-from measure import Row, Run
+from measure import Found, Row, Run
 
 from tasks.ledger.files import read_json, write_json
 
@@ -27,24 +27,26 @@ COLUMNS = (
 PATHS = "PYTHONPATH=.:tests:tests/slurm:data/examples"
 
 
-def write_report(part: str, rows: Sequence[Row], notes: Sequence[str], folder: Path) -> None:
-    """``report.md`` for people and ``report.json`` with every run, after a part has measured something.
+def write_report(part: str, found: Found, folder: Path) -> None:
+    """``report.md`` for people and ``report.json`` with every run, with what a part has just measured.
 
-    Rows and notes that were measured before and not again stay, each with its day and machine.
+    What was measured before and not again stays, each with its day and machine.
     """
     where = {"machine": _machine(), "day": str(date.today())}
     known = read_json(folder / "report.json") if (folder / "report.json").is_file() else {}
-    found = {row["name"]: row for row in known.get("rows", [])}
-    found |= {row.name: {**asdict(row), **where} for row in rows}
+    rows = {row["name"]: row for row in known.get("rows", [])}
     said = {_subject(note["text"]): note for note in known.get("notes", [])}
-    said |= {_subject(text): {"text": text, "part": part, **where} for text in notes}
-    measured = {row["part"] for row in found.values()}
+    if isinstance(found, Row):
+        rows[found.name] = {**asdict(found), "part": part, **where}
+    else:
+        said[_subject(found)] = {"text": found, "part": part, **where}
+    measured = {row["part"] for row in rows.values()}
     said = {
         subject: note
         for subject, note in said.items()
         if not (note["part"] in measured and "not measured" in note["text"])
     }
-    content = {"rows": list(found.values()), "notes": list(said.values())}
+    content = {"rows": list(rows.values()), "notes": list(said.values())}
     write_json(folder / "report.json", content)
     ratios.picture([_row(row) for row in content["rows"]], folder)
     (folder / "report.md").write_text("\n".join(_page(content)))

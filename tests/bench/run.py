@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cluster
@@ -26,7 +26,7 @@ import scale
 import SimpleITK as sitk
 from dicom_factory import ball, grid_for, write_rois, write_series
 from homes import ITERSEG, converted, imgtools, new_home, side, with_ingest
-from measure import FREED_S, ONCE, Row, Side, compare, put_away
+from measure import FREED_S, ONCE, Found, Row, Side, compare, put_away
 from report import write_report
 from scipy.ndimage import zoom
 from tests_support import PrefectServer
@@ -133,12 +133,11 @@ def big_row(work: Path) -> Row:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where a part measures, and what it says besides its rows."""
+    """Where a part measures."""
 
     work: Path
     server: PrefectServer
     quick: bool
-    notes: list[str] = field(default_factory=list)
 
 
 def conversion(bench: Bench) -> Iterator[Row]:
@@ -149,63 +148,41 @@ def conversion(bench: Bench) -> Iterator[Row]:
     yield from conversion_rows(bench.work, cases, count, bench.server.environment)
 
 
-def scaling(bench: Bench) -> Iterator[Row]:
-    """Many cases, without voxels; nobody else asks that."""
-    bench.notes.extend(scale.notes(bench.work, cases=10_000, iterations=100))
-    yield from ()
-
-
-def growing(bench: Bench) -> Iterator[Row]:
-    """Costs over cases, voxels and structures, as pictures."""
-    bench.notes.extend(growth.pictures(bench.work, HERE, bench.server.environment))
-    yield from ()
-
-
-def arriving(bench: Bench) -> Iterator[Row]:
-    """What a newcomer waits for."""
-    bench.notes.extend(newcomer.notes(bench.work, bench.server.environment))
-    yield from ()
-
-
-def night(bench: Bench) -> Iterator[Row]:
+def night(bench: Bench) -> Iterator[Found]:
     """A whole iteration, and a night with many scans."""
     yield cluster.orchestration_row(bench.work / "demo", bench.server)
-    bench.notes.append(cluster.many_cases(bench.work / "many-cases", bench.server))
+    yield cluster.many_cases(bench.work / "many-cases", bench.server)
 
 
-PARTS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
+PARTS: Mapping[str, Callable[[Bench], Iterator[Found]]] = {
     "conversion": conversion,
-    "iterations": lambda b: iterations.rows(b.work, b.server.environment, b.notes, quick=b.quick),
+    "iterations": lambda b: iterations.rows(b.work, b.server.environment, quick=b.quick),
     "training": lambda b: iterations.training(b.work, b.server.environment, quick=b.quick),
     "busy": lambda b: iter([iterations.busy_row(b.work, b.server.environment)]),
-    "prediction": lambda b: prediction.rows(b.work, b.server.environment, b.notes, quick=b.quick),
-    "scale": scaling,
-    "growth": growing,
-    "cluster": lambda b: cluster.rows(b.work, b.server, b.notes),
+    "prediction": lambda b: prediction.rows(b.work, b.server.environment, quick=b.quick),
+    "scale": lambda b: scale.notes(b.work, cases=10_000, iterations=100),
+    "growth": lambda b: growth.pictures(b.work, HERE, b.server.environment),
+    "cluster": lambda b: cluster.rows(b.work, b.server),
     "night": night,
-    "gpu": lambda b: gpu.rows(b.work, b.server.environment, b.notes),
-    "newcomer": arriving,
+    "gpu": lambda b: gpu.rows(b.work, b.server.environment),
+    "newcomer": lambda b: newcomer.notes(b.work, b.server.environment),
     "large": lambda b: iter([big_row(b.work)]),
 }
 QUICK = ("conversion", "iterations", "training", "prediction")
 
 
-def measured_parts(
-    work: Path, parts: Sequence[str], *, quick: bool
-) -> Iterator[tuple[str, list[Row], list[str]]]:
-    """What a part has measured so far, anew after each of its rows."""
+def measured_parts(work: Path, parts: Sequence[str], *, quick: bool) -> Iterator[tuple[str, Found]]:
+    """Whatever is measured, with its part, as soon as it is."""
     (work / "prefect").mkdir()
     with PrefectServer(work / "prefect") as server:  # as a lab has one, always on
         for part in parts:
-            (work / part).mkdir()
-            bench, rows = Bench(work / part, server, quick), []
-            for row in PARTS[part](bench):
-                rows.append(replace(row, part=part))
-                yield part, rows, bench.notes
-            yield part, rows, bench.notes
+            bench = Bench(work / part, server, quick)
+            bench.work.mkdir()
+            yield from ((part, found) for found in PARTS[part](bench))
             subprocess.run(["chmod", "-R", "u+w", str(bench.work)], check=False)
             shutil.rmtree(bench.work)
-            time.sleep(0 if quick else FREED_S)
+            if not quick and part != parts[-1]:
+                time.sleep(FREED_S)
 
 
 def main() -> None:
@@ -222,8 +199,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="iterseg-bench-") as name:
         work = Path(name)
         target = work if chosen.quick else HERE
-        for part, rows, notes in measured_parts(work, parts, quick=chosen.quick):
-            write_report(part, rows, notes, target)  # what is measured stays, whatever the next row does
+        for part, found in measured_parts(work, parts, quick=chosen.quick):
+            write_report(part, found, target)  # what is measured stays, whatever comes next
         print((target / "report.md").read_text())
         subprocess.run(["chmod", "-R", "u+w", name], check=False)
     print(f"measured in {(time.monotonic() - began) / 60:.1f} minutes: {', '.join(parts)}")
