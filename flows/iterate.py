@@ -6,6 +6,7 @@ Command: ``iterseg run DATASET``.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
@@ -36,6 +37,12 @@ from tasks.unfinished import unfinished_iteration
 
 LONGEST_RUN_H = 36
 """After a day and a night a run of another machine, of which nothing can be known, is taken for lost."""
+OUTCOMES: Mapping[str, Callable[[dict[str, Any]], str]] = {
+    "ingest": lambda stage: ", ".join(stage["snapshots"]) or "nothing new",
+    "prepare": lambda stage: str(stage["iteration"]),
+    "train": lambda stage: f"model {stage['model']}, {stage['state']}",
+    "predict": lambda stage: str(stage["totals"]),
+}
 
 
 @flow(name="iterate", flow_run_name=run_name("iterate"))
@@ -86,57 +93,68 @@ def _iterate(
     dataset_id = paths.dataset_id
     if day is None and nothing_new(dataset_id):
         return Completed(name="Nothing new", message="nothing to do since the last run", data=_idle(paths))
-    ingested = ingest(dataset_id)
+    stages = [ingest(dataset_id)]
     inputs = inputs_of(paths)
-    resumed = _resumed(paths, cluster, gpu_hours, jobs) if day is None else None
-    if resumed and resumed["model"] is None:
-        predictions = [predict(dataset_id, cluster)] if latest_model(paths) else []
-        return _unfinished(paths, [ingested, resumed, *predictions])
-    prepared = prepare(dataset_id, cluster, day)
-    same = resumed is not None and resumed["iteration"] == prepared["iteration"]
-    # A night has one budget, and what was begun has used of it.
-    waits = resumed is not None and not same and (gpu_hours, jobs) != (None, None)
-    if resumed is not None and (same or waits):
-        trained = resumed
-    else:
-        trained = train(dataset_id, cluster, iteration=prepared["iteration"], gpu_hours=gpu_hours, jobs=jobs)
-    if waits:
-        trained["state"] += "; what has come since is learned from in the next run"
+    learned, waits = _learned(paths, cluster, day, gpu_hours, jobs)
+    stages += learned
+    trained = _last(stages, "train")
     if trained["model"] is None and latest_model(paths) is None:
-        return _unfinished(paths, [ingested, prepared, trained])
-    predicted = predict(dataset_id, cluster)
-    _show_stages(dataset_id, ingested, prepared, trained, predicted)
+        return _unfinished(paths, stages)
+    stages.append(predict(dataset_id, cluster))
+    _show_stages(dataset_id, stages)
     if trained["model"] is None:
-        return _unfinished(paths, [ingested, prepared, trained, predicted])
+        return _unfinished(paths, stages)
+    prepared, predicted = _last(stages, "prepare"), _last(stages, "predict")
     # What failed for no known reason, or was not readable, is tried again the next night.
     unsettled = {Reason.UNEXPECTED.value, Reason.CHANGED.value}
-    unseen = ingested["refinements"].get("unsettled", 0)
+    unseen = _last(stages, "ingest")["refinements"].get("unsettled", 0)
     reasons = {row["reason"] for row in [*prepared["cases"], *predicted["cases"]]}
     if day is None and not waits and not unseen and not unsettled & reasons:
         remember_run(dataset_id, inputs)
     return {
         "stage": "iterate",
         "state": trained["state"],
-        "stages": [ingested, prepared, trained, predicted],
+        "stages": stages,
         "report": predicted["report"],
         "cases": prepared["cases"],
         "totals": prepared["totals"],
     }
 
 
-def _show_stages(
-    dataset_id: str,
-    ingested: dict[str, Any],
-    prepared: dict[str, Any],
-    trained: dict[str, Any],
-    predicted: dict[str, Any],
-) -> None:
-    rows = [
-        {"stage": "ingest", "outcome": ", ".join(ingested["snapshots"]) or "nothing new"},
-        {"stage": "prepare", "outcome": prepared["iteration"]},
-        {"stage": "train", "outcome": f"model {trained['model']}, {trained['state']}"},
-        {"stage": "predict", "outcome": str(predicted["totals"])},
-    ]
+def _learned(
+    paths: DatasetPaths, cluster: str, day: date | None, gpu_hours: float | None, jobs: int | None
+) -> tuple[list[dict[str, Any]], bool]:
+    """Go on with what was begun, then prepare and train what is there; the stages, and whether that waits.
+
+    A night has one budget: where what was begun has used of it, what has come since is for the next run.
+    """
+    resumed = _resumed(paths, cluster, gpu_hours, jobs) if day is None else None
+    if resumed is not None and resumed["model"] is None:
+        return [resumed], True
+    prepared = prepare(paths.dataset_id, cluster, day)
+    if resumed is None:
+        before = []
+    elif resumed["iteration"] == prepared["iteration"]:
+        return [prepared, resumed], False
+    elif (gpu_hours, jobs) != (None, None):
+        resumed["state"] += "; what has come since is learned from in the next run"
+        return [resumed, prepared], True
+    else:
+        before = [resumed]
+    trained = train(
+        paths.dataset_id, cluster, iteration=prepared["iteration"], gpu_hours=gpu_hours, jobs=jobs
+    )
+    return [*before, prepared, trained], False
+
+
+def _last(stages: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+    """A training that was resumed comes before that of tonight."""
+    return next(stage for stage in reversed(stages) if stage["stage"] == name)
+
+
+def _show_stages(dataset_id: str, stages: Sequence[dict[str, Any]]) -> None:
+    rows = [{"stage": stage["stage"], "outcome": OUTCOMES[stage["stage"]](stage)} for stage in stages]
+    trained = _last(stages, "train")
     show_table("iterate", dataset_id, rows, f"model {trained['model']}, test {trained.get('test_dice')}")
 
 
@@ -164,7 +182,7 @@ def _resumed(
 
 def _unfinished(paths: DatasetPaths, stages: list[dict[str, Any]]) -> State[dict[str, Any]]:
     """The budget of the night is spent; the next one goes on from the checkpoints."""
-    trained = next(stage for stage in stages if stage["stage"] == "train")
+    trained = _last(stages, "train")
     report = {**_nothing_done(paths, trained["state"]), "stages": stages}
     return Completed(name="Budget spent", message=trained["state"], data=report)
 

@@ -64,6 +64,8 @@ def test_it_is_finished_and_then_what_came_is_learned_from(
     run = iterseg(begun, "run", "D", "--json", **prefect_server.environment)
     assert run.returncode == 0, run.stderr
     assert models(begun) == [("2026-11-21", None, 2), ("2026-11-22", "2026-11-21", 3)]
+    said = [(stage["stage"], stage.get("model")) for stage in run.report["stages"]]
+    assert [model for stage, model in said if stage == "train"] == ["2026-11-21", "2026-11-22"]
     logs = begun / "data" / "procdata" / "D" / "logs"
     assert "resumed_at" in (logs / "2026-11-21__D.fold-0.log").read_text()
     again = iterseg(begun, "run", "D", "--json", **prefect_server.environment)
