@@ -24,7 +24,7 @@ from flows.train import train
 from tasks.dicom.reasons import Reason
 from tasks.errors import BusyError, IterSegError
 from tasks.last_run import inputs_of, nothing_new, remember_run
-from tasks.ledger.lock import held_for_h, lives_here
+from tasks.ledger.lock import is_lost
 from tasks.ledger.models import latest_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.settings.cluster import load_cluster
@@ -68,8 +68,7 @@ def iterate(
             return _iterate(paths, cluster, date, gpu_hours, jobs)
     except BusyError as error:
         # A lock that nobody gives back must be heard of: skipping is no failure. A first training takes days.
-        lost = held_for_h(paths.lock_folder) > LONGEST_RUN_H and not lives_here(paths.lock_folder)
-        if deployment.id is None or lost:
+        if deployment.id is None or is_lost(paths.lock_folder, LONGEST_RUN_H):
             raise
         return _skipped(paths, str(error))
 

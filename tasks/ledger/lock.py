@@ -95,10 +95,10 @@ def held_for_h(folder: Path) -> float:
     return max(1e-9, (datetime.now(UTC) - since.astimezone(UTC)).total_seconds() / 3600)
 
 
-def lives_here(folder: Path) -> bool:
-    """Whether the lock of a dataset is held by a process of this host, which is known to live."""
-    holder = _holder(folder / "lock.json")
-    return holder is not None and holder.get("host") == socket.gethostname() and not _is_gone(holder)
+def is_lost(folder: Path, after_h: float) -> bool:
+    """Whether another machine holds the lock for longer; a process of this one is known to live."""
+    holder = _holder(folder / "lock.json") or {}
+    return held_for_h(folder) > after_h and holder.get("host") != socket.gethostname()
 
 
 def _take(lock: Path, mine: dict[str, Any]) -> bool:

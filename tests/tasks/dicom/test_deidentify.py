@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import re
 from contextlib import nullcontext
@@ -304,3 +305,18 @@ def test_a_message_names_nobody_however_short_they_are_called(
     for word in (*name.split("^"), identity, "QX9"):
         assert not re.search(rf"\b{word}\b", said, re.IGNORECASE), said
     assert "has" in said or "lies off" in said
+
+
+def test_a_message_that_cannot_be_looked_through_is_not_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fails for a moment; who the patient is, is not known."""
+    files = write_series(tmp_path / "ct", SHAPE).files
+
+    def away(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("pydicom.dcmread", away)
+    assert without_identity("ROI 'Xyzzyson' is empty", files) == (
+        "it cannot be told without the patient's name now"
+    )

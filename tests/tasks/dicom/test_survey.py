@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,20 @@ def test_what_cannot_be_read_is_counted_by_its_reason(tmp_path: Path) -> None:
     found = survey(files_below(tmp_path))
     assert found.left_out == {"no-dicom": 1, "unreadable": 1, "unreadable-segmentation": 1}
     assert (found.images, found.drawings) == ({"CT": 1}, [])
+
+
+def test_a_disk_that_fails_leaves_one_out_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ct = write_series(tmp_path / "ct", name="a", grid=grid_for(SHAPE))
+    write_rois(tmp_path / "rt.dcm", ct, {"GTV": TUMOUR})
+
+    def away(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("tasks.dicom.survey.read_rois", away)
+    found = survey(files_below(tmp_path))
+    assert (found.images, found.left_out, found.drawings) == ({"CT": 1}, {"unreadable": 1}, [])
 
 
 @pytest.mark.parametrize("same_frame", [True, False])

@@ -15,7 +15,7 @@ import pytest
 
 import tasks.ledger.lock
 from tasks.errors import UserDataError
-from tasks.ledger.lock import dataset_lock, held_for_h, leave_to_the_next, lives_here, working_on
+from tasks.ledger.lock import dataset_lock, held_for_h, is_lost, leave_to_the_next, working_on
 
 
 def hold(folder: Path, host: str, pid: int) -> None:
@@ -82,14 +82,15 @@ def test_what_a_dead_run_left_may_be_left_to_the_next(tmp_path: Path) -> None:
         assert killed is None
 
 
-def test_only_of_a_process_of_this_host_it_is_known_that_it_lives(tmp_path: Path) -> None:
-    assert not lives_here(tmp_path)
-    hold(tmp_path, "node17", 1)
-    assert not lives_here(tmp_path)
-    hold(tmp_path, socket.gethostname(), os.getppid())
-    assert lives_here(tmp_path)
-    hold(tmp_path, socket.gethostname(), 2**22 + 1)
-    assert not lives_here(tmp_path)
+def test_only_a_run_of_another_machine_is_taken_for_lost(tmp_path: Path) -> None:
+    """A first training takes days, and of one of this host it is known that it lives."""
+    assert not is_lost(tmp_path, 1)
+    since = (datetime.now(UTC) - timedelta(hours=40)).isoformat(timespec="seconds")
+    for host, lost in (("node17", True), (socket.gethostname(), False)):
+        lock = {"host": host, "pid": os.getppid(), "since": since}
+        (tmp_path / "lock.json").write_text(json.dumps(lock))
+        assert is_lost(tmp_path, 36) is lost
+        assert not is_lost(tmp_path, 50)
 
 
 def test_how_long_somebody_else_holds_it_is_known(tmp_path: Path) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tasks.ledger.files import write_json
-from tasks.nnunet.fold import LATE, FoldJob, read_result
+from tasks.nnunet.fold import LATE, FoldJob, _trained, read_result
 from tasks.processes.program import on_threads
 
 
@@ -19,6 +21,19 @@ from tasks.processes.program import on_threads
 def job() -> FoldJob:
     choices = {"epochs": 3, "mirroring": False, "checkpoint_every_s": 60}
     return FoldJob("D", "p", "3d_fullres", 0, "cpu", choices, "d")
+
+
+def test_a_full_disk_where_a_training_ends_is_told_as_one(
+    job: FoldJob, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Trainer:
+        def run_training(self) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    trainer: Any = Trainer()
+    with pytest.raises(SystemExit):
+        _trained(trainer, job, tmp_path / "checkpoint_final.pth")
+    assert '"kind": "OSError", "message": "No space left on device"' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

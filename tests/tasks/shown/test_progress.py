@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from tasks.shown import progress
-from tasks.shown.progress import epochs_shown, note_epoch, waiting
+from tasks.shown.progress import epochs_shown, note_epoch, told, waiting
 
 
 class Terminal(io.StringIO):
@@ -44,6 +44,11 @@ def test_a_loop_shows_a_bar(terminal: Terminal) -> None:
 def test_what_has_no_end_in_sight_shows_how_long_it_took(terminal: Terminal) -> None:
     with waiting("starting Prefect"):
         until(lambda: "starting Prefect … 00:0" in terminal.getvalue())
+
+
+def test_what_begins_unasked_is_told(terminal: Terminal) -> None:
+    told("going on")
+    assert terminal.getvalue() == "going on\n"
 
 
 def test_folds_that_train_together_share_a_bar(terminal: Terminal, tmp_path: Path) -> None:
