@@ -156,15 +156,17 @@ def _pattern(names: Collection[str]) -> re.Pattern[str]:
 def _as_people_write_it(name: str) -> str:
     """A pattern for ``GTV_Mueller``, ``mueller2`` and ``PAT12345_1`` too, and not for Li in Liver.
 
-    A whole name is found as a word of its own in either order, whatever stands between its parts, which may
-    be short. A long part is found anywhere, a shorter one where no letter goes on from a letter and no digit
-    from a digit; where a single letter or digit is a name, whatever is a word by itself.
+    A whole name is found in either order, whatever stands between its parts, which may be short; as a word of
+    its own where it is short itself. A long part is found anywhere, a shorter one where no letter goes on from
+    a letter and no digit from a digit; where a single letter or digit is a name, whatever is a word by itself.
     """
     components = [part for part in BETWEEN_NAMES.split(name) if part]
     if len(components) > 1:
         family, given = map(re.escape, components[:2])
-        whole = rf"{family}[\W_]{{0,3}}{given}|{given}[\W_]{{0,3}}{family}"
-        return rf"(?<![^\W\d_])(?:{whole})(?![^\W\d_])|{re.escape(name)}"
+        whole = rf"(?:{family}[\W_]{{0,3}}{given}|{given}[\W_]{{0,3}}{family})"
+        if len("".join(components[:2])) < FOUND_ANYWHERE:
+            whole = rf"(?<![^\W\d_]){whole}(?![^\W\d_])"
+        return f"{whole}|{re.escape(name)}"
     if len(name) >= FOUND_ANYWHERE:
         return re.escape(name)
     if len(name) < LEAST_LETTERS:

@@ -198,17 +198,18 @@ def test_a_label_that_quotes_the_patient_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("name", "refused"),
+    ("patient", "name", "refused"),
     [
-        *[(name, True) for name in ("GTV Li Wei", "wei_li", "LiWei", "GTV-Li, Wei", "Li^Wei")],
-        *[(name, False) for name in ("Liver", "Weight Li", "GTV Wei", "Livewei")],  # words by chance
+        *[("Li^Wei", name, True) for name in ("GTV Li Wei", "wei_li", "LiWei", "GTV-Li, Wei", "Li^Wei")],
+        *[("Li^Wei", name, False) for name in ("Liver", "Weight Li", "GTV Wei", "Livewei", "Liweight")],
+        ("Ng^Bich", "GTVNgBich", True),  # as long a word is none by chance
     ],
 )
 def test_a_whole_name_is_found_however_short_its_parts_are(
-    tmp_path: Path, series: Series, pseudonyms: Pseudonyms, name: str, refused: bool
+    tmp_path: Path, series: Series, pseudonyms: Pseudonyms, patient: str, name: str, refused: bool
 ) -> None:
     file = files_of(tmp_path, series)["RTSTRUCT"]
-    edit(file, lambda ds: setattr(ds, "PatientName", "Li^Wei"))
+    edit(file, lambda ds: setattr(ds, "PatientName", patient))
     edit(file, lambda ds: setattr(ds.StructureSetROISequence[0], "ROIName", name))
     with pytest.raises(CaseRejected, match="identity-left") if refused else nullcontext():
         without(file, pseudonyms)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pydicom
 import pytest
@@ -132,11 +132,14 @@ class Web(BaseHTTPRequestHandler):
     """A DICOMweb server with one answer for everything."""
 
     status = 200
+    got: ClassVar[list[bytes]] = []
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
+        self.got.append(self.rfile.read(int(self.headers["content-length"])))
         self.send_response(self.status)
+        self.send_header("Content-Type", "application/dicom+json")
         self.end_headers()
+        self.wfile.write(b"{}")
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -149,6 +152,15 @@ def web() -> Iterator[str]:
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+def test_what_is_stored_by_web_is_whole_though_its_file_is_of_an_old_export(web: str, series: Series) -> None:
+    Web.got.clear()
+    for file in series.files:
+        without_preamble(file, meta=False)
+    store_web(web, series.files)
+    (body,) = Web.got
+    assert body.count(bytes(128) + b"DICM") == len(series.files)
 
 
 @pytest.mark.parametrize(
