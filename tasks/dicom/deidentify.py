@@ -156,9 +156,9 @@ def _pattern(names: Collection[str]) -> re.Pattern[str]:
 def _as_people_write_it(name: str) -> str:
     """A pattern for ``GTV_Mueller``, ``mueller2`` and ``PAT12345_1`` too, and not for Li in Liver.
 
-    A whole name is found in either order, whatever stands between its parts, which may be short; as a word of
-    its own where it is short itself. A long part is found anywhere, a shorter one where no letter goes on from
-    a letter and no digit from a digit; where a single letter or digit is a name, whatever is a word by itself.
+    A whole name is found in either order, whatever stands between its parts, which may be short; where it is
+    short itself, as a word of its own. A long part is found anywhere, a shorter one where no letter goes on
+    from a letter and no digit from a digit; a single letter or digit, where it is a word by itself.
     """
     components = [part for part in BETWEEN_NAMES.split(name) if part]
     if len(components) > 1:
