@@ -31,3 +31,20 @@ def torch_device(chosen: str) -> str:
             "the build for its driver (`make install TORCH=cuda`, docs/cluster.md), or set `device: cpu`"
         )
     return "cuda" if available and chosen != "cpu" else "cpu"
+
+
+def device_to_train_on(chosen: str) -> str:
+    """The device, with torch set up for it as `nnUNetv2_train` does.
+
+    nnU-Net's trainer does not do it: on a GPU cuDNN would take the first algorithm for each convolution, not
+    the fastest, and as many CPU threads as there are cores would get in the way of the augmentation.
+    """
+    import torch
+
+    device = torch_device(chosen)
+    if device == "cuda":
+        torch.set_num_threads(1)
+        torch.set_num_interop_threads(1)
+        torch.backends.cudnn.deterministic = False
+        torch.backends.cudnn.benchmark = True
+    return device

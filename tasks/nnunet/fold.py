@@ -162,7 +162,7 @@ def _trainer(job: FoldJob) -> IterSegTrainer:
     import torch
     from nnunetv2.paths import nnUNet_preprocessed
 
-    from tasks.nnunet.devices import torch_device
+    from tasks.nnunet.devices import device_to_train_on
     from tasks.nnunet.trainer import IterSegTrainer, TrainingChoices, seeded
 
     seed = SEEDS_APART * (job.seed + job.fold)
@@ -174,7 +174,7 @@ def _trainer(job: FoldJob) -> IterSegTrainer:
         job.configuration,
         job.fold,
         read_json(preprocessed / DESCRIPTION),
-        torch.device(torch_device(job.device)),
+        torch.device(device_to_train_on(job.device)),
     )
     trainer.choose(TrainingChoices(**job.choices))
     trainer.seed = seed

@@ -7,6 +7,7 @@ import os
 import resource
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -99,7 +100,8 @@ def compare(
     runs: dict[str, list[Run]] = {name: [] for name in sides}
     for number in range(1 if ONCE in os.environ else repeats):
         for side in list(sides.values())[:: -1 if number % 2 else 1]:
-            runs[side.name].append(measured(side))
+            runs[side.name].append(run := measured(side))
+            print(f"{name}: {side.name}, {run.wall_s:.2f} s", file=sys.stderr, flush=True)
     bounded = alone.name if alone else ""
     return Row(name, what, target, bound, ours.name, theirs.name, runs, bounded)
 

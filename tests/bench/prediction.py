@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -46,6 +47,7 @@ CT: Shape = (36, 64, 64)
 LARGER: Shape = (48, 128, 128)
 LARGE: Shape = (300, 512, 512)
 THUMBNAILS: Shape = (40, 96, 96)
+SEVERAL = 4
 
 
 def rows(work: Path, server: Mapping[str, str], *, quick: bool) -> Iterator[Found]:
@@ -73,6 +75,7 @@ def batch_rows(
     target: str,
     settings: str = SETTINGS,
     device: str = "cpu",
+    repeats: int = 3,
 ) -> Iterator[Row]:
     """Whole commands on a folder of CTs: ours writes SEG and RTSTRUCT, the others label maps from NIfTI."""
     home, incoming, images = work / "home", work / "incoming", work / "nifti"
@@ -114,14 +117,28 @@ def batch_rows(
         what=f"{what}; SEG and RTSTRUCT against label maps",
         target="ratio of 1 or more",
         bound=bound,
+        repeats=repeats,
         alone=passes,
     )
     yield row
+    if device != "cpu":
+        yield by_several(home, ours, row, repeats)
+        return
     seed = side(
         "a process for each case", "predict_one_by_one", str(model), str(images), str(work / "one"), device
     )
     runs = {**{way: row.runs[way] for way in (ours.name, passes.name)}, seed.name: [measured(seed)]}
     yield Row(f"{name}, beside the seed's", what, target, bound, ours.name, seed.name, runs, passes.name)
+
+
+def by_several(home: Path, ours: Side, row: Row, repeats: int) -> Row:
+    """The same by workers that share the GPU: one reads and writes while another computes."""
+    (home / "config" / "clusters").mkdir()
+    (home / "config" / "clusters" / "several.yaml").write_text(f"workers: {SEVERAL}\n")
+    several = replace(ours, name=f"{SEVERAL} workers", command=[*ours.command, "--cluster", "several"])
+    runs = {several.name: [measured(several) for _ in range(repeats)], row.theirs: row.runs[row.theirs]}
+    name, what = f"{row.name}, by {SEVERAL} workers", f"{row.what}; the runs of nnU-Net are those above"
+    return Row(name, what, "stated", row.bound, several.name, row.theirs, runs)
 
 
 def predicted(folder: Path, names: str, cases: int) -> None:

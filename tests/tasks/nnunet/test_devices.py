@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tasks.errors import ConfigError
-from tasks.nnunet.devices import torch_device
+from tasks.nnunet.devices import device_to_train_on, torch_device
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,21 @@ def test_a_gpu_that_torch_cannot_use_is_no_cpu(
     setting(monkeypatch, given, available=False)
     with pytest.raises(ConfigError, match=words):
         torch_device(chosen)
+
+
+@pytest.mark.parametrize("available", [True, False])
+def test_a_gpu_trains_as_fast_as_with_nnunets_own_command(
+    monkeypatch: pytest.MonkeyPatch, available: bool
+) -> None:
+    """Its command sets up torch, not its trainer, which is all that a fold's program takes of it."""
+    setting(monkeypatch, None, available)
+    threads: list[str] = []
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: threads.append(f"{n} for an operation"))
+    monkeypatch.setattr(torch, "set_num_interop_threads", lambda n: threads.append(f"{n} for operations"))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    assert device_to_train_on("auto") == ("cuda" if available else "cpu")
+    assert torch.backends.cudnn.benchmark is available
+    assert threads == (["1 for an operation", "1 for operations"] if available else [])
 
 
 def setting(monkeypatch: pytest.MonkeyPatch, given: str | None, available: bool) -> None:
