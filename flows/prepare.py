@@ -19,16 +19,22 @@ from pydantic import Field
 from flows.parameters import ClusterName, DatasetId, Day, run_name
 from tasks.cluster.pieces import opaque, run_chunks
 from tasks.cluster.runner import chunks, task_runner, worker_count, worth_workers
-from tasks.conversion import CaseToConvert, as_booked, to_convert
+from tasks.conversion import CaseToConvert
 from tasks.convert import convert_cases
 from tasks.copies import without_copies
 from tasks.dicom.case import Assembly
-from tasks.dicom.reasons import NOTHING_DRAWN, Reason
+from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
+from tasks.fates import (
+    booked_cases,
+    not_converted,
+    note_what_is_empty,
+    pending_cases,
+    rows_of_cases,
+    set_aside_what_no_test_may_hold,
+    settle,
+)
 from tasks.ingest import seal_by_hand
-from tasks.keep_test_set import patients_of_test_set
-from tasks.ledger.case_book import BookedCase
-from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.iterations import Iteration
 from tasks.ledger.lineages import load_lineages
 from tasks.ledger.paths import DatasetPaths
@@ -44,7 +50,7 @@ from tasks.prepare import (
     to_preprocess,
     write_converted,
 )
-from tasks.refine import drawn_over_predictions, recognise_refinements
+from tasks.refine import recognise_refinements
 from tasks.settings.cluster import ClusterSettings, load_cluster
 from tasks.settings.dataset import (
     DatasetSettings,
@@ -53,7 +59,7 @@ from tasks.settings.dataset import (
 )
 from tasks.shown.artifacts import show_table
 from tasks.shown.progress import waiting
-from tasks.state import case_row, require_dataset, state_at, totals
+from tasks.state import require_dataset, state_at, totals
 from tasks.turn import turn_of
 
 Item = TypeVar("Item")
@@ -76,16 +82,16 @@ def prepare(
         # Also what an ingest sealed that was killed before it had looked; what is known costs nothing.
         recognise_refinements(paths.dataset_id)
         assembly, snapshot = state_at(paths, settings, date)
-        labelled = _pending(assembly, settings, rois)
+        labelled = pending_cases(assembly, settings, rois)
         set_aside_what_no_test_may_hold(paths, settings, assembly)
         jobs = {case.case_id: labelled[case.case_id] for case in assembly.images if case.state == "pending"}
-        missing = _missing(paths, jobs)
+        missing = not_converted(paths, jobs)
         few = not worth_workers(_dicom_of(missing))
         with imported_early() if few and missing and not convert_only else nullcontext():
             outcomes = _convert(paths, missing, settings, rois, where)
-            converted = without_copies(paths, assembly.images, _settle(assembly, jobs, outcomes))
+            converted = without_copies(paths, assembly.images, settle(assembly, jobs, outcomes))
             if all(settings.missing_structures.get(name) == "absent" for name in rois.structures):
-                _note_what_is_empty(Store(paths.store), assembly, converted)
+                note_what_is_empty(Store(paths.store), assembly, converted)
             if date is None:
                 remember_outcomes(paths, assembly, labelled)
             report = _report(paths, assembly, converted)
@@ -101,40 +107,6 @@ def prepare(
             if not known:
                 close_iteration(paths.dataset_id, opaque(iteration))
     return {**report, "iteration": iteration.name, "reused": known}
-
-
-def _pending(assembly: Assembly, settings: DatasetSettings, rois: RoiPatterns) -> dict[str, CaseToConvert]:
-    """What is labelled and not settled yet, by case, and what it is converted from."""
-    pending = [case for case in assembly.images if case.state == "pending"]
-    return {case.case_id: to_convert(case, settings, rois) for case in pending}
-
-
-def set_aside_what_no_test_may_hold(
-    paths: DatasetPaths, settings: DatasetSettings, assembly: Assembly
-) -> None:
-    """A test label that was drawn over a prediction would ask the model whether it agrees with itself.
-
-    Whoever is new to the ledger and was predicted before can never be in the test set.
-    """
-    pending = [case for case in assembly.images if case.state == "pending"]
-    over = drawn_over_predictions(paths, pending)
-    if over:
-        patients = {case.patient for case in over}
-        test = patients_of_test_set(paths.dataset_id, patients, settings, from_outside=True)
-        for case in over:
-            if case.patient in test:
-                case.settle("rejected", Reason.DRAWN_OVER_PREDICTION, "")
-
-
-def _missing(paths: DatasetPaths, jobs: Mapping[str, CaseToConvert]) -> list[CaseToConvert]:
-    """What the store has not converted from these files by these rules."""
-    store = Store(paths.store)
-    return [
-        job
-        for job in jobs.values()
-        if not store.image(job.case_id, job.image_key).is_file()
-        or not store.label(job.case_id, job.label_key or "").is_file()
-    ]
 
 
 def _convert(
@@ -174,31 +146,6 @@ def _spread(
     return run_chunks(task, pieces, arguments, what, where.attempts, here=here)
 
 
-def _settle(
-    assembly: Assembly, jobs: Mapping[str, CaseToConvert], outcomes: Sequence[dict[str, Any]]
-) -> dict[str, CaseToConvert]:
-    """Settle each case that was pending, and return those that are done."""
-    rejected = {row["case_id"]: row for row in outcomes if row["state"] != "done"}
-    for case in assembly.images:
-        if case.case_id in rejected:
-            row = rejected[case.case_id]
-            case.settle(row["state"], row["reason"], row["detail"])
-        elif case.case_id in jobs:
-            case.settle("done", None, case.detail)
-    return {case_id: job for case_id, job in jobs.items() if case_id not in rejected}
-
-
-def _note_what_is_empty(store: Store, assembly: Assembly, converted: Mapping[str, CaseToConvert]) -> None:
-    """Say of which cases no structure was drawn, where the user has said that they may be absent.
-
-    An ROI whose name no pattern matches looks the same.
-    """
-    for case in assembly.images:
-        job = converted.get(case.case_id)
-        if job is not None and set(store.read_voxel_counts(job.case_id, job.label_key or "")) == {0}:
-            case.settle("done", None, NOTHING_DRAWN)
-
-
 def _report(
     paths: DatasetPaths, assembly: Assembly, converted: Mapping[str, CaseToConvert]
 ) -> dict[str, Any]:
@@ -209,7 +156,7 @@ def _report(
     UserDataError
         Where no case can be used.
     """
-    rows = _rows(paths, assembly, converted)
+    rows = rows_of_cases(paths, assembly, converted)
     show_table("prepare", paths.dataset_id, rows, f"cases {totals(rows)}")
     report: dict[str, Any] = {"stage": "prepare", "cases": rows, "totals": totals(rows)}
     if not converted:
@@ -226,7 +173,7 @@ def _open(
     rois: RoiPatterns,
 ) -> tuple[Iteration, bool]:
     """Write down what each case is, and find or begin the iteration that learns from them."""
-    booked = _booked(paths, assembly, converted, settings, rois)
+    booked = booked_cases(paths, assembly, converted, settings, rois)
     book(paths.dataset_id, snapshot.name, opaque(booked))
     patients = {case.case_id: case.patient for case in assembly.images}
     done = [(case, patients[case_id]) for case_id, case in converted.items()]
@@ -261,43 +208,6 @@ def _preprocess(paths: DatasetPaths, iteration: Iteration, where: ClusterSetting
         lambda number, piece: (paths.dataset_id, number, opaque(iteration), piece),
         where,
     )
-
-
-def _booked(
-    paths: DatasetPaths,
-    assembly: Assembly,
-    converted: Mapping[str, CaseToConvert],
-    settings: DatasetSettings,
-    rois: RoiPatterns,
-) -> dict[str, BookedCase]:
-    """The cases that can be used: those that are labelled, and those that can be predicted."""
-    pseudonyms = pseudonyms_of(paths)
-    cases = {}
-    for case in assembly.images:
-        job = converted.get(case.case_id)
-        if job is None and case.reason == Reason.UNLABELLED:
-            job = to_convert(case, settings, rois)
-        if job is not None:
-            cases[case.case_id] = as_booked(case, job, paths.rawdata, pseudonyms)
-    return cases
-
-
-def _rows(
-    paths: DatasetPaths, assembly: Assembly, converted: Mapping[str, CaseToConvert]
-) -> list[dict[str, Any]]:
-    store = Store(paths.store)
-    rows = []
-    for case in assembly.images:
-        job = converted.get(case.case_id)
-        if job is None or job.label_key is None:
-            rows.append(case_row(case))
-        else:
-            rows.append(
-                case_row(
-                    case, store.image(job.case_id, job.image_key), store.label(job.case_id, job.label_key)
-                )
-            )
-    return rows + [case_row(case) for case in assembly.segmentations]
 
 
 def _why(rows: list[dict[str, Any]]) -> str:

@@ -30,9 +30,9 @@ from predicted_lab import Predicted, a_model, predict
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from flows.prepare import set_aside_what_no_test_may_hold
 from tasks.accept import accept
 from tasks.errors import UserDataError
+from tasks.fates import set_aside_what_no_test_may_hold
 from tasks.ingest import take_delivery
 from tasks.keep_test_set import patients_of_test_set
 from tasks.ledger.paths import DatasetPaths
@@ -217,7 +217,7 @@ def test_a_test_label_is_never_drawn_over_a_prediction(
         found: set[str] = patients_of_test_set.fn(*given, from_outside=from_outside)
         return found
 
-    monkeypatch.setattr("flows.prepare.patients_of_test_set", place)
+    monkeypatch.setattr("tasks.fates.patients_of_test_set", place)
     set_aside_what_no_test_may_hold(lab.paths, settings, assembly)
     (case,) = assembly.images
     table = load_patients(lab.paths.patients)
