@@ -10,6 +10,7 @@ from typing import Any
 
 from prefect import task
 
+from tasks.cluster.attempts import Stopped
 from tasks.cluster.placement import gpu_of_this_worker, take_no_more, this_worker
 from tasks.cluster.retries import RETRIED
 from tasks.cluster.slurm_queue import end_of_this_job
@@ -190,7 +191,7 @@ def train_fold(
     threads: int,
     contender: Contender = "fold",
     share: Share | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any] | Stopped:
     """Train one fold; its progress is an artifact that moves with every epoch.
 
     Parameters
@@ -200,8 +201,8 @@ def train_fold(
 
     Returns
     -------
-    What :func:`tasks.nnunet.fold.train_fold` does, with ``fold``, the name of the ``worker``, and whether
-    it ended because of the budget.
+    What :func:`tasks.nnunet.fold.train_fold` does, with ``fold`` and the name of the ``worker``; or where
+    it stopped.
     """
     paths = DatasetPaths.of(dataset_id)
     at = paths.iteration_named(iteration.name)
@@ -212,7 +213,7 @@ def train_fold(
 
     stop_at = None if share is None else _stop_at(paths, iteration, contender, fold, share)
     if stop_at is not None and stop_at < time.time() and not is_finished(paths, iteration, contender, fold):
-        return {"fold": fold, "worker": this_worker(), "budget_spent": True, STOPPED: 0}
+        return Stopped(0, this_worker(), budget_spent=True)
     job_ends_at = end_of_this_job()
     limits = [limit for limit in (job_ends_at, stop_at) if limit is not None]
     result = run_fold(
@@ -224,10 +225,10 @@ def train_fold(
     )
     if STOPPED in result:
         take_no_more()
-    kept = {key: value for key, value in result.items() if key not in ("job", ASKED)}
-    # It stops within an epoch of the limit, unless somebody clears its node.
-    spent = STOPPED in result and not result[ASKED] and stop_at is not None and stop_at == min(limits)
-    return {"fold": fold, "worker": this_worker(), "budget_spent": spent, **kept}
+        # It stops within an epoch of the limit, unless somebody clears its node.
+        spent = not result[ASKED] and stop_at is not None and stop_at == min(limits)
+        return Stopped(result[STOPPED], this_worker(), budget_spent=spent)
+    return {"fold": fold, "worker": this_worker(), **{k: v for k, v in result.items() if k != "job"}}
 
 
 def fold_environment(threads: int, settings: DatasetSettings, limits: Sequence[float]) -> dict[str, str]:

@@ -23,7 +23,6 @@ from prefect.runtime import flow_run
 from prefect.states import Crashed
 
 from tasks.errors import ConfigError, ExternalToolError, IterSegError
-from tasks.nnunet.fold import STOPPED
 from tasks.shown.artifacts import show_jobs
 from tasks.shown.events import tell_event
 
@@ -40,6 +39,18 @@ class _Attempt:
     future: PrefectFuture[Any]
     failures: int = 0
     stopped_at: int = -1
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """What a task returns that was told to stop, and has saved what it did for an attempt that goes on."""
+
+    epoch: int
+    """How far it got."""
+    worker: str | None
+    """Where it ran: that worker takes nothing more and can be ended."""
+    budget_spent: bool
+    """Whether there is nothing left for an attempt that would go on."""
 
 
 class LostError(IterSegError):
@@ -89,8 +100,8 @@ def run_all(
                 if following is None:
                     yield key, _final(attempt, outcome)
                     continue
-                if isinstance(outcome, dict):
-                    cluster.end_worker(outcome["worker"])
+                if isinstance(outcome, Stopped) and outcome.worker is not None:
+                    cluster.end_worker(outcome.worker)
                 if left < 1:
                     yield key, None
                     continue
@@ -106,11 +117,11 @@ def run_all(
 def _next(attempt: _Attempt, outcome: Any, attempts: int, what: str) -> _Attempt | None:
     """The attempt that follows, without its future yet; None where the outcome is final."""
     failures, stopped_at = attempt.failures, attempt.stopped_at
-    if isinstance(outcome, dict) and STOPPED in outcome:
-        if outcome["budget_spent"]:
+    if isinstance(outcome, Stopped):
+        if outcome.budget_spent:
             return None
-        failures += outcome[STOPPED] <= stopped_at
-        stopped_at = outcome[STOPPED]
+        failures += outcome.epoch <= stopped_at
+        stopped_at = outcome.epoch
         why = f"stopped after {stopped_at} epochs"
     elif _lost(outcome):
         failures += 1
@@ -125,9 +136,9 @@ def _next(attempt: _Attempt, outcome: Any, attempts: int, what: str) -> _Attempt
 
 def _final(attempt: _Attempt, outcome: Any) -> Any:
     """The outcome of the last attempt, in words that say what to do."""
-    if isinstance(outcome, dict) and STOPPED in outcome and outcome["budget_spent"]:
-        return None
-    if isinstance(outcome, dict) and STOPPED in outcome:
+    if isinstance(outcome, Stopped):
+        if outcome.budget_spent:
+            return None
         return ConfigError(
             "a job ends before an epoch does; raise `walltime` (or lower `stop_before_s`) in config/clusters/"
         )

@@ -11,6 +11,7 @@ import pytest
 import SimpleITK as sitk
 from predicted_lab import a_model
 
+from tasks.cluster.attempts import Stopped
 from tasks.errors import UserDataError
 from tasks.ledger.images import fingerprint, write_image
 from tasks.ledger.paths import DatasetPaths, IterationPaths
@@ -69,7 +70,7 @@ def test_a_training_that_is_asked_to_clear_its_node_has_not_spent_its_budget(
 ) -> None:
     monkeypatch.setattr("tasks.train.run_fold", lambda *_: {STOPPED: 3, ASKED: asked})
     result = one_fold(monkeypatch, Share("tonight", 3600))
-    assert result == {"fold": 0, "worker": None, "budget_spent": budget_spent, STOPPED: 3}
+    assert result == Stopped(3, None, budget_spent)
 
 
 @pytest.mark.parametrize("finished", [False, True])
@@ -80,11 +81,11 @@ def test_a_fold_that_is_finished_costs_no_budget(
     monkeypatch.setattr("tasks.train.run_fold", lambda *_: {"epochs": 9})
     monkeypatch.setattr("tasks.train.is_finished", lambda *_: finished)
     result = one_fold(monkeypatch, Share("tonight", -1))
-    assert result.get("epochs") == (9 if finished else None)
-    assert result["budget_spent"] is not finished
+    done = {"fold": 0, "worker": None, "epochs": 9}
+    assert result == (done if finished else Stopped(0, None, budget_spent=True))
 
 
-def one_fold(monkeypatch: pytest.MonkeyPatch, share: Share) -> dict[str, Any]:
+def one_fold(monkeypatch: pytest.MonkeyPatch, share: Share) -> dict[str, Any] | Stopped:
     monkeypatch.setattr("tasks.train.fold_job", lambda *_, **__: None)
     monkeypatch.setattr("tasks.train.shown_epochs", lambda *_: None)
     prepared: Any = SimpleNamespace(

@@ -12,7 +12,7 @@ from distributed import KilledWorker
 from ended import Ended
 from prefect.logging import disable_run_logger
 
-from tasks.cluster.attempts import run_all
+from tasks.cluster.attempts import Stopped, run_all
 from tasks.errors import ConfigError, ExternalToolError, UserDataError
 
 DONE = {"dice": 0.9}
@@ -22,8 +22,8 @@ FAILED = ExternalToolError("python -m fold", 1, Path("log"))
 WRONG = UserDataError("the label is empty")
 
 
-def stopped(epoch: int, *, budget_spent: bool = False) -> dict[str, Any]:
-    return {"stopped_at_epoch": epoch, "worker": "w", "budget_spent": budget_spent}
+def stopped(epoch: int, *, budget_spent: bool = False) -> Stopped:
+    return Stopped(epoch, "w", budget_spent)
 
 
 @pytest.fixture(autouse=True)
