@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,8 @@ def plan_iteration(dataset_id: str, iteration: Iteration, settings: DatasetSetti
     lineage = load_lineages(paths)[0][iteration.lineage]
     frozen = None if lineage.plans is None else plans_of(paths, lineage)
     description = _description(paths, iteration, None if frozen is None else read_json(frozen / DESCRIPTION))
-    write_raw(at.raw, [_training_case(paths, case) for case in iteration.training_cases()], description)
+    store = Store(paths.store)
+    write_raw(at.raw, [_training_case(store, case) for case in iteration.training_cases()], description)
     plans_file = f"{iteration.plans_name}.json"
     if frozen is None:
         plan_dataset(
@@ -68,24 +69,26 @@ def plan_iteration(dataset_id: str, iteration: Iteration, settings: DatasetSetti
 
 def _description(paths: DatasetPaths, iteration: Iteration, frozen: dict[str, Any] | None) -> dict[str, Any]:
     """``dataset.json`` of an iteration; labels and regions are those of the lineage once it has them."""
-    store = Store(paths.store)
-    found = {
-        value
-        for case in iteration.training_cases()
-        for value in store.read_voxel_counts(case["case_id"], case["label_key"])
-    }
+    cases, found = iteration.training_cases(), list[int]()
+    if iteration.labels.overlapping and frozen is None:  # else nobody asks, and it is a file for each case
+        found = _integers(Store(paths.store), [(case["case_id"], case["label_key"]) for case in cases])
     return dataset_json(
         iteration.modality,
         iteration.labels,
-        len(iteration.training_cases()),
+        len(cases),
         partial=iteration.partial,
-        found=sorted(found),
+        found=found,
         parent=frozen,
     )
 
 
-def _training_case(paths: DatasetPaths, case: dict[str, Any]) -> TrainingCase:
-    store, case_id = Store(paths.store), case["case_id"]
+def _integers(store: Store, labels: Iterable[tuple[str, str]]) -> list[int]:
+    """Which integers occur in some label maps, each of a case and a key."""
+    return sorted({value for case_id, key in labels for value in store.read_voxel_counts(case_id, key)})
+
+
+def _training_case(store: Store, case: dict[str, Any]) -> TrainingCase:
+    case_id = case["case_id"]
     return TrainingCase(
         case_id, store.image(case_id, case["image_key"]), store.label(case_id, case["label_key"])
     )
@@ -96,11 +99,12 @@ def preprocess(dataset_id: str, chunk: int, iteration: Iteration, cases: Sequenc
     """Preprocess a chunk of training cases into the store; those it has are left alone."""
     paths = DatasetPaths.of(dataset_id)
     at = paths.iteration_named(iteration.name)
+    store = Store(paths.store)
     jobs = [
         {
-            "image": str(_training_case(paths, case).image),
-            "label": str(_training_case(paths, case).label),
-            "folder": str(_stored(paths, iteration, case)),
+            "image": str(_training_case(store, case).image),
+            "label": str(_training_case(store, case).label),
+            "folder": str(_stored(store, iteration, case)),
         }
         for case in cases
     ]
@@ -116,13 +120,14 @@ def preprocess(dataset_id: str, chunk: int, iteration: Iteration, cases: Sequenc
 
 def to_preprocess(paths: DatasetPaths, iteration: Iteration) -> tuple[list[dict[str, Any]], list[Path]]:
     """The training cases that the store has not preprocessed under these plans, and their images."""
-    missing = [case for case in iteration.training_cases() if not _stored(paths, iteration, case).is_dir()]
-    return missing, [_training_case(paths, case).image for case in missing]
+    store = Store(paths.store)
+    missing = [case for case in iteration.training_cases() if not _stored(store, iteration, case).is_dir()]
+    return missing, [_training_case(store, case).image for case in missing]
 
 
-def _stored(paths: DatasetPaths, iteration: Iteration, case: dict[str, Any]) -> Path:
+def _stored(store: Store, iteration: Iteration, case: dict[str, Any]) -> Path:
     key = preprocessed_key(case["image_key"], case["label_key"], iteration.preparation, iteration.code)
-    return Store(paths.store).preprocessed(case["case_id"], key)
+    return store.preprocessed(case["case_id"], key)
 
 
 @task(task_run_name="close-iteration", **RETRIED)
@@ -130,7 +135,7 @@ def close_iteration(dataset_id: str, iteration: Iteration) -> None:
     """Link everything where nnU-Net looks for it, and write the record last."""
     paths = DatasetPaths.of(dataset_id)
     at = paths.iteration_named(iteration.name)
-    cases = iteration.training_cases()
+    store, cases = Store(paths.store), iteration.training_cases()
     plans = read_json(at.preprocessed / f"{iteration.plans_name}.json")
     splits = [
         {
@@ -142,7 +147,7 @@ def close_iteration(dataset_id: str, iteration: Iteration) -> None:
     write_preprocessed(
         at.preprocessed,
         plans["configurations"][iteration.configuration]["data_identifier"],
-        [(_training_case(paths, case), _stored(paths, iteration, case)) for case in cases],
+        [(_training_case(store, case), _stored(store, iteration, case)) for case in cases],
         splits,
     )
     record = {"version": 1, **asdict(iteration)}
@@ -178,9 +183,12 @@ def write_converted(
         )
         for case in done
     ]
-    counts = [store.read_voxel_counts(case.case_id, case.label_key or "") for case in done]
-    found = sorted({value for count in counts for value in count})
     labels = Labels(rois.structures, settings.mask_strategy)
+    found = (
+        _integers(store, [(case.case_id, case.label_key or "") for case in done])
+        if labels.overlapping
+        else []
+    )
     description = dataset_json(
         settings.image_modality, labels, len(cases), partial=settings.partial, found=found
     )

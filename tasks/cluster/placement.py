@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 
 def cores() -> int:
@@ -57,6 +58,8 @@ def _number_on_this_machine() -> int | None:
 
 def this_worker() -> str | None:
     """The name of the Dask worker in which this runs; None outside."""
+    if "distributed" not in sys.modules:  # every worker has imported it, and it takes a quarter of a second
+        return None
     from distributed import get_worker
 
     try:
