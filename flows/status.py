@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tasks.dicom.case import Assembly
+from tasks.dicom.reasons import Reason
 from tasks.ledger.iterations import load_iteration
 from tasks.ledger.lineages import Lineage, current_lineage, load_lineages
 from tasks.ledger.lock import working_on
@@ -75,7 +76,7 @@ def _learned(paths: DatasetPaths, model: ModelRecord | None) -> dict[str, str]:
 
 
 def _account(jobs: dict[str, str | None], learned: dict[str, str], assembly: Assembly) -> dict[str, int]:
-    withdrawn = {case.case_id for case in assembly.images if case.reason == "withdrawn"}
+    withdrawn = {case.case_id for case in assembly.images if case.reason == Reason.WITHDRAWN}
     return {
         "new": len(jobs.keys() - learned.keys()),
         "relabelled": sum(case in learned and key != learned[case] for case, key in jobs.items()),

@@ -13,6 +13,7 @@ from typing import Any
 from prefect import task
 
 from tasks.cluster.retries import RETRIED
+from tasks.dicom.reasons import Reason
 from tasks.ledger.case_book import load_cases
 from tasks.ledger.files import read_json, write_text
 from tasks.ledger.iterations import load_iteration
@@ -48,7 +49,7 @@ def write_report(dataset_id: str) -> Path:
     rois = load_rois(paths.config, dataset_id)
     settle_as_remembered(paths, assembly, settings, rois)
     labelled = [case for case in assembly.images if case.state == "pending"]
-    unlabelled = [case for case in assembly.images if case.reason == "unlabelled"]
+    unlabelled = [case for case in assembly.images if case.reason == Reason.UNLABELLED]
     aside = [c for c in [*assembly.images, *assembly.segmentations] if c.state == "rejected"]
     models = load_models(paths)
     rows = rows_of(paths, assembly, settings, rois)
