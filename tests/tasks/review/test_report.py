@@ -1,128 +1,15 @@
-"""Scores, pictures and the report page."""
+"""The report page."""
 
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
-import numpy as np
-import pytest
-import SimpleITK as sitk
 from bs4 import BeautifulSoup
 from PIL import Image
 
-from tasks.labels import Labels
 from tasks.review.curves import Point
-from tasks.review.montage import TILE_PIXELS, montage
 from tasks.review.report import PredictedCase, ReportContent, StructureEffort, SuspectCase, render
-from tasks.review.scores import dice, mean_scores, scores_of_files
-from tasks.review.suspects import Suspect, suspect_labels
-
-BOX = np.zeros((4, 4, 4), dtype=bool)
-BOX[:2] = True
-NONE = np.zeros_like(BOX)
-
-LABELS = Labels(["a", "b", "c"], "label_image")
-
-
-@pytest.mark.parametrize(
-    ("truth", "prediction", "expected"),
-    [(BOX, BOX, 1.0), (BOX, ~BOX, 0.0), (BOX, ~NONE, 2 / 3), (NONE, BOX, 0.0), (NONE, NONE, None)],
-)
-def test_dice(truth: np.ndarray, prediction: np.ndarray, expected: float | None) -> None:
-    assert dice(truth, prediction) == (None if expected is None else pytest.approx(expected))
-
-
-def test_masks_of_different_shape_are_a_mistake() -> None:
-    with pytest.raises(ValueError, match="differ in shape"):
-        dice(BOX, BOX[:2])
-
-
-def test_the_mean_leaves_out_what_is_not_defined() -> None:
-    cases = [{"a": 1.0, "b": None}, {"a": 0.5, "b": None}]
-    assert mean_scores(cases, ["a", "b"]) == {"a": 0.75, "b": None}
-    assert mean_scores([], ["a"]) == {}
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> tuple[Path, Path]:
-    rng = np.random.default_rng(0)
-    image = sitk.GetImageFromArray(rng.integers(0, 100, (10, 30, 20)).astype(np.int16))
-    labels = np.zeros((10, 30, 20), dtype=np.uint8)
-    labels[3:8, 10:20, 5:12] = 1
-    labels[3:8, 20:25, 5:12] = 2
-    label = sitk.GetImageFromArray(labels)
-    for picture in (image, label):
-        picture.SetSpacing((1.0, 2.0, 3.0))
-    sitk.WriteImage(image, str(tmp_path / "i.nii.gz"))
-    sitk.WriteImage(label, str(tmp_path / "l.nii.gz"))
-    return tmp_path / "i.nii.gz", tmp_path / "l.nii.gz"
-
-
-def test_scores_of_files(files: tuple[Path, Path]) -> None:
-    _, label = files
-    assert scores_of_files(label, label, LABELS, 2.0) == {
-        "dice": {"a": 1.0, "b": 1.0, "c": None},
-        "surface_dice": {"a": 1.0, "b": 1.0, "c": None},
-        "hd95_mm": {"a": 0.0, "b": 0.0, "c": None},
-    }
-
-
-def test_a_montage_shows_the_structures_in_their_colours(files: tuple[Path, Path]) -> None:
-    picture = Image.open(io.BytesIO(montage(*files, LABELS))).convert("RGB")
-    assert picture.format is None or picture.size[1] == TILE_PIXELS
-    pixels = np.asarray(picture).astype(int)
-    red = (pixels[..., 0] - pixels[..., 2] > 80).sum()
-    blue = (pixels[..., 2] - pixels[..., 0] > 80).sum()
-    assert red > 100
-    assert blue > 100
-
-
-def test_a_second_label_map_is_outlined_in_white(files: tuple[Path, Path], tmp_path: Path) -> None:
-    image, label = files
-    moved = sitk.GetImageFromArray(np.roll(sitk.GetArrayFromImage(sitk.ReadImage(str(label))), 6, axis=2))
-    moved.CopyInformation(sitk.ReadImage(str(label)))
-    sitk.WriteImage(moved, str(tmp_path / "p.nii.gz"))
-
-    def white(picture: bytes) -> int:
-        pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
-        return int((pixels.min(axis=2) > 245).sum())
-
-    assert (
-        white(montage(image, label, LABELS, tmp_path / "p.nii.gz"))
-        > white(montage(image, label, LABELS)) + 100
-    )
-
-
-def test_a_model_of_another_lineage_is_compared_by_the_names_of_structures(files: tuple[Path, Path]) -> None:
-    _, label = files
-    other = Labels(["b", "a"], "label_image")
-    scores = scores_of_files(label, label, LABELS, 2.0, other)
-    assert scores["dice"] == {"a": 0.0, "b": 0.0, "c": None}
-    assert scores_of_files(label, label, LABELS, 2.0, Labels(["a"], "label_image"))["dice"] == {
-        "a": 1.0,
-        "b": None,
-        "c": None,
-    }
-
-
-@pytest.mark.parametrize(
-    ("scores", "expected"),
-    [
-        ([0.9, 0.91, 0.89, 0.9, 0.2], ["case4"]),
-        ([0.9, 0.91, 0.89, 0.9, 0.0, 0.1], ["case4", "case5"]),
-        ([0.9, 0.9, 0.9, 0.9, 0.85], []),  # nobody would see the difference
-        ([0.1, 0.9, 0.2, 0.8, 0.5, 0.6], []),  # a network that knows nothing accuses nobody
-        ([0.9, 0.9, 0.9, 0.1], []),  # of four, who is the odd one?
-        ([0.9, 0.91, 0.89, 0.9, 0.92, None], []),
-    ],
-)
-def test_labels_far_below_the_others_are_suspect(scores: list[float | None], expected: list[str]) -> None:
-    cases = {f"case{n}": {"a": value, "b": 0.9} for n, value in enumerate(scores)}
-    found = suspect_labels(cases, ["a", "b"])
-    assert [suspect.case_id for suspect in found] == expected
-    assert {suspect.structure for suspect in found} <= {"a"}
-
+from tasks.review.suspects import Suspect
 
 EFFORT = StructureEffort("2026-11-23", "GTV", 4, 1, Point(120, 80, 160, 4), 3.5, 0.75, 0.81, 0.9, 4.25)
 WAITING = {

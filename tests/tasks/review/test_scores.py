@@ -1,0 +1,56 @@
+"""How a segmentation is scored against another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks.labels import Labels
+from tasks.review.scores import dice, mean_scores, scores_of_files
+
+BOX = np.zeros((4, 4, 4), dtype=bool)
+BOX[:2] = True
+NONE = np.zeros_like(BOX)
+LABELS = Labels(["a", "b", "c"], "label_image")
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "expected"),
+    [(BOX, BOX, 1.0), (BOX, ~BOX, 0.0), (BOX, ~NONE, 2 / 3), (NONE, BOX, 0.0), (NONE, NONE, None)],
+)
+def test_dice(truth: np.ndarray, prediction: np.ndarray, expected: float | None) -> None:
+    assert dice(truth, prediction) == (None if expected is None else pytest.approx(expected))
+
+
+def test_masks_of_different_shape_are_a_mistake() -> None:
+    with pytest.raises(ValueError, match="differ in shape"):
+        dice(BOX, BOX[:2])
+
+
+def test_the_mean_leaves_out_what_is_not_defined() -> None:
+    cases = [{"a": 1.0, "b": None}, {"a": 0.5, "b": None}]
+    assert mean_scores(cases, ["a", "b"]) == {"a": 0.75, "b": None}
+    assert mean_scores([], ["a"]) == {}
+
+
+def test_scores_of_files(files: tuple[Path, Path]) -> None:
+    _, label = files
+    assert scores_of_files(label, label, LABELS, 2.0) == {
+        "dice": {"a": 1.0, "b": 1.0, "c": None},
+        "surface_dice": {"a": 1.0, "b": 1.0, "c": None},
+        "hd95_mm": {"a": 0.0, "b": 0.0, "c": None},
+    }
+
+
+def test_a_model_of_another_lineage_is_compared_by_the_names_of_structures(files: tuple[Path, Path]) -> None:
+    _, label = files
+    other = Labels(["b", "a"], "label_image")
+    scores = scores_of_files(label, label, LABELS, 2.0, other)
+    assert scores["dice"] == {"a": 0.0, "b": 0.0, "c": None}
+    assert scores_of_files(label, label, LABELS, 2.0, Labels(["a"], "label_image"))["dice"] == {
+        "a": 1.0,
+        "b": None,
+        "c": None,
+    }
