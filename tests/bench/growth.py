@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -38,42 +38,7 @@ PLANE = (512, 512)
 WRITERS = {"SEG": "write_seg", "RTSTRUCT": "write_rtstruct"}
 
 
-def pictures(work: Path, target: Path, server: Mapping[str, str]) -> Iterator[str]:
-    """Draw them, each as soon as it is measured; what stands in the report about them."""
-    parts = {
-        "cases": ("seconds after imports, over cases of a dataset", with_cases),
-        "voxels": ("seconds for one CT with a structure, over millions of voxels", with_voxels),
-        "structures": (
-            "seconds to read and write objects of 512 × 512 × 100, over structures",
-            with_structures,
-        ),
-        "loop": (
-            "seconds of whole commands, over cases of 36 × 50 × 36",
-            lambda folder: of_the_loop(folder, server),
-        ),
-        "prediction": (
-            "seconds of `iterseg predict` for one CT, over millions of voxels",
-            lambda folder: of_prediction(folder, server),
-        ),
-        "training": (
-            "seconds of an epoch of 250 steps, over thousands of voxels of a patch",
-            lambda folder: of_training(folder, server),
-        ),
-    }
-    for name, (what, measure) in parts.items():
-        lines = measure(work / name)
-        across = {line: list(points) for line, points in lines.items()}
-        drawn = {line: list(points.values()) for line, points in lines.items()}
-        write_text(target / f"growth-{name}.svg", standing_alone(curve(what, [], drawn, across=across)))
-        plain = {
-            line: {str(x): asdict(point) for x, point in points.items()} for line, points in lines.items()
-        }
-        where = f"{platform.platform()}, {date.today()}"
-        write_json(target / f"growth-{name}.json", {"what": what, "machine": where, "lines": plain})
-        yield f"Growth with {name}: ![{what}](growth-{name}.svg)"
-
-
-def with_cases(work: Path) -> Lines:
+def with_cases(work: Path, _: Mapping[str, str]) -> Lines:
     """What is asked of a dataset without touching a voxel."""
     lines: Lines = {way: {} for way in WAYS}
     for cases in CASES:
@@ -83,7 +48,7 @@ def with_cases(work: Path) -> Lines:
     return lines
 
 
-def with_voxels(work: Path) -> Lines:
+def with_voxels(work: Path, _: Mapping[str, str]) -> Lines:
     """Take a CT in, read and label it, and write what was predicted of it."""
     lines: Lines = {"ingest": {}, "convert": {}, **{kind: {} for kind in WRITERS}}
     for slices in SLICES:
@@ -100,7 +65,7 @@ def with_voxels(work: Path) -> Lines:
     return lines
 
 
-def with_structures(work: Path) -> Lines:
+def with_structures(work: Path, _: Mapping[str, str]) -> Lines:
     """Balls beside each other, all in one image, written and read again."""
     lines: Lines = {"convert": {}, **{kind: {} for kind in WRITERS}}
     shape = (100, *PLANE)
@@ -177,3 +142,26 @@ def _command(home: Path, server: Mapping[str, str], *arguments: str) -> Point:
 def _point(one: Side, repeats: int = REPEATS) -> Point:
     walls = [measured(one).wall_s for _ in range(repeats)]
     return Point(float(np.median(walls)), min(walls), max(walls), len(walls), "runs")
+
+
+PICTURES: Mapping[str, tuple[str, Callable[[Path, Mapping[str, str]], Lines]]] = {
+    "cases": ("seconds after imports, over cases of a dataset", with_cases),
+    "voxels": ("seconds for one CT with a structure, over millions of voxels", with_voxels),
+    "structures": ("seconds to read and write objects of 512 × 512 × 100, over structures", with_structures),
+    "loop": ("seconds of whole commands, over cases of 36 × 50 × 36", of_the_loop),
+    "prediction": ("seconds of `iterseg predict` for one CT, over millions of voxels", of_prediction),
+    "training": ("seconds of an epoch of 250 steps, over thousands of voxels of a patch", of_training),
+}
+
+
+def picture(name: str, work: Path, target: Path, server: Mapping[str, str]) -> Iterator[str]:
+    """Draw one of them; what stands in the report about it."""
+    what, measure = PICTURES[name]
+    lines = measure(work, server)
+    across = {line: list(points) for line, points in lines.items()}
+    drawn = {line: list(points.values()) for line, points in lines.items()}
+    write_text(target / f"growth-{name}.svg", standing_alone(curve(what, [], drawn, across=across)))
+    plain = {line: {str(x): asdict(point) for x, point in points.items()} for line, points in lines.items()}
+    where = f"{platform.platform()}, {date.today()}"
+    write_json(target / f"growth-{name}.json", {"what": what, "machine": where, "lines": plain})
+    yield f"Growth with {name}: ![{what}](growth-{name}.svg)"

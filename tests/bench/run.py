@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cluster
@@ -154,6 +155,11 @@ def night(bench: Bench) -> Iterator[Found]:
     yield cluster.many_cases(bench.work / "many-cases", bench.server)
 
 
+def growing(name: str, bench: Bench) -> Iterator[str]:
+    """How a cost grows."""
+    return growth.picture(name, bench.work, HERE, bench.server.environment)
+
+
 PARTS: Mapping[str, Callable[[Bench], Iterator[Found]]] = {
     "conversion": conversion,
     "iterations": lambda b: iterations.rows(b.work, b.server.environment, quick=b.quick),
@@ -161,12 +167,12 @@ PARTS: Mapping[str, Callable[[Bench], Iterator[Found]]] = {
     "busy": lambda b: iter([iterations.busy_row(b.work, b.server.environment)]),
     "prediction": lambda b: prediction.rows(b.work, b.server.environment, quick=b.quick),
     "scale": lambda b: scale.notes(b.work, cases=10_000, iterations=100),
-    "growth": lambda b: growth.pictures(b.work, HERE, b.server.environment),
     "cluster": lambda b: cluster.rows(b.work, b.server),
     "night": night,
     "gpu": lambda b: gpu.rows(b.work, b.server.environment),
     "newcomer": lambda b: newcomer.notes(b.work, b.server.environment),
     "large": lambda b: iter([big_row(b.work)]),
+    **{f"growth-{name}": partial(growing, name) for name in growth.PICTURES},
 }
 QUICK = ("conversion", "iterations", "training", "prediction")
 
