@@ -163,6 +163,10 @@ class SlurmLab:
         tasks = self.server.post("/task_runs/filter", chosen)
         return [(run["name"], run["state_type"]) for run in [*flows, *tasks]]
 
+    def runs_of_folds(self, state: str) -> int:
+        """How many task runs of folds are in a state, as the UI has it."""
+        return sum(name.startswith("fold-") and known == state for name, known in self.runs())
+
     def assert_all_is_well(self, *, attempts: int, lost: int | None = None) -> None:
         """The right model, no fold trained twice, nothing left behind, and the truth in the UI.
 

@@ -45,6 +45,8 @@ def test_two_nights_with_a_kill_in_each(night: Night) -> None:
             deliver(lab.home, day)
         run = night.ask("iterate/nightly", dataset_id="D", cluster="slurm")
         wait_until(lambda: len(lab.folds_that_run()) == 2, 180)
+        # One that is killed before it could tell the server that it runs is in no UI.
+        wait_until(lambda: lab.runs_of_folds("RUNNING") == 2, 30)
         lab.workers()[0].kill()
         assert night.ended(run) == ("COMPLETED", "Completed"), night.state(run)
         wait_until(lambda: not lab.slurm.jobs(), 30)
