@@ -69,22 +69,23 @@ def plan_iteration(dataset_id: str, iteration: Iteration, settings: DatasetSetti
 
 def _description(paths: DatasetPaths, iteration: Iteration, frozen: dict[str, Any] | None) -> dict[str, Any]:
     """``dataset.json`` of an iteration; labels and regions are those of the lineage once it has them."""
-    cases, found = iteration.training_cases(), list[int]()
-    if iteration.labels.overlapping and frozen is None:  # else nobody asks, and it is a file for each case
-        found = _integers(Store(paths.store), [(case["case_id"], case["label_key"]) for case in cases])
+    cases = iteration.training_cases()
+    keys = [] if frozen else [(case["case_id"], case["label_key"]) for case in cases]
     return dataset_json(
         iteration.modality,
         iteration.labels,
         len(cases),
         partial=iteration.partial,
-        found=found,
+        found=_integers(Store(paths.store), iteration.labels, keys),
         parent=frozen,
     )
 
 
-def _integers(store: Store, labels: Iterable[tuple[str, str]]) -> list[int]:
-    """Which integers occur in some label maps, each of a case and a key."""
-    return sorted({value for case_id, key in labels for value in store.read_voxel_counts(case_id, key)})
+def _integers(store: Store, labels: Labels, keys: Iterable[tuple[str, str]]) -> list[int]:
+    """Which integers occur in some label maps, each of a case and a key; only regions ask for them."""
+    if not labels.overlapping:  # it is a file for each case
+        return []
+    return sorted({value for case_id, key in keys for value in store.read_voxel_counts(case_id, key)})
 
 
 def _training_case(store: Store, case: dict[str, Any]) -> TrainingCase:
@@ -184,11 +185,7 @@ def write_converted(
         for case in done
     ]
     labels = Labels(rois.structures, settings.mask_strategy)
-    found = (
-        _integers(store, [(case.case_id, case.label_key or "") for case in done])
-        if labels.overlapping
-        else []
-    )
+    found = _integers(store, labels, [(case.case_id, case.label_key or "") for case in done])
     description = dataset_json(
         settings.image_modality, labels, len(cases), partial=settings.partial, found=found
     )

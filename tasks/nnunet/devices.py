@@ -36,8 +36,8 @@ def torch_device(chosen: str) -> str:
 def device_to_train_on(chosen: str) -> str:
     """The device, with torch set up for it as `nnUNetv2_train` does.
 
-    nnU-Net's trainer does not do it: on a GPU cuDNN would take the first algorithm for each convolution, not
-    the fastest, and as many CPU threads as there are cores would get in the way of the augmentation.
+    nnU-Net's trainer does not do it: on a GPU cuDNN would guess an algorithm for each convolution instead of
+    timing them, and as many CPU threads as there are cores would get in the way of the augmentation.
     """
     import torch
 

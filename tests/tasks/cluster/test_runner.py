@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,10 @@ def test_folds_are_spread_over_the_gpus(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr("distributed.get_worker", lambda: Worker(name))
     assert gpu_of_this_worker().get("CUDA_VISIBLE_DEVICES") == expected
+
+
+def test_who_asks_for_the_worker_outside_of_one_does_not_load_dask() -> None:
+    code = "import sys; from tasks.cluster.placement import this_worker; "
+    code += "assert this_worker() is None; print('distributed' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

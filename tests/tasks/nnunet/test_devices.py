@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from tasks.errors import ConfigError
+from tasks.ledger.files import write_json
 from tasks.nnunet.devices import device_to_train_on, torch_device
+from tasks.nnunet.fold import FoldJob, _trainer
 
 
 @pytest.mark.parametrize(
@@ -54,6 +58,18 @@ def test_a_gpu_trains_as_fast_as_with_nnunets_own_command(
     assert device_to_train_on("auto") == ("cuda" if available else "cpu")
     assert torch.backends.cudnn.benchmark is available
     assert threads == (["1 for an operation", "1 for operations"] if available else [])
+
+
+def test_a_folds_program_asks_for_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def asked(chosen: str) -> str:
+        raise ConfigError(f"asked for {chosen}")
+
+    monkeypatch.setattr("tasks.nnunet.devices.device_to_train_on", asked)
+    monkeypatch.setattr("nnunetv2.paths.nnUNet_preprocessed", str(tmp_path))
+    for name in ("plans.json", "dataset.json"):
+        write_json(tmp_path / "D" / name, {})
+    with pytest.raises(ConfigError, match="asked for cuda"):
+        _trainer(FoldJob("D", "plans", "3d_fullres", 0, "cuda", {}, ""))
 
 
 def setting(monkeypatch: pytest.MonkeyPatch, given: str | None, available: bool) -> None:
