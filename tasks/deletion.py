@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from prefect import task
@@ -12,11 +12,11 @@ from tasks.cluster.retries import RETRIED
 from tasks.dicom.case import case_id_of
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
+from tasks.ledger.accounts import FileRow, read_account, write_account
 from tasks.ledger.files import read_json, remove_temporaries, write_json
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import (
     MANIFEST,
-    FileRow,
     Snapshot,
     accounted,
     load_snapshots,
@@ -136,8 +136,7 @@ class _Doomed:
 
 
 def _blank(row: FileRow) -> FileRow:
-    return replace(
-        row,
+    return row._replace(
         path="",
         state="withdrawn",
         reason=Reason.WITHDRAWN.value,
@@ -167,10 +166,8 @@ def _delete_raw(snapshot: Snapshot, doomed: _Doomed) -> int | None:
 
 
 def _rewrite(account: Path, doomed: _Doomed) -> None:
-    content = read_json(account)
-    rows = [FileRow(**row) for row in content["files"]]
-    content["files"] = [asdict(_blank(row) if doomed.includes(row) else row) for row in rows]
-    write_json(account, content)
+    rows, about = read_account(account)
+    write_account(account, (_blank(row) if doomed.includes(row) else row for row in rows), about)
 
 
 def _delete_set_aside(paths: DatasetPaths, doomed: _Doomed) -> int:

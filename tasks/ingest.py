@@ -14,17 +14,15 @@ from tasks.cluster.retries import RETRIED
 from tasks.delivery import arrived, files_below, refuse_a_day_to_come, signature_of
 from tasks.errors import UserDataError
 from tasks.intake import Intake, place
+from tasks.ledger.accounts import FileRow, count_reasons, count_states
 from tasks.ledger.dated import misnamed_folders
 from tasks.ledger.files import commit_folder, scratch_folder
 from tasks.ledger.inbox import Inbox
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import (
     MANIFEST,
-    FileRow,
     Origin,
     Snapshot,
-    count_reasons,
-    count_states,
     load_snapshots,
     make_read_only,
     next_snapshot_name,

@@ -7,7 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,12 +19,13 @@ from tasks.dicom.headers import Header, describe, header_of, parse
 from tasks.dicom.reasons import Reason
 from tasks.dicom.written import under_another_uid
 from tasks.errors import CaseRejected, ConfigError
+from tasks.ledger.accounts import FileRow, FileState
 from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.files import read_json, sha256_of_file
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.refinements import load_acceptances
-from tasks.ledger.snapshots import FileRow, FileState, accounted, require_whole
+from tasks.ledger.snapshots import accounted, require_whole
 from tasks.ledger.withdrawals import Withdrawals, load_withdrawals
 from tasks.settings.dataset import load_deidentification
 from tasks.shown.progress import progress
@@ -145,13 +146,13 @@ class Intake:
             # Under a UID of its own a second correction is another object, and not a conflict.
             uid = self.pseudonyms.uid(f"{header.sop_instance_uid} {sha256(content).hexdigest()}")
             content = under_another_uid(content, uid)
-            header = replace(header, sop_instance_uid=uid)
+            header = header._replace(sop_instance_uid=uid)
         of_strangers = any(self._stranger(uid) for uid in header.referenced_series)
         if may_change and self.rules is not None and (self.everything or of_strangers):
             content = deidentify(content, self.rules, self.pseudonyms, self.known_uids.__contains__)
             # What tells a prediction need not be among what stays.
             predicted = header.predicted
-            header = replace(header_of(content, suffix, self.pseudonyms.patient), predicted=predicted)
+            header = header_of(content, suffix, self.pseudonyms.patient)._replace(predicted=predicted)
             if self._is_withdrawn(header):
                 raise CaseRejected(Reason.WITHDRAWN, "")
         return header, content
@@ -213,13 +214,13 @@ def _settle(
             continue
         uid = row.header["sop_instance_uid"]
         if ours(row, uid):  # whichever comes first: it hides nothing
-            yield replace(row, state="ignored", reason=Reason.OWN_PREDICTION.value)
+            yield row._replace(state="ignored", reason=Reason.OWN_PREDICTION.value)
             continue
         if known.get(uid) == row.sha256 or (len(contents[uid]) == 1 and seen[uid]):
-            yield replace(row, state="duplicate")
+            yield row._replace(state="duplicate")
         elif len(contents[uid]) > 1:
             detail = f"SOP instance {uid} exists with other content"
-            yield replace(row, state="rejected", reason=Reason.UID_CONFLICT.value, detail=detail)
+            yield row._replace(state="rejected", reason=Reason.UID_CONFLICT.value, detail=detail)
         else:
             yield row
         seen[uid] += 1
@@ -237,7 +238,7 @@ def place(rows: Sequence[FileRow], folder: Path, set_aside: Path) -> list[FileRo
         if row.state == "taken":
             target = staged.with_name(f"{header.sop_instance_uid}{DICOM_SUFFIX}")
             os.replace(staged, target)
-            placed.append(replace(row, path=target.relative_to(folder).as_posix()))
+            placed.append(row._replace(path=target.relative_to(folder).as_posix()))
             continue
         placed.append(row)
         if staged.is_file():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from dataclasses import asdict
 from hashlib import sha256
 from typing import Literal
 
@@ -52,7 +51,7 @@ class InboxTransfers:
             with self._lock:
                 self.stored[f"refused: {error.reason}"] += 1
             row = refused_row("", error, content)
-            self.inbox.refuse(row.sha256, asdict(row))
+            self.inbox.refuse(row.sha256, row._asdict())
             raise
         series = case_id_of(header.series_instance_uid)
         self.inbox.begin(f"{self._via}-{transfer}", series)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -66,8 +65,7 @@ AUTHORSHIP = (
 """What tells whose segmentation it is, for `segmentation_precedence`."""
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """The part of a file's header that decides where it belongs.
 
     ``patient`` is a keyed hash, never the PatientID. ``referenced_*`` and ``authors`` are empty for
@@ -81,15 +79,15 @@ class Header:
     study_instance_uid: str
     frame_of_reference_uid: str
     patient: str
-    referenced_series: list[str] = field(default_factory=list)
-    referenced_instances: list[str] = field(default_factory=list)
-    authors: list[str] = field(default_factory=list)
+    referenced_series: Sequence[str] = ()
+    referenced_instances: Sequence[str] = ()
+    authors: Sequence[str] = ()
     localizer: bool = False
     predicted: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Plain content for the manifest; empty fields are left out."""
-        return {key: value for key, value in asdict(self).items() if value}
+        return {key: value for key, value in self._asdict().items() if value}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Header:

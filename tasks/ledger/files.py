@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,14 +95,34 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON that a person can read, whole or not at all."""
-    text = json.dumps(content, indent=1, ensure_ascii=False)
+def write_json(path: Path, content: Any, *, a_line_each: Collection[str] = ()) -> None:
+    """Write JSON that a person can read, whole or not at all.
+
+    Parameters
+    ----------
+    a_line_each
+        Fields of ``content`` that are lists, whose items get a line each.
+    """
+    text = _as_text(content, a_line_each, escaped=False)
     try:
         text.encode()
     except UnicodeEncodeError:  # names of files need not be UTF-8; escaped they come back as they were
-        text = json.dumps(content, indent=1)
+        text = _as_text(content, a_line_each, escaped=True)
     write_text(path, text + "\n")
+
+
+def _as_text(content: Any, a_line_each: Collection[str], *, escaped: bool) -> str:
+    if not a_line_each:
+        return json.dumps(content, indent=1, ensure_ascii=escaped)
+    fields = []
+    for key, value in content.items():
+        if key in a_line_each:
+            lines = ",\n  ".join(json.dumps(item, ensure_ascii=escaped) for item in value)
+            text = f"[\n  {lines}\n ]" if lines else "[]"
+        else:
+            text = json.dumps(value, ensure_ascii=escaped)
+        fields.append(f"{json.dumps(key, ensure_ascii=escaped)}: {text}")
+    return "{\n " + ",\n ".join(fields) + "\n}"
 
 
 def read_json(path: Path) -> Any:
@@ -116,7 +136,12 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError:  # of JSON and of UTF-8
-        raise UserDataError(f"{path} is damaged; restore it from the backup") from None
+        raise damaged(path) from None
+
+
+def damaged(path: Path) -> UserDataError:
+    """What is raised of a file of ours that is not as it was written."""
+    return UserDataError(f"{path} is damaged; restore it from the backup")
 
 
 def replace_symlink(link: Path, target: Path) -> None:

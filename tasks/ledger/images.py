@@ -53,9 +53,11 @@ def voxel_bytes(path: Path) -> int:
 def fingerprint(path: Path) -> str:
     """How many bytes the voxels of a ``.nii.gz`` are, and their digest; kept beside it once computed."""
     known = _fingerprint_file(path)
-    if not known.is_file():
-        write_text(known, f"{voxel_bytes(path)}:{_voxel_digest(path)}")
-    return known.read_text(encoding="utf-8")
+    try:
+        return known.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        write_text(known, found := f"{voxel_bytes(path)}:{_voxel_digest(path)}")
+        return found
 
 
 def note_fingerprint(image: sitk.Image, path: Path) -> None:

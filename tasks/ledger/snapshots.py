@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from tasks.errors import UserDataError
+from tasks.ledger.accounts import FileRow, read_account, write_account
 from tasks.ledger.dated import DatedName, dated_folders
-from tasks.ledger.files import digest_of, read_json, sha256_of_file, write_json
+from tasks.ledger.files import digest_of, sha256_of_file
 from tasks.ledger.journal import Journal
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
@@ -21,27 +21,7 @@ from tasks.ledger.pseudonyms import Pseudonyms
 MANIFEST = "manifest.json"
 
 Origin = Literal["copied", "by hand", "received"]
-FileState = Literal["taken", "duplicate", "rejected", "ignored", "withdrawn"]
 READ_ONLY = 0o555
-
-
-@dataclass(frozen=True)
-class FileRow:
-    """What became of one file of a delivery.
-
-    ``path`` is relative to the snapshot for files that lie in it, and the source's otherwise; it may
-    hold names and therefore stays in the raw data. ``header`` is :meth:`Header.as_json`. Of a file that
-    was de-identified, ``sha256`` is what lies in the snapshot and ``source_sha256`` what came in.
-    """
-
-    path: str
-    state: FileState
-    reason: str | None
-    detail: str
-    sha256: str
-    size_bytes: int
-    header: dict[str, Any] | None
-    source_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,21 +39,9 @@ class Snapshot:
         return [row for row in self.files if row.state == "taken"]
 
 
-def count_states(rows: Iterable[FileRow]) -> dict[str, int]:
-    """How many files had which fate; the numbers add up to the files found, less those withdrawn since."""
-    counts = Counter(row.state for row in rows)
-    return {state: counts[state] for state in ("taken", "duplicate", "rejected", "ignored")}
-
-
-def count_reasons(rows: Iterable[FileRow]) -> dict[str, int]:
-    """How many files were set aside for which reason."""
-    return dict(sorted(Counter(row.reason for row in rows if row.reason).items()))
-
-
 def seal(folder: Path, rows: Iterable[FileRow], origin: Origin) -> None:
     """Write the manifest of a folder; from then on it is a snapshot."""
-    files = [asdict(row) for row in rows]
-    write_json(folder / MANIFEST, {"version": 1, "origin": origin, "files": files})
+    write_account(folder / MANIFEST, rows, {"origin": origin})
 
 
 def note_snapshots(paths: DatasetPaths, rewritten: Iterable[str] = ()) -> None:
@@ -86,7 +54,7 @@ def note_snapshots(paths: DatasetPaths, rewritten: Iterable[str] = ()) -> None:
                 continue
             row = {
                 "snapshot": str(name),
-                "origin": read_json(folder / MANIFEST)["origin"],
+                "origin": read_account(folder / MANIFEST)[1]["origin"],
                 "manifest_sha256": digest,
                 "key_mark": Pseudonyms(paths.patient_key, first=False).mark,
             }
@@ -135,14 +103,14 @@ def record_delivery(paths: DatasetPaths, rows: Sequence[FileRow], day: date, roo
     source = digest_of(str(root.resolve()))[:16]
     rows_before = accounted(paths)
     known = {row.sha256 for row in rows_before} | {row.source_sha256 for row in rows_before}
-    accounts = [read_json(file) for file in paths.deliveries.glob("[!.]*.json")]
-    lay = {(account.get("source"), row["path"]) for account in accounts for row in account["files"]}
+    accounts = [read_account(file) for file in paths.deliveries.glob("[!.]*.json")]
+    lay = {(about.get("source"), row.path) for rows, about in accounts for row in rows}
     if all(row.sha256 in known if row.sha256 else (source, row.path) in lay for row in rows):
         return None
     name = DatedName(day, 1, paths.dataset_id)
     while (file := paths.deliveries / f"{name}.json").exists():
         name = name.next()
-    write_json(file, {"version": 1, "source": source, "files": [asdict(row) for row in rows]})
+    write_account(file, rows, {"source": source})
     return file
 
 
@@ -150,7 +118,7 @@ def accounted(paths: DatasetPaths) -> list[FileRow]:
     """Every row of every account: sealed snapshots, and deliveries that brought nothing to take."""
     rows = [row for snapshot in load_snapshots(paths) for row in snapshot.files]
     for file in sorted(paths.deliveries.glob("[!.]*.json")):
-        rows += [FileRow(**row) for row in read_json(file)["files"]]
+        rows += read_account(file)[0]
     return rows
 
 
@@ -182,8 +150,8 @@ def _read_manifest(path: Path) -> tuple[tuple[FileRow, ...], Origin]:
 
 @lru_cache(maxsize=512)
 def _parsed(path: Path, _version: tuple[int, int, int]) -> tuple[tuple[FileRow, ...], Origin]:
-    content = read_json(path)
-    return tuple(FileRow(**row) for row in content["files"]), content["origin"]
+    rows, about = read_account(path)
+    return rows, about["origin"]
 
 
 def next_snapshot_name(paths: DatasetPaths, day: date) -> DatedName:

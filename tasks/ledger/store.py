@@ -70,8 +70,13 @@ def preprocessed_key(image: str, label: str, preparation: str, code: str) -> str
 def link_all(folder: Path, targets: Iterable[tuple[str, Path]]) -> None:
     """Relative symlinks in a folder, by name, so that the data folder can be moved as a whole."""
     folder.mkdir(parents=True, exist_ok=True)
+    shared = way_there = None
     for name, target in targets:
-        path, relative = folder / name, os.path.relpath(target, folder)
+        if shared is None or not os.fspath(target).startswith(shared):
+            # Once for all: `relpath` of each took as long as the links.
+            shared = f"{os.path.commonpath([folder, target])}{os.sep}"
+            way_there = os.path.relpath(shared, folder)
+        path, relative = folder / name, f"{way_there}/{os.fspath(target).removeprefix(shared)}"
         try:
             path.symlink_to(relative)
         except FileExistsError:  # a retried step finds the links of its first try

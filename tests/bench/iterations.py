@@ -18,10 +18,11 @@ from homes import ITERSEG, SMALL_NETWORK, imgtools, new_home, side, with_ingest
 from measure import Found, Row, Side, compare, measured, put_away
 
 from tasks.last_run import inputs_of, remember_run
+from tasks.ledger.accounts import FileRow
 from tasks.ledger.home import at_home
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
-from tasks.ledger.snapshots import FileRow, note_snapshots, seal
+from tasks.ledger.snapshots import note_snapshots, seal
 
 Shape = tuple[int, int, int]
 SETTINGS = f"""{SMALL_NETWORK}

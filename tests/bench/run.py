@@ -198,6 +198,8 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.quick:
         os.environ[ONCE] = "1"
+    # Who sets it compiles our modules anew in each command, and nobody else's: pip has compiled theirs.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     parts = list(dict.fromkeys(chosen.only or (QUICK if chosen.quick else PARTS)))
     if chosen.quick and not set(parts) <= set(QUICK):
         parser.error(f"--quick has the parts {', '.join(QUICK)}")

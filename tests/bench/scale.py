@@ -17,6 +17,7 @@ from predicted_lab import DOUBT
 from tasks.conversion import to_convert
 from tasks.dicom.case import Case
 from tasks.hand_over import recipe_of
+from tasks.ledger.accounts import FileRow
 from tasks.ledger.files import replace_symlink, write_json
 from tasks.ledger.home import at_home
 from tasks.ledger.models import ModelRecord, save_model
@@ -25,7 +26,7 @@ from tasks.ledger.patients import extend_patients
 from tasks.ledger.predictions import object_file, picture_file, record_file
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.refinements import Refinement, note_refinements
-from tasks.ledger.snapshots import FileRow, note_snapshots, seal
+from tasks.ledger.snapshots import note_snapshots, seal
 from tasks.settings.dataset import load_dataset_settings, load_rois
 from tasks.state import state_at
 

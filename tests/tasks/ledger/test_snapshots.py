@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import UserDataError
+from tasks.ledger.accounts import FileRow
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.snapshots import (
-    FileRow,
-    count_states,
     load_snapshots,
     next_snapshot_name,
     note_snapshots,
@@ -56,11 +55,6 @@ def test_a_delivery_cannot_be_dated_before_the_newest(paths: DatasetPaths) -> No
     folder(paths, "2026-11-23__D", sealed=True)
     with pytest.raises(UserDataError, match="cannot be dated 2026-11-22"):
         next_snapshot_name(paths, date(2026, 11, 22))
-
-
-def test_counts_add_up() -> None:
-    rows = [FileRow("a", state, None, "", "", 0, None) for state in ("taken", "taken", "rejected")]  # type: ignore[arg-type]
-    assert count_states(rows) == {"taken": 2, "duplicate": 0, "rejected": 1, "ignored": 0}
 
 
 def test_a_snapshot_that_is_on_record_is_there(paths: DatasetPaths) -> None:

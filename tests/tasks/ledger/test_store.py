@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tasks.ledger.store import image_key, label_key, preprocessed_key
+from tasks.ledger.store import image_key, label_key, link_all, preprocessed_key
 
 CHOICES: dict[str, Any] = {"patterns": {"A": ["a"], "B": ["b"]}, "strategy": "label_image"}
 
@@ -36,3 +37,16 @@ def test_a_preprocessed_case_is_image_label_plans_and_code() -> None:
     assert preprocessed_key("i", "l", "p", "c") != preprocessed_key("i", "l", "q", "c")
     assert preprocessed_key("i", "l", "p", "c") != preprocessed_key("i", "m", "p", "c")
     assert preprocessed_key("i", "l", "p", "c") != preprocessed_key("i", "l", "p", "d")
+
+
+def test_links_lead_to_their_files_also_where_the_home_is_moved(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    targets = {name: home / place / name for name, place in (("a", "store/1"), ("b", "store/2"), ("c", "x"))}
+    for name, target in targets.items():
+        target.parent.mkdir(parents=True)
+        target.write_text(name)
+    for _ in range(2):  # a retried step finds the links of its first try
+        link_all(home / "2026-11-27" / "imagesTr", targets.items())
+    home.rename(tmp_path / "moved")
+    links = tmp_path / "moved" / "2026-11-27" / "imagesTr"
+    assert {link.name: link.read_text() for link in links.iterdir()} == {name: name for name in "abc"}
