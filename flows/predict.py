@@ -6,6 +6,7 @@ Command: ``iterseg predict DATASET``.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,6 +41,7 @@ from tasks.send import send_to_all
 from tasks.settings.cluster import ClusterSettings, load_cluster
 from tasks.settings.dataset import DatasetSettings, load_dataset_settings, load_rois
 from tasks.shown.artifacts import show_table
+from tasks.shown.progress import waiting
 from tasks.state import case_row, require_dataset, state_at, totals
 from tasks.turn import turn_of
 from tasks.worklist import write_worklist
@@ -96,17 +98,20 @@ def _predicted(
     where: ClusterSettings,
     triage: bool,
 ) -> list[dict[str, Any]]:
-    """What became of each image, shared among workers."""
-    threads = threads_per_worker(where, "predict")
+    """What became of each image, shared among workers; a single one has this machine's cores to itself."""
+    alone = len(jobs) == 1 and where.kind == "local"
+    workers = 1 if alone else worker_count(where, "predict")
+    threads = threads_per_worker(where, "predict", workers)
     small = not worth_workers(Path(file) for job in jobs for file in job.files)
-    pieces = chunks(jobs, worker_count(where, "predict"), 1 if small else PIECES_PER_WORKER)
-    results = run_chunks(
-        predict_cases,
-        pieces,
-        lambda number, piece: (paths.dataset_id, number, piece, model, settings, threads, triage),
-        "predict",
-        where.attempts,
-    )
+    with waiting("predict") if alone else nullcontext():
+        results = run_chunks(
+            predict_cases,
+            chunks(jobs, workers, 1 if small else PIECES_PER_WORKER),
+            lambda number, piece: (paths.dataset_id, number, piece, model, settings, threads, triage),
+            "predict",
+            where.attempts,
+            here=alone,
+        )
     return [row for some in results for row in some]
 
 

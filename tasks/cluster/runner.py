@@ -87,10 +87,10 @@ def worker_count(settings: ClusterSettings, stage: Stage) -> int:
     return len(gpus()) or cores()
 
 
-def threads_per_worker(settings: ClusterSettings, stage: Stage) -> int:
+def threads_per_worker(settings: ClusterSettings, stage: Stage, workers: int | None = None) -> int:
     """CPU threads for each task: what its job is given, or so many that they fill the machine."""
     allocated = settings.stage(stage).cpus
-    return allocated or max(1, cores() // worker_count(settings, stage))
+    return allocated or max(1, cores() // (workers or worker_count(settings, stage)))
 
 
 def chunks(

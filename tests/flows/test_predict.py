@@ -1,0 +1,61 @@
+"""Where images are predicted, and on how many threads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import predict as flow
+from tasks.conversion import CaseToConvert
+from tasks.ledger.paths import DatasetPaths
+from tasks.settings.cluster import ClusterSettings
+from tasks.settings.dataset import DatasetSettings
+
+SLURM = {
+    **{"kind": "slurm", "cpus": 6, "memory_gb": 8, "walltime": "1:00:00"},
+    "stages": {"prepare": {"workers": 1}, "predict": {"workers": 1}},
+}
+
+
+@pytest.mark.parametrize(
+    ("images", "cluster", "here", "threads"),
+    [
+        pytest.param(1, {}, True, 8, id="a single one needs no worker, and has all cores"),
+        pytest.param(1, {"cpus": 3}, True, 3, id="or those that it was given"),
+        pytest.param(2, {}, False, 1, id="several are shared among workers"),
+        pytest.param(2, {"workers": 2}, False, 4, id="which share the cores"),
+        pytest.param(1, SLURM, False, 6, id="on a cluster a job predicts, whatever the flow's machine has"),
+    ],
+)
+def test_a_single_image_is_predicted_where_it_was_asked_for(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    images: int,
+    cluster: dict[str, Any],
+    here: bool,
+    threads: int,
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def run_chunks(task: Any, pieces: Any, arguments: Any, *_: Any, here: bool = False) -> list[Any]:
+        given = [arguments(number, piece) for number, piece in enumerate(pieces, start=1)]
+        asked.update(
+            here=here, threads={one[-2] for one in given}, cases=[c for one in given for c in one[2]]
+        )
+        return []
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("tasks.cluster.runner.cores", lambda: 8)
+    monkeypatch.setattr(flow, "run_chunks", run_chunks)
+    jobs = [CaseToConvert(f"case{number}", "CT", [], "key") for number in range(images)]
+    flow._predicted(
+        DatasetPaths(home, "D"),
+        jobs,
+        None,
+        DatasetSettings(),
+        ClusterSettings(**cluster),
+        triage=False,  # type: ignore[arg-type]
+    )
+    assert asked == {"here": here, "threads": {threads}, "cases": jobs}
