@@ -111,7 +111,7 @@ def predict_cases(
         image = str(store.image(case.case_id, case.image_key))
         return {"case_id": case.case_id, "image": image, **output}
 
-    failures, _ = predict_batch(
+    failures = predict_batch(
         [asked(case) for case in waiting.values()],
         model_folder=paths.home / model.folder,
         folds=sorted(int(fold) for fold in model.checkpoints),

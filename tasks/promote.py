@@ -100,7 +100,7 @@ def _test_predictions(
     outputs = {case["case_id"]: folder / f"{case['case_id']}.nii.gz" for case in cases}
     store = Store(paths.store)
     images = {case["case_id"]: store.image(case["case_id"], case["image_key"]) for case in cases}
-    failures, _ = predict_batch(
+    failures = predict_batch(
         [
             {"case_id": case_id, "image": str(images[case_id]), "output": str(output)}
             for case_id, output in outputs.items()

@@ -27,7 +27,7 @@ def predict_batch(
     threads: int,
     placement: Mapping[str, str] | None = None,
     on_message: Callable[[Message], None] = lambda _: None,
-) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+) -> dict[str, str]:
     """Predict images into label maps.
 
     Parameters
@@ -41,20 +41,19 @@ def predict_batch(
         CPU threads for torch.
     placement
         Environment that chooses the GPU.
+    on_message
+        Hears of each case that has its output: ``written`` (its id) and ``doubt``, how much the folds
+        disagree (:func:`tasks.nnunet.doubt.doubt_of`).
 
     Returns
     -------
-    Case id → what went wrong, for the cases that failed; and for the others, which have their output,
-    how much the folds disagree (:func:`tasks.nnunet.doubt.doubt_of`).
+    Case id → what went wrong, for the cases that failed.
     """
     failures: dict[str, str] = {}
-    doubts: dict[str, dict[str, Any]] = {}
 
     def listen(message: Message) -> None:
         if "failed" in message:
             failures[message["failed"]] = message["detail"]
-        elif "written" in message:
-            doubts[message["written"]] = message["doubt"]
         on_message(message)
 
     job = {
@@ -68,7 +67,7 @@ def predict_batch(
     environment = {**(placement or {}), **on_threads(threads), "nnUNet_def_n_proc": str(threads)}
     if cases:
         run_program(__name__, job, log, environment, listen)
-    return failures, doubts
+    return failures
 
 
 def _work(job: dict[str, Any]) -> None:

@@ -33,10 +33,19 @@ def images(tmp_path: Path) -> list[Path]:
     return files
 
 
-def predict(model: Path, images: list[Path], out: Path, log: Path) -> tuple[dict[str, str], dict[str, Any]]:
+def predict(
+    model: Path, images: list[Path], out: Path, log: Path, told: Any = lambda _: None
+) -> dict[str, str]:
     cases = [{"case_id": i.name[0], "image": str(i), "output": str(out / i.name)} for i in images]
     return predict_batch(
-        cases, model_folder=model, folds=None, device="cpu", mirroring=False, log=log, threads=1
+        cases,
+        model_folder=model,
+        folds=None,
+        device="cpu",
+        mirroring=False,
+        log=log,
+        threads=1,
+        on_message=told,
     )
 
 
@@ -44,8 +53,13 @@ def test_a_case_that_cannot_be_read_leaves_the_others_alone(
     model: Path, images: list[Path], tmp_path: Path
 ) -> None:
     images[1].write_bytes(images[1].read_bytes()[:500])
-    failures, doubts = predict(model, images, tmp_path / "out", tmp_path / "log")
-    assert (set(failures), set(doubts)) == ({"1"}, {"0", "2"})
+    told: list[dict[str, Any]] = []
+    failures = predict(model, images, tmp_path / "out", tmp_path / "log", told.append)
+    assert set(failures) == {"1"}
+    assert {one["written"]: set(one["doubt"]) >= {"entropy"} for one in told if "written" in one} == {
+        "0": True,
+        "2": True,
+    }
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["0.nii.gz", "2.nii.gz"]
 
 
@@ -59,8 +73,7 @@ def test_on_a_full_disk_no_prediction_is_half_there(model: Path, images: list[Pa
             predict(model, images, out, tmp_path / "log")
         assert [p.name for p in out.iterdir()] == ["filler"]
         filler.file.unlink()
-        failures, _ = predict(model, images, out, tmp_path / "log")
-        assert failures == {}
+        assert predict(model, images, out, tmp_path / "log") == {}
         for file in whole.iterdir():
             assert file.read_bytes() == (out / file.name).read_bytes()
 
