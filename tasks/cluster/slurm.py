@@ -58,7 +58,7 @@ def slurm_cluster(
             "distributed.scheduler.worker-saturation": 1.0,
         }
     )
-    (paths.logs / "jobs").mkdir(parents=True, exist_ok=True)
+    paths.job_logs.mkdir(parents=True, exist_ok=True)
     cluster = WatchedCluster(
         full_after_s=settings.queue_is_full_after_min * 60,
         logs_url=settings.logs_url,
@@ -66,7 +66,7 @@ def slurm_cluster(
         job_cls=type("WatchedJob", (_WatchedJob,), {"refused": []}),
         # Whoever may send a scheduler work runs it as this user: only those who have its key.
         security=True,
-        shared_temp_directory=str(paths.logs / "jobs"),
+        shared_temp_directory=str(paths.job_logs),
         scheduler_cls=OneEach,
         scheduler_options={"dashboard_address": "127.0.0.1:0"},
         **kwargs,

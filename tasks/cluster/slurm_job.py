@@ -40,7 +40,7 @@ def job_options(settings: ClusterSettings, stage: Stage, paths: DatasetPaths) ->
         "job_name": job_name(paths, stage),
         "job_extra_directives": [*directives, *given.directives],
         "job_script_prologue": [*exports, *given.prologue],
-        "log_directory": str(paths.logs / "jobs"),
+        "log_directory": str(paths.job_logs),
         "interface": settings.interface,
         # The worker is the batch task itself: Slurm signals it and waits for it, and nothing is left.
         "python": f"exec {shlex.quote(sys.executable)}",

@@ -245,6 +245,11 @@ class DatasetPaths:
         return self.procdata / "logs"
 
     @property
+    def job_logs(self) -> Path:
+        """What Slurm's jobs printed."""
+        return self.logs / "jobs"
+
+    @property
     def predicted(self) -> Path:
         """The predictions of all models."""
         return self.results / "predictions"
