@@ -111,6 +111,7 @@ def _predicted(
             "predict",
             where.attempts,
             here=alone,
+            shown=True,
         )
     return [row for some in results for row in some]
 

@@ -39,6 +39,7 @@ def run_chunks(
     attempts: int,
     *,
     here: bool = False,
+    shown: bool = False,
 ) -> list[Any]:
     """Run a task for each piece of some cases; its results in the order of the pieces.
 
@@ -48,6 +49,8 @@ def run_chunks(
         From a piece's number (from 1) and the piece to the arguments of the task.
     here
         In this process, one after another: for less work than the start of a worker.
+    shown
+        Whether the UI shows then how many are done, too: it always does for workers.
 
     Raises
     ------
@@ -56,7 +59,12 @@ def run_chunks(
     """
     numbered = dict(enumerate(pieces, start=1))
     if here:
-        return [task(*arguments(number, piece)) for number, piece in numbered.items()]
+        show = _shown_pieces(what, len(numbered)) if shown and numbered else lambda _: None
+        results = []
+        for number, piece in numbered.items():
+            results.append(task(*arguments(number, piece)))
+            show(number)
+        return results
     submit = {
         f"{what}-{number}": submitting(task, f"{what}-{number}", arguments(number, piece))
         for number, piece in numbered.items()

@@ -38,8 +38,8 @@ class TrainingSettings(Settings):
 
     epochs_first: PositiveInt = 1000
     """From scratch."""
-    epochs_fine_tune: PositiveInt = 150
-    """Warm, from the same fold of the model in use."""
+    epochs_fine_tune: PositiveInt = 250
+    """Warm, from the same fold of the model in use; docs/simulation.md says why."""
     iterations_per_epoch: PositiveInt = 250
     """Steps in an epoch."""
     validation_iterations: PositiveInt = 50

@@ -39,8 +39,9 @@ def test_a_single_image_is_predicted_where_it_was_asked_for(
 ) -> None:
     asked: dict[str, Any] = {}
 
-    def run_chunks(task: Any, pieces: Any, arguments: Any, *_: Any, here: bool = False) -> list[Any]:
+    def run_chunks(task: Any, pieces: Any, arguments: Any, *_: Any, here: bool, shown: bool) -> list[Any]:
         given = [arguments(number, piece) for number, piece in enumerate(pieces, start=1)]
+        assert shown, "in the UI, wherever it is predicted"
         asked.update(
             here=here, threads={one[-2] for one in given}, cases=[c for one in given for c in one[2]]
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from ended import Ended
 
@@ -13,6 +15,23 @@ DONE = {"dice": 0.9}
 def test_no_pieces_are_no_work(shown: list[str]) -> None:
     assert run_chunks(None, [], lambda *_: (), "predict", 3) == []  # type: ignore[arg-type]
     assert shown == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"), [(True, ["0 predict: 0 of 2 pieces", "100 predict: 2 of 2 pieces"]), (False, [])]
+)
+def test_of_pieces_that_are_done_here_it_is_shown_where_that_is_wanted(
+    shown: list[str], wanted: bool, said: list[str]
+) -> None:
+    def double(number: int) -> int:
+        return 2 * number
+
+    work: Any = double
+    assert run_chunks(work, [3, 4], lambda _, piece: (piece,), "predict", 3, here=True, shown=wanted) == [
+        6,
+        8,
+    ]
+    assert shown == said
 
 
 def test_how_many_pieces_are_done_is_shown_from_none_to_all(shown: list[str]) -> None:
