@@ -36,8 +36,8 @@ def without_copies(
 
     withdrawn = load_withdrawals(paths.withdrawals).scans
     files = {case_id: store.image(case_id, job.image_key) for case_id, job in converted.items()}
-    size = {case_id: voxel_bytes(file) for case_id, file in files.items()}
-    sizes = Counter(size.values())
+    bytes_of = {case_id: voxel_bytes(file) for case_id, file in files.items()}
+    with_as_many = Counter(bytes_of.values())
     kept: dict[str, Case] = {}
     for case in sorted((case for case in images if case.case_id in converted), key=rank):
         file = files[case.case_id]
@@ -45,7 +45,7 @@ def without_copies(
             case.settle("rejected", Reason.WITHDRAWN_ELSEWHERE, "")
             del files[case.case_id]
             continue
-        if sizes[size[case.case_id]] == 1:  # one that is alone with its size need not be read
+        if with_as_many[bytes_of[case.case_id]] == 1:  # one that is alone with its size need not be read
             continue
         first = kept.setdefault(fingerprint(file), case)
         if first.patient != case.patient:

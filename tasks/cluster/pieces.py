@@ -50,7 +50,7 @@ def run_chunks(
     here
         In this process, one after another: for less work than the start of a worker.
     shown
-        Whether the UI shows then how many are done, too: it always does for workers.
+        Whether the UI shows how many are done of those that run here; of workers' it always does.
 
     Raises
     ------

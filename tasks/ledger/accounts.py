@@ -16,8 +16,8 @@ from tasks.ledger.files import damaged, read_json, write_json
 
 VERSION = 2
 """Accounts of version 1, with a whole header in each row, are read too."""
-OF_A_FILE = ("sop_instance_uid", "referenced_instances")
-"""The fields of a header that no two files of a series share."""
+INSTANCE = "sop_instance_uid"
+"""The field of a header that no two files share."""
 
 FileState = Literal["taken", "duplicate", "rejected", "ignored", "withdrawn"]
 
@@ -63,12 +63,11 @@ def write_account(path: Path, rows: Iterable[FileRow], about: Mapping[str, Any])
         if row.source_sha256:
             written["source_sha256"] = row.source_sha256
         if row.header is not None:
-            shared = {key: value for key, value in row.header.items() if key not in OF_A_FILE}
+            shared = {key: value for key, value in row.header.items() if key != INSTANCE}
             number = numbers.setdefault(repr(shared), len(series))
             if number == len(series):
                 series.append(shared)
-            written["series"] = number
-            written |= {key: row.header[key] for key in OF_A_FILE if key in row.header}
+            written |= {"series": number, INSTANCE: row.header[INSTANCE]}
         files.append(written)
     content = {"version": VERSION, **about, "series": series, "files": files}
     write_json(path, content, a_line_each=("series", "files"))
@@ -96,9 +95,7 @@ def read_account(path: Path) -> tuple[tuple[FileRow, ...], dict[str, Any]]:
 
 
 def _row(row: Mapping[str, Any], series: list[dict[str, Any]]) -> FileRow:
-    header = None
-    if "series" in row:
-        header = {**series[row["series"]], **{key: row[key] for key in OF_A_FILE if key in row}}
+    header = {**series[row["series"]], INSTANCE: row[INSTANCE]} if "series" in row else None
     return FileRow(
         row["path"],
         row["state"],

@@ -54,7 +54,7 @@ def note_snapshots(paths: DatasetPaths, rewritten: Iterable[str] = ()) -> None:
                 continue
             row = {
                 "snapshot": str(name),
-                "origin": read_account(folder / MANIFEST)[1]["origin"],
+                "origin": _read_manifest(folder / MANIFEST)[1],
                 "manifest_sha256": digest,
                 "key_mark": Pseudonyms(paths.patient_key, first=False).mark,
             }
@@ -104,7 +104,7 @@ def record_delivery(paths: DatasetPaths, rows: Sequence[FileRow], day: date, roo
     rows_before = accounted(paths)
     known = {row.sha256 for row in rows_before} | {row.source_sha256 for row in rows_before}
     accounts = [read_account(file) for file in paths.deliveries.glob("[!.]*.json")]
-    lay = {(about.get("source"), row.path) for rows, about in accounts for row in rows}
+    lay = {(about.get("source"), one.path) for account, about in accounts for one in account}
     if all(row.sha256 in known if row.sha256 else (source, row.path) in lay for row in rows):
         return None
     name = DatedName(day, 1, paths.dataset_id)

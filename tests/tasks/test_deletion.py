@@ -19,7 +19,7 @@ from tasks.errors import UserDataError
 from tasks.ingest import seal_by_hand, take_delivery
 from tasks.ledger.files import sha256_of_file
 from tasks.ledger.paths import DatasetPaths
-from tasks.ledger.snapshots import load_snapshots
+from tasks.ledger.snapshots import load_snapshots, make_writable, note_snapshots
 from tasks.ledger.store import Store
 from tasks.state import state_at
 from tasks.verify import verify_dataset
@@ -70,6 +70,23 @@ def test_a_deletion_that_was_cut_off_goes_on(
     assert not files_with(paths.home, GONE)
     assert not [path for case in out for path in paths.home.rglob(f"{case}*")]
     assert not paths.doomed.exists()
+    assert verify_dataset(paths)["findings"] == []
+
+
+def test_accounts_of_an_earlier_iterseg_are_blanked_too(paths: DatasetPaths) -> None:
+    """Version 1 had the whole header in each row."""
+    before = load_snapshots(paths)
+    for snapshot in before:
+        make_writable(snapshot.folder)
+        rows = [row._asdict() for row in snapshot.files]
+        content = {"version": 1, "origin": snapshot.origin, "files": rows}
+        (snapshot.folder / "manifest.json").write_text(json.dumps(content))
+    note_snapshots(paths, rewritten=[str(snapshot.name) for snapshot in before])
+    assert [snapshot.files for snapshot in load_snapshots(paths)] == [snapshot.files for snapshot in before]
+    out = withdraw(patient_id=GONE)["cases"]
+    delete_withdrawn.fn("D")
+    assert not files_with(paths.home, GONE)
+    assert not [path for case in out for path in paths.home.rglob(f"{case}*")]
     assert verify_dataset(paths)["findings"] == []
 
 

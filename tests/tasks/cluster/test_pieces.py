@@ -12,8 +12,10 @@ from tasks.cluster.pieces import run_chunks, successes
 DONE = {"dice": 0.9}
 
 
-def test_no_pieces_are_no_work(shown: list[str]) -> None:
-    assert run_chunks(None, [], lambda *_: (), "predict", 3) == []  # type: ignore[arg-type]
+@pytest.mark.parametrize("here", [True, False])
+def test_no_pieces_are_no_work(shown: list[str], here: bool) -> None:
+    nothing: Any = None
+    assert run_chunks(nothing, [], lambda *_: (), "predict", 3, here=here, shown=True) == []
     assert shown == []
 
 

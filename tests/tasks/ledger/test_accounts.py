@@ -76,6 +76,7 @@ def test_a_file_is_a_line_and_what_a_series_shares_stands_once(tmp_path: Path) -
 
 def test_an_account_without_files_is_one_too(tmp_path: Path) -> None:
     write_account(tmp_path / "a.json", [], {"source": "s"})
+    assert '"files": []' in (tmp_path / "a.json").read_text()
     assert read_account(tmp_path / "a.json") == ((), {"source": "s"})
 
 

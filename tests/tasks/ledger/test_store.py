@@ -50,3 +50,13 @@ def test_links_lead_to_their_files_also_where_the_home_is_moved(tmp_path: Path) 
     home.rename(tmp_path / "moved")
     links = tmp_path / "moved" / "2026-11-27" / "imagesTr"
     assert {link.name: link.read_text() for link in links.iterdir()} == {name: name for name in "abc"}
+
+
+def test_links_lead_to_files_that_lie_apart(tmp_path: Path) -> None:
+    targets = {name: tmp_path / place / name for name, place in (("a", "home/store"), ("b", "disk2/store"))}
+    for name, target in targets.items():
+        target.parent.mkdir(parents=True)
+        target.write_text(name)
+    link_all(tmp_path / "home" / "imagesTr", targets.items())
+    links = (tmp_path / "home" / "imagesTr").iterdir()
+    assert {link.name: link.read_text() for link in links} == {"a": "a", "b": "b"}
