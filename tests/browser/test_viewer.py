@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from dicom_factory import ball
 from dicom_network import Orthanc
 from ohif import SETTINGS, frame_of, open_prediction, viewer
 from playwright.sync_api import Page
+from playwright.sync_api import TimeoutError as NotInTime
 from predicted_lab import predicted
 from tests_support import wait_until
 
@@ -33,11 +35,22 @@ def correct(page: Page, link: str) -> None:
     page.mouse.move(x + 40, y + 10, steps=5)
     page.mouse.up()
     page.wait_for_timeout(1_000)
-    page.locator('[data-cy="segmentation-collapsed-more-btn-Labelmap"]').click()
-    page.get_by_role("menuitem").filter(has_text="Export").hover()
-    page.keyboard.press("ArrowRight")
-    page.get_by_role("menuitem").filter(has_text="DICOM SEG").first.click()
-    page.get_by_role("dialog").get_by_text("Save", exact=True).click()
+    export(page)
+
+
+def export(page: Page) -> None:
+    """By a menu within a menu; on a busy machine it may close before the click."""
+    save = page.get_by_role("dialog").get_by_text("Save", exact=True)
+    for _ in range(3):
+        page.locator('[data-cy="segmentation-collapsed-more-btn-Labelmap"]').click()
+        page.get_by_role("menuitem").filter(has_text="Export").hover()
+        page.keyboard.press("ArrowRight")
+        page.get_by_role("menuitem").filter(has_text="DICOM SEG").first.click()
+        with suppress(NotInTime):
+            save.wait_for(timeout=10_000)
+            break
+        page.keyboard.press("Escape")
+    save.click()
 
 
 @pytest.mark.timeout(400)

@@ -131,7 +131,7 @@ def test_a_case_whose_files_are_gone_is_told_and_stops_nobody(
 
     def predicted_all(*_: Any, on_message: Callable[[dict[str, Any]], None], **__: Any) -> Any:
         on_message({"written": job.case_id, "doubt": {**DOUBT, "slices": [[2, 1.0]]}})
-        return {}, {}
+        return {}
 
     monkeypatch.setattr("tasks.predict.predict_batch", predicted_all)
     (row,) = predict_cases.fn("D", 1, [job], lab.model, settings, 1, triage)
@@ -147,6 +147,6 @@ def test_a_withdrawn_patients_scan_is_not_predicted_under_another_name(
     scans = scans_of(Store(lab.paths.store), [job.case_id])
     add_withdrawal(lab.paths.withdrawals, date(2026, 11, 22), ["another"], "somebody", scans)
     asked: list[Any] = []
-    monkeypatch.setattr("tasks.predict.predict_batch", lambda cases, **_: (asked.extend(cases) or {}, {}))
+    monkeypatch.setattr("tasks.predict.predict_batch", lambda cases, **_: asked.extend(cases) or {})
     (row,) = predict_cases.fn("D", 1, [job], lab.model, settings, 1, triage)
     assert (row["state"], row["reason"], asked) == ("rejected", "same-image-withdrawn", [])

@@ -29,8 +29,8 @@ told = []
 def write():
     try:
         other.execute("insert into t values (3)")
-    except sqlite3.OperationalError as error:
-        told.append(str(error))
+    except sqlite3.OperationalError:  # in whatever words: they are asked of a connection that two threads use
+        told.append("gave up")
 
 thread = threading.Thread(target=write)
 thread.start()
@@ -48,7 +48,7 @@ print(told)
 
 @pytest.mark.parametrize(
     ("way", "told"),
-    [("aside", "[]"), ("as Python does", "['database is locked']")],
+    [("aside", "[]"), ("as Python does", "['gave up']")],
 )
 def test_garbage_waits_alone(tmp_path: Path, way: str, told: str) -> None:
     """The second case shows that the first one can fail; if it ever passes, the module may go."""
