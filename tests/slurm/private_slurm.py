@@ -140,11 +140,16 @@ class PrivateSlurm:
     def kill_node(self, name: str) -> None:
         """As if its power failed: no daemon, and none of the processes of its jobs."""
         self.kill_daemon(name)
+        steps, others = [], []
         for process in self.processes_of_jobs():
             with suppress(psutil.Error, OSError):
-                # Of slurmstepd it is not known whose it is; it ends with what it has started.
                 if environment_of(process).get("SLURMD_NODENAME") == name:
-                    process.kill()
+                    others.append(process)
+                    steps += [parent for parent in process.parents() if parent.name() == "slurmstepd"]
+        # The step daemons first, known by what they have started: they would still say that a job has ended.
+        for process in [*steps, *others]:
+            with suppress(psutil.Error):
+                process.kill()
 
     def kill_daemon(self, name: str) -> None:
         """The node's daemon alone: what runs on it goes on."""

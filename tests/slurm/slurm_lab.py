@@ -187,7 +187,9 @@ class SlurmLab:
                 assert attempt == [] or attempt[0] in (done, done + 1)
                 done = attempt[-1] if attempt else done
         assert sum(len(self.epochs(fold)) for fold in (0, 1)) <= attempts
-        wait_until(lambda: not self.slurm.jobs() and not self.slurm.processes_of_jobs(), 30)
+        # Of a node whose power is off Slurm says so after its timeout, asked every third of it.
+        gone_s = 2 * self.slurm.slurmd_timeout_s + 30
+        wait_until(lambda: not self.slurm.jobs() and not self.slurm.processes_of_jobs(), gone_s)
         assert not self.training_programs()
         states = [state for _, state in self.runs()]
         assert set(states) <= {"COMPLETED", "CRASHED", "CANCELLED", "FAILED"}, self.runs()
