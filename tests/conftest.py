@@ -93,4 +93,6 @@ def pytest_configure() -> None:
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
     os.environ["DO_NOT_TRACK"] = "1"
     os.environ.pop("PREFECT_API_URL", None)
+    # Where it is set each of a thousand programs compiles this project's modules anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     assert sys.version_info >= (3, 11)

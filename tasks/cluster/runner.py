@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -53,16 +54,16 @@ class _LateDask(TaskRunner[PrefectFuture[Any]]):
     def duplicate(self) -> _LateDask:
         return _LateDask(self._stage)
 
-    def submit(self, *arguments: Any, **options: Any) -> Any:
+    def submit(self, task: Any, *arguments: Any, **options: Any) -> Any:
         if self._dask is None:
             from prefect_dask import DaskTaskRunner
 
             def cluster(**kwargs: Any) -> Any:
-                return _cluster_of_this_flow(self._stage, **kwargs)
+                return _cluster_of_this_flow(self._stage, task.fn.__module__, **kwargs)
 
             self._dask = DaskTaskRunner(cluster_class=cluster)
             self._dask.__enter__()
-        return self._dask.submit(*arguments, **options)
+        return self._dask.submit(task, *arguments, **options)
 
     @property
     def _cluster(self) -> Any:
@@ -116,7 +117,7 @@ def is_reachable_from_nodes(url: str, settings: ClusterSettings) -> bool:
     return settings.interface == "lo" or not host.startswith(LOOPBACK)
 
 
-def _cluster_of_this_flow(stage: Stage, **kwargs: Any) -> Any:
+def _cluster_of_this_flow(stage: Stage, module: str, **kwargs: Any) -> Any:
     dataset_id = flow_run.parameters.get("dataset_id")
     settings = load_cluster(config_folder(), flow_run.parameters.get("cluster") or "local")
     if not PREFECT_API_URL.value():
@@ -141,19 +142,32 @@ def _cluster_of_this_flow(stage: Stage, **kwargs: Any) -> Any:
 
         signal.signal(signal.SIGINT, ctrl_c)
         return slurm_cluster(settings, stage, DatasetPaths.of(dataset_id), **kwargs)
-    return local_cluster(settings.stage(stage), worker_count(settings, stage), **kwargs)
+    return local_cluster(settings.stage(stage), worker_count(settings, stage), module, **kwargs)
 
 
-def local_cluster(allocation: Allocation, workers: int, **kwargs: Any) -> Any:
-    """Dask's cluster of this machine: workers of one thread each."""
+def local_cluster(allocation: Allocation, workers: int, module: str, **kwargs: Any) -> Any:
+    """Dask's cluster of this machine: workers of one thread each.
+
+    They are forks of one process that has imported the ``module`` of their tasks, which takes seconds, once
+    for all of them and for the stages that follow.
+    """
     import dask
     from distributed import LocalCluster
+    from distributed.utils import get_mp_context
 
-    # What Dask gives its workers at their start, but for ``MALLOC_TRIM_THRESHOLD_``: memory that is given
-    # back at every turn made conversions take 32 s that take 23, and an epoch 30 s that takes 15.
-    dask.config.set({"distributed.nanny.pre-spawn-environ": on_threads(1)})
+    dask.config.set(
+        {
+            # What Dask gives its workers at their start, but for ``MALLOC_TRIM_THRESHOLD_``: memory given
+            # back at every turn made conversions take 32 s that take 23, and an epoch 30 s that takes 15.
+            "distributed.nanny.pre-spawn-environ": on_threads(1),
+            "distributed.worker.multiprocessing-method": "forkserver",
+        }
+    )
+    # After Dask's own choice, which the first call makes.
+    get_mp_context().set_forkserver_preload(["distributed", "prefect_dask", module])
     limit = allocation.memory_gb
     return LocalCluster(
+        env=dict(os.environ),  # as it is now, not as it was when the process that is forked began
         n_workers=workers,
         threads_per_worker=1,
         memory_limit=int(limit * 1024**3) if limit else 0,

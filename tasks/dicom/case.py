@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 from tasks.dicom.headers import Header
 from tasks.dicom.reasons import Reason
@@ -14,8 +15,7 @@ CASE_ID_BYTES = 8
 """64 bits: a collision is unlikely (1e-10) below 60,000 series."""
 
 
-@dataclass(frozen=True)
-class DicomFile:
+class DicomFile(NamedTuple):
     """A file that a snapshot took."""
 
     location: str | Path

@@ -92,7 +92,20 @@ class Header(NamedTuple):
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Header:
         """The reverse of :meth:`as_json`."""
-        return cls(**{"study_instance_uid": "", "frame_of_reference_uid": "", **content})
+        given = content.get  # by position: a dataset has hundreds of thousands
+        return cls(
+            content["kind"],
+            content["sop_instance_uid"],
+            content["series_instance_uid"],
+            given("study_instance_uid", ""),
+            given("frame_of_reference_uid", ""),
+            content["patient"],
+            given("referenced_series", ()),
+            given("referenced_instances", ()),
+            given("authors", ()),
+            given("localizer", False),
+            given("predicted", False),
+        )
 
 
 def read_header(path: Path, hash_patient: Callable[[str], str]) -> Header:

@@ -80,13 +80,17 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 def remove_temporaries(root: Path) -> int:
     """Remove what killed writers left below a folder; nobody else may be writing there. Returns how many."""
-    found = [path for path in root.rglob(".*.tmp*") if path.parent.is_dir()]
-    for path in found:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-    return len(found)
+    removed = 0
+    for folder, folders, files in os.walk(root):  # `rglob` reads every folder twice
+        left = [name for name in (*folders, *files) if name.startswith(".") and ".tmp" in name]
+        for path in (Path(folder, name) for name in left):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        folders[:] = [name for name in folders if name not in left]
+        removed += len(left)
+    return removed
 
 
 def write_text(path: Path, text: str) -> None:

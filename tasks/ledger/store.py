@@ -6,7 +6,8 @@ Nothing is computed or stored twice, and nothing half-written is ever found unde
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from tasks.ledger.files import digest_of, read_json
 
 KEY_DIGITS = 24
+LINKS_AT_A_TIME, LINKS_TOGETHER = 8, 500
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Store:
 
     def image(self, case_id: str, key: str) -> Path:
         """The converted image (NIfTI) of a key."""
-        return self.root / case_id / f"image-{key}.nii.gz"
+        return self.root.joinpath(case_id, f"image-{key}.nii.gz")
 
     def cases(self) -> list[str]:
         """Every case of which anything was made."""
@@ -36,11 +38,11 @@ class Store:
 
     def label(self, case_id: str, key: str) -> Path:
         """The converted label map (NIfTI) of a key."""
-        return self.root / case_id / f"label-{key}.nii.gz"
+        return self.root.joinpath(case_id, f"label-{key}.nii.gz")
 
     def voxel_counts(self, case_id: str, key: str) -> Path:
         """How many voxels of a label map have which integer (JSON)."""
-        return self.root / case_id / f"label-{key}.json"
+        return self.root.joinpath(case_id, f"label-{key}.json")
 
     def read_voxel_counts(self, case_id: str, key: str) -> dict[int, int]:
         """Integer → voxels of a label map; as :meth:`voxel_counts` has it."""
@@ -49,7 +51,7 @@ class Store:
 
     def preprocessed(self, case_id: str, key: str) -> Path:
         """The folder with nnU-Net's preprocessed case of a key."""
-        return self.root / case_id / f"preprocessed-{key}"
+        return self.root.joinpath(case_id, f"preprocessed-{key}")
 
 
 def image_key(sha256_of_files: Sequence[str], converter: str) -> str:
@@ -67,9 +69,23 @@ def preprocessed_key(image: str, label: str, preparation: str, code: str) -> str
     return _key({"image": image, "label": label, "preparation": preparation, "code": code})
 
 
-def link_all(folder: Path, targets: Iterable[tuple[str, Path]]) -> None:
-    """Relative symlinks in a folder, by name, so that the data folder can be moved as a whole."""
-    folder.mkdir(parents=True, exist_ok=True)
+def link_all(folders: Mapping[Path, Sequence[tuple[str, Path]]]) -> None:
+    """Make relative symlinks in folders, by name, so that the data folder can be moved as a whole.
+
+    Many at a time: a disk, above all one across a network, takes longer for each than we do.
+    """
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    pieces = [
+        (folder, targets[first : first + LINKS_TOGETHER])
+        for folder, targets in folders.items()
+        for first in range(0, len(targets), LINKS_TOGETHER)
+    ]
+    with ThreadPoolExecutor(LINKS_AT_A_TIME) as pool:
+        list(pool.map(lambda piece: _link(*piece), pieces))
+
+
+def _link(folder: Path, targets: Sequence[tuple[str, Path]]) -> None:
     shared = way_there = None
     for name, target in targets:
         if shared is None or not os.fspath(target).startswith(shared):

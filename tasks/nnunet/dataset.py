@@ -89,8 +89,9 @@ def dataset_json(
 
 def write_raw(raw: Path, cases: Sequence[TrainingCase], description: Mapping[str, Any]) -> None:
     """Fill ``imagesTr`` and ``labelsTr`` with links and write ``dataset.json`` last."""
-    link_all(raw / "imagesTr", ((f"{case.case_id}_0000{FILE_ENDING}", case.image) for case in cases))
-    link_all(raw / "labelsTr", ((f"{case.case_id}{FILE_ENDING}", case.label) for case in cases))
+    images = [(f"{case.case_id}_0000{FILE_ENDING}", case.image) for case in cases]
+    labels = [(f"{case.case_id}{FILE_ENDING}", case.label) for case in cases]
+    link_all({raw / "imagesTr": images, raw / "labelsTr": labels})
     write_json(raw / DESCRIPTION, description)
 
 
@@ -113,11 +114,13 @@ def write_preprocessed(
     splits
         One ``{"train": [...], "val": [...]}`` for each fold.
     """
-    for suffix in PREPROCESSED_SUFFIXES:
-        files = ((f"{case.case_id}{suffix}", stored / f"{STORED_CASE}{suffix}") for case, stored in cases)
-        link_all(preprocessed / data_identifier, files)
-    truth = ((f"{case.case_id}{FILE_ENDING}", case.label) for case, _ in cases)
-    link_all(preprocessed / "gt_segmentations", truth)
+    data = [
+        (f"{case.case_id}{suffix}", stored / f"{STORED_CASE}{suffix}")
+        for suffix in PREPROCESSED_SUFFIXES
+        for case, stored in cases
+    ]
+    truth = [(f"{case.case_id}{FILE_ENDING}", case.label) for case, _ in cases]
+    link_all({preprocessed / data_identifier: data, preprocessed / "gt_segmentations": truth})
     write_json(preprocessed / "splits_final.json", list(splits))
 
 

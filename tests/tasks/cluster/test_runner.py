@@ -59,10 +59,30 @@ def test_a_job_uses_what_slurm_gives_it(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_worker_has_one_thread_and_keeps_its_memory() -> None:
     """With Dask's own setting a conversion took half as long again, and a training twice as long."""
-    with local_cluster(Allocation(), 1) as cluster, Client(cluster) as client:
+    with local_cluster(Allocation(), 1, __name__) as cluster, Client(cluster) as client:
         given = client.submit(lambda: dict(os.environ)).result()
     assert given["OMP_NUM_THREADS"] == "1"
     assert "MALLOC_TRIM_THRESHOLD_" not in given
+
+
+def test_workers_are_forks_of_one_process_that_has_imported_what_they_need(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each import of Prefect takes a second, for each worker of each stage. What is set since, they know."""
+
+    def seen_by_a_worker() -> tuple[int, bool, str | None]:
+        return os.getppid(), "prefect_dask" in sys.modules, os.environ.get("ASKED")
+
+    parents = set()
+    for answer in ("before", "after"):
+        monkeypatch.setenv("ASKED", answer)
+        with local_cluster(Allocation(), 2, "prefect_dask") as cluster, Client(cluster) as client:
+            for worker in client.scheduler_info()["workers"]:
+                parent, has_it, told = client.submit(seen_by_a_worker, workers=[worker], pure=False).result()
+                parents.add(parent)
+                assert has_it
+                assert told == answer
+    assert len(parents) == 1
 
 
 def test_a_worker_that_nobody_replaces_goes_on_after_a_training_that_was_stopped(
@@ -70,7 +90,7 @@ def test_a_worker_that_nobody_replaces_goes_on_after_a_training_that_was_stopped
 ) -> None:
     """Though it is in a job, which somebody has begun by hand for the whole run."""
     monkeypatch.setenv("SLURM_JOB_ID", "1")
-    with local_cluster(Allocation(), 1) as cluster, Client(cluster) as client:
+    with local_cluster(Allocation(), 1, __name__) as cluster, Client(cluster) as client:
         client.submit(take_no_more).result(timeout=20)
         assert client.submit(lambda: 7).result(timeout=20) == 7
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -216,7 +215,7 @@ def test_slices_that_came_after_a_drawing_are_no_background(
     drawn: int, named: list[str], arrivals: list[int], grown: int
 ) -> None:
     """Nobody has looked at them."""
-    files = [replace(file, arrival=when) for file, when in zip(image("1"), arrivals, strict=True)]
+    files = [file._replace(arrival=when) for file, when in zip(image("1"), arrivals, strict=True)]
     label = segmentation("s", series=["1"], instances=named, arrival=drawn)
     found = assemble([*files, label], "CT", ["RTSTRUCT"])
     (case,) = found.images

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks.ledger.store import image_key, label_key, link_all, preprocessed_key
+from tasks.ledger.store import LINKS_TOGETHER, image_key, label_key, link_all, preprocessed_key
 
 CHOICES: dict[str, Any] = {"patterns": {"A": ["a"], "B": ["b"]}, "strategy": "label_image"}
 
@@ -46,10 +46,21 @@ def test_links_lead_to_their_files_also_where_the_home_is_moved(tmp_path: Path) 
         target.parent.mkdir(parents=True)
         target.write_text(name)
     for _ in range(2):  # a retried step finds the links of its first try
-        link_all(home / "2026-11-27" / "imagesTr", targets.items())
+        link_all({home / "2026-11-27" / "imagesTr": list(targets.items())})
     home.rename(tmp_path / "moved")
     links = tmp_path / "moved" / "2026-11-27" / "imagesTr"
     assert {link.name: link.read_text() for link in links.iterdir()} == {name: name for name in "abc"}
+
+
+def test_links_are_all_there_also_where_there_are_many(tmp_path: Path) -> None:
+    counts = {"imagesTr": 2 * LINKS_TOGETHER + 1, "labelsTr": LINKS_TOGETHER, "gt_segmentations": 1}
+    targets = {
+        tmp_path / folder: [(str(n), tmp_path / "store" / f"{folder}-{n}") for n in range(count)]
+        for folder, count in counts.items()
+    }
+    link_all(targets)
+    for folder, wanted in targets.items():
+        assert {link.name: link.resolve() for link in folder.iterdir()} == dict(wanted)
 
 
 def test_links_lead_to_files_that_lie_apart(tmp_path: Path) -> None:
@@ -57,6 +68,6 @@ def test_links_lead_to_files_that_lie_apart(tmp_path: Path) -> None:
     for name, target in targets.items():
         target.parent.mkdir(parents=True)
         target.write_text(name)
-    link_all(tmp_path / "home" / "imagesTr", targets.items())
+    link_all({tmp_path / "home" / "imagesTr": list(targets.items())})
     links = (tmp_path / "home" / "imagesTr").iterdir()
     assert {link.name: link.read_text() for link in links} == {"a": "a", "b": "b"}
