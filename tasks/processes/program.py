@@ -265,7 +265,6 @@ def serve(work: Callable[[dict[str, Any]], None], warm_up: Callable[[], None] = 
     while not Path(sys.argv[1]).exists():
         time.sleep(WAIT_FOR_JOB_S)
     given = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    Path(sys.argv[1]).unlink()  # nobody would, where what started it is killed
     os.environ.update(given["environment"])
     try:
         work(given["job"])
