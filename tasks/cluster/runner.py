@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +33,10 @@ PIECES_PER_WORKER = 4
 WORTH_WORKERS_BYTES = 100_000_000
 """Of DICOM or NIfTI. One process converts or preprocesses it in about 4 s; the start of two workers takes
 6 s on two cores, and a job its time in the queue."""
+
+
+LONGEST_TMPDIR_BYTES = 107 - len("/pymp-01234567/listener-01234567")
+"""Forks are asked for through a Unix socket there, whose path takes 107 bytes (``sun_path`` of unix(7))."""
 
 
 def task_runner(stage: Stage) -> TaskRunner[Any]:
@@ -155,19 +160,21 @@ def local_cluster(allocation: Allocation, workers: int, module: str, **kwargs: A
     from distributed import LocalCluster
     from distributed.utils import get_mp_context
 
+    method = "forkserver" if len(os.fsencode(tempfile.gettempdir())) <= LONGEST_TMPDIR_BYTES else "spawn"
     dask.config.set(
         {
             # What Dask gives its workers at their start, but for ``MALLOC_TRIM_THRESHOLD_``: memory given
             # back at every turn made conversions take 32 s that take 23, and an epoch 30 s that takes 15.
             "distributed.nanny.pre-spawn-environ": on_threads(1),
-            "distributed.worker.multiprocessing-method": "forkserver",
+            "distributed.worker.multiprocessing-method": method,
         }
     )
-    # After Dask's own choice, which the first call makes.
+    # After Dask's own choice, which the first call makes; it is of no account where workers are spawned.
     get_mp_context().set_forkserver_preload(["distributed", "prefect_dask", module])
     limit = allocation.memory_gb
     return LocalCluster(
-        env=dict(os.environ),  # as it is now, not as it was when the process that is forked began
+        # As it is now, not as it was when the process that is forked began.
+        env={**os.environ, **on_threads(1)},
         n_workers=workers,
         threads_per_worker=1,
         memory_limit=int(limit * 1024**3) if limit else 0,

@@ -57,8 +57,9 @@ def test_a_job_uses_what_slurm_gives_it(monkeypatch: pytest.MonkeyPatch) -> None
     assert [worker_count(settings, stage) for stage in ("prepare", "train", "predict")] == [4, 1, 2]
 
 
-def test_a_worker_has_one_thread_and_keeps_its_memory() -> None:
+def test_a_worker_has_one_thread_and_keeps_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """With Dask's own setting a conversion took half as long again, and a training twice as long."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
     with local_cluster(Allocation(), 1, __name__) as cluster, Client(cluster) as client:
         given = client.submit(lambda: dict(os.environ)).result()
     assert given["OMP_NUM_THREADS"] == "1"
@@ -83,6 +84,24 @@ def test_workers_are_forks_of_one_process_that_has_imported_what_they_need(
                 assert has_it
                 assert told == answer
     assert len(parents) == 1
+
+
+def test_workers_start_where_temporary_files_have_a_long_path(tmp_path: Path) -> None:
+    """Unix sockets take 107 bytes."""
+    far = tmp_path / ("x" * 100)
+    far.mkdir()
+    code = (
+        "from distributed import Client; from tasks.cluster.runner import local_cluster\n"
+        "from tasks.settings.cluster import Allocation\n"
+        "if __name__ == '__main__':\n"
+        "    with local_cluster(Allocation(), 1, 'tasks.labels') as cluster, Client(cluster) as client:\n"
+        "        print(client.submit(int, '7').result())\n"
+    )
+    (tmp_path / "far.py").write_text(code)
+    run = [sys.executable, str(tmp_path / "far.py")]
+    env = {**os.environ, "TMPDIR": str(far)}
+    done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=60, env=env)
+    assert done.stdout == "7\n", done.stderr
 
 
 def test_a_worker_that_nobody_replaces_goes_on_after_a_training_that_was_stopped(
