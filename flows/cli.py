@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 from importlib.metadata import version
 from typing import Annotated
 
@@ -46,6 +47,9 @@ def _options(
 
 def main() -> None:
     """The entry point of ``iterseg``."""
+    # Nothing phones home; Prefect asks for these as soon as it is imported.
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
     # The imports of Prefect and the rows of a manifest are hundreds of thousands of objects that stay: the
     # collector's default goes through them again and again, 0.4 s of a command with 1,000 cases.
     gc.set_threshold(100_000, 50, 50)

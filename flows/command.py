@@ -62,9 +62,7 @@ def run_flow(
 
 
 def _quiet(verbose: bool) -> None:
-    """Nothing phones home, and logs do not stand between the user and the answer."""
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
+    """Logs do not stand between the user and the answer."""
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if verbose else "CRITICAL")
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "info" if verbose else "critical")
     if not verbose:

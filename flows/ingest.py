@@ -26,7 +26,7 @@ from tasks.retrieve import retrieve_series
 from tasks.settings.dataset import load_dataset_settings
 from tasks.settings.night import Budget
 from tasks.shown.artifacts import show_table
-from tasks.shown.events import tell_event
+from tasks.shown.events import RUN_ON_ARRIVAL, tell_event
 from tasks.state import require_begun, totals
 from tasks.turn import turn_of
 
@@ -93,13 +93,19 @@ def _retrieved(
 
 
 def _tell_of_arrival(paths: DatasetPaths) -> None:
-    """Call for the iteration that learns from it; not where one ingests, which would call for another."""
+    """Call for the iteration that learns from it, where the dataset wants one by day.
+
+    Not where an iteration ingests, which would call for another.
+    """
     if flow_run.parent_flow_run_id is not None:
         return
     night = load_dataset_settings(paths.config, paths.dataset_id).night
-    budget = night.on_arrival if night else Budget()
+    budget = night.on_arrival if night else None
     cluster = night.cluster if night else "local"
-    tell_event("iterseg.delivery.complete", paths.dataset_id, cluster=cluster, **budget.model_dump())
+    # Whoever has automations of their own hears of every delivery; ours starts what was asked for.
+    labels = {RUN_ON_ARRIVAL: "no" if budget is None else "yes"}
+    cost = (budget or Budget()).model_dump()
+    tell_event("iterseg.delivery.complete", paths.dataset_id, labels, cluster=cluster, **cost)
 
 
 def _report(

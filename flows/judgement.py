@@ -12,10 +12,11 @@ from tasks.labels import Labels
 from tasks.ledger.iterations import Contender, Iteration
 from tasks.ledger.models import ModelRecord, best_in_use, latest_model
 from tasks.ledger.paths import DatasetPaths
-from tasks.promote import judge_candidate, race, score_test_set
+from tasks.promote import judge_candidate, race
+from tasks.scoring import score_test_set, scoring_file
 from tasks.settings.cluster import ClusterSettings
 from tasks.settings.dataset import DatasetSettings
-from tasks.shown.progress import waiting
+from tasks.shown.progress import steps_shown
 from tasks.train import candidate_folder, model_id_of, record_model
 
 
@@ -34,12 +35,12 @@ def judged(
     dataset_id, current = paths.dataset_id, latest_model(paths)
     name = model_id_of(iteration, dataset_id)
     scores: dict[Contender, list[dict[str, Any]]] = {}
-    for contender in results:
+    for contender, folds in results.items():
         control = contender == "control"
         folder = candidate_folder(paths, iteration, control=control)
         called = f"{name}-control" if control else name
-        with waiting("scoring on the test set"):
-            scores[contender] = _scored(where, dataset_id, iteration, called, folder, settings)
+        weights = [result["checkpoint_sha256"] for result in folds]
+        scores[contender] = _scored(where, paths, iteration, called, (folder, weights), settings)
     raced = race(iteration, results, scores) if "control" in results else None
     winner: Contender = "control" if raced is not None and raced["winner"] == "control" else "fold"
     before = [] if current is None else _scores_of(paths, iteration, current, settings, where)
@@ -69,10 +70,10 @@ def _scores_of(
     validated_elsewhere = model.imported_from is not None and not model.seen and not iteration.test_cases()
     return _scored(
         where,
-        paths.dataset_id,
+        paths,
         iteration,
         model.model_id,
-        paths.home / model.folder,
+        (paths.home / model.folder, list(model.checkpoints.values())),
         settings,
         known=model.test_cases,
         labels=model.labels,
@@ -82,21 +83,25 @@ def _scores_of(
 
 def _scored(
     where: ClusterSettings,
-    dataset_id: str,
+    paths: DatasetPaths,
     iteration: Iteration,
     name: str,
-    folder: Path,
+    model: tuple[Path, list[str]],
     settings: DatasetSettings,
     known: Sequence[Mapping[str, Any]] = (),
     labels: Labels | None = None,
     cases: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Score where the folds were trained: on a cluster the flow's own machine has no GPU."""
+    """Score where the folds were trained: on a cluster the flow's own machine has no GPU.
+
+    ``model`` is its folder and the sha256 of the checkpoints in it.
+    """
     if not (iteration.test_cases() if cases is None else cases):
         return []  # and no job waits in a queue for it
     # The folds are done, and their workers idle: locally the whole machine is there for it.
     share = worker_count(where, "train") if where.kind == "local" else 1
     threads = threads_per_worker(where, "train") * share
-    arguments = (dataset_id, iteration, name, folder, settings, threads, known, labels, cases)
+    arguments = (paths.dataset_id, iteration, name, *model, settings, threads, known, labels, cases)
     submit = {name: submitting(score_test_set, f"test-set-{name}", arguments)}
-    return list(successes(submit, where.attempts, "score")[name])
+    with steps_shown([scoring_file(paths, iteration, name)], "scored"):
+        return list(successes(submit, where.attempts, "score")[name])

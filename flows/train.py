@@ -28,8 +28,8 @@ from tasks.report import suspects_of, write_report
 from tasks.settings.cluster import ClusterSettings, load_cluster
 from tasks.settings.dataset import DatasetSettings, load_dataset_settings
 from tasks.shown.artifacts import show_table
-from tasks.shown.epochs import epochs_file
-from tasks.shown.progress import epochs_shown
+from tasks.shown.progress import steps_shown
+from tasks.shown.steps import steps_file
 from tasks.state import require_dataset
 from tasks.train import (
     Share,
@@ -179,7 +179,8 @@ def _train_folds(
         for contender, fold in sorted(trainings, key=lambda training: training not in finished)
     }
     most = None if budget.jobs is None else budget.jobs + len(finished)
-    with epochs_shown([epochs_file(paths, iteration, *training) for training in trainings]):
+    noted = [steps_file(paths, iteration, f"{contender}-{fold}") for contender, fold in trainings]
+    with steps_shown(noted):
         found: dict[tuple[Contender, int], Any] = dict(run_all(submit, where.attempts, most))
     failed = {key: error for key, error in found.items() if isinstance(error, Exception)}
     if failed:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 SHOWN_NAMES = 10
-LEAST_PATIENTS = 4
+LEAST_PATIENTS = 5
 
 
 def init_in_words(report: dict[str, Any]) -> str:
@@ -56,8 +56,8 @@ def _too_little(report: Mapping[str, Any]) -> list[str]:
         return [f"! the folder has no {kind} image"]
     if patients < LEAST_PATIENTS:
         return [
-            f"! {patients} patients are annotated; two folds of two patients each need {LEAST_PATIENTS}, and "
-            "the test set its own: annotate more before `iterseg run`"
+            f"! {patients} patients are annotated; two folds of two patients each and the test set need "
+            f"{LEAST_PATIENTS}: annotate more before `iterseg run`"
         ]
     return []
 

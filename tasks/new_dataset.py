@@ -143,8 +143,12 @@ def begin(
 
 
 def folds_for(patients: int) -> int:
-    """As many folds as usual, or fewer where a fold would hold less than two patients."""
-    return max(2, min(USUAL_FOLDS, patients // LEAST_PATIENTS_A_FOLD))
+    """As many folds as usual, or fewer where a fold would hold less than two patients.
+
+    The test set has its share of them first.
+    """
+    in_folds = patients - round(DatasetSettings().test_share * patients)
+    return max(2, min(USUAL_FOLDS, in_folds // LEAST_PATIENTS_A_FOLD))
 
 
 def write(config_dir: Path, dataset_id: str, beginning: Beginning) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Promote: a candidate is scored beside the model in use, judged, and put into use or kept."""
+"""Promote: a candidate is judged beside the model in use, and put into use or kept."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Any
 from prefect import task
 
 from tasks.cluster.retries import RETRIED
-from tasks.errors import UserDataError
-from tasks.labels import Labels
 from tasks.ledger.files import read_json
 from tasks.ledger.iterations import Contender, Iteration, load_iteration
 from tasks.ledger.lineages import resume_lineage
@@ -28,97 +26,10 @@ from tasks.ledger.models import (
 from tasks.ledger.paths import DatasetPaths, fold_folder
 from tasks.ledger.store import Store
 from tasks.nnunet.fold import RESULT
-from tasks.nnunet.predict import predict_batch
 from tasks.review.promotion import ScoredCase, Scores, Verdict, judge
 from tasks.review.scores import mean_of_defined, mean_scores, scores_of_files
 from tasks.settings.dataset import DatasetSettings
 from tasks.shown.events import tell_event
-
-KEYS = ("case_id", "image_key", "label_key", "tolerance_mm", "mirroring")
-"""What a score on the test set is of: another image, label, tolerance or way to predict is another score."""
-
-
-@task(task_run_name="test-set-{name}", **RETRIED)
-def score_test_set(
-    dataset_id: str,
-    iteration: Iteration,
-    name: str,
-    model_folder: Path,
-    settings: DatasetSettings,
-    threads: int,
-    known: Sequence[Mapping[str, Any]] = (),
-    labels: Labels | None = None,
-    cases: Sequence[Mapping[str, Any]] | None = None,
-) -> list[dict[str, Any]]:
-    """Predict the held-out patients with a model's ensemble and compare with their labels.
-
-    Parameters
-    ----------
-    name
-        What the model is called.
-    known
-        Scores that it has; those of the same image and label are not computed again.
-    labels
-        What the model's integers mean, where it is of another lineage than the iteration.
-    cases
-        Other cases than those of the test set, such as the model has never seen.
-
-    Returns
-    -------
-    For each case ``case_id``, ``image_key``, ``label_key``, ``tolerance_mm``, and ``dice``,
-    ``surface_dice`` and ``hd95_mm`` (structure → value, None where it is not defined).
-    """
-    paths = DatasetPaths.of(dataset_id)
-    store = Store(paths.store)
-    tolerance = settings.surface_tolerance_mm
-    how = {"tolerance_mm": tolerance, "mirroring": settings.prediction.mirroring}
-    wanted = [
-        {**how, **{key: case[key] for key in KEYS if key in case}}
-        for case in (iteration.test_cases() if cases is None else cases)
-    ]
-    scored = {tuple(row.get(key) for key in KEYS): dict(row) for row in known}
-    missing = [case for case in wanted if _identity(case) not in scored]
-    outputs = _test_predictions(paths, iteration, name, model_folder, settings, threads, missing)
-    for case in missing:
-        truth = store.label(case["case_id"], case["label_key"])
-        scores = scores_of_files(truth, outputs[case["case_id"]], iteration.labels, tolerance, labels)
-        scored[_identity(case)] = {**case, **scores}
-    return [scored[_identity(case)] for case in wanted]
-
-
-def _test_predictions(
-    paths: DatasetPaths,
-    iteration: Iteration,
-    name: str,
-    model_folder: Path,
-    settings: DatasetSettings,
-    threads: int,
-    cases: Sequence[Mapping[str, Any]],
-) -> dict[str, Path]:
-    """Case → the label map that a model makes of it, in the iteration's own folder."""
-    folder = paths.iteration_named(iteration.name).root / "test_predictions" / name
-    outputs = {case["case_id"]: folder / f"{case['case_id']}.nii.gz" for case in cases}
-    store = Store(paths.store)
-    images = {case["case_id"]: store.image(case["case_id"], case["image_key"]) for case in cases}
-    failures = predict_batch(
-        [
-            {"case_id": case_id, "image": str(images[case_id]), "output": str(output)}
-            for case_id, output in outputs.items()
-        ],
-        model_folder=model_folder,
-        folds=None,
-        device=settings.prediction.device,
-        mirroring=settings.prediction.mirroring,
-        log=paths.logs / f"{iteration.name}.test-{name}.log",
-        threads=threads,
-    )
-    if failures:
-        raise UserDataError(f"model {name} cannot predict test cases: {failures}")
-    return outputs
-
-
-def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[key] for key in KEYS)
 
 
 @task(task_run_name="judge", **RETRIED)

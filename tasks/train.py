@@ -31,13 +31,13 @@ from tasks.ledger.models import (
 from tasks.ledger.paths import DatasetPaths, fold_folder
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
-from tasks.nnunet.fold import ASKED, RESULT, STOPPED, FoldJob, trained_model_folder
+from tasks.nnunet.fold import ASKED, RESULT, STOPPED, VALIDATED, FoldJob, trained_model_folder
 from tasks.nnunet.fold import train_fold as run_fold
 from tasks.processes.program import JOB_ENDS_AT, on_threads
 from tasks.review.card import write_card
 from tasks.review.scores import mean_scores
 from tasks.settings.dataset import DatasetSettings
-from tasks.shown.epochs import epochs_file, shown_epochs
+from tasks.shown.steps import shown_steps, steps_file
 from tasks.versions import versions
 
 NIGHT = "night.json"
@@ -207,27 +207,26 @@ def train_fold(
     paths = DatasetPaths.of(dataset_id)
     at = paths.iteration_named(iteration.name)
     control = contender == "control"
-    epochs = epochs_file(paths, iteration, contender, fold)
-    epochs.unlink(missing_ok=True)
-    show = shown_epochs(dataset_id, f"{contender}-{fold}", epochs)
+    name = f"{contender}-{fold}"
+    show = shown_steps(dataset_id, name, steps_file(paths, iteration, name))
 
     stop_at = None if share is None else _stop_at(paths, iteration, contender, fold, share)
     if stop_at is not None and stop_at < time.time() and not is_finished(paths, iteration, contender, fold):
-        return Stopped(0, this_worker(), budget_spent=True)
+        return Stopped((0, 0), None, budget_spent=True)
     job_ends_at = end_of_this_job()
     limits = [limit for limit in (job_ends_at, stop_at) if limit is not None]
     result = run_fold(
         fold_job(paths, iteration, fold, settings, control=control),
         {**at.environment(control=control), **fold_environment(threads, settings, limits)},
         candidate_folder(paths, iteration, control=control),
-        paths.logs / f"{iteration.name}.{contender}-{fold}.log",
+        paths.logs / f"{iteration.name}.{name}.log",
         show,
     )
     if STOPPED in result:
         take_no_more()
-        # It stops within an epoch of the limit, unless somebody clears its node.
+        # It stops within an epoch or a case of the limit, unless somebody clears its node.
         spent = not result[ASKED] and stop_at is not None and stop_at == min(limits)
-        return Stopped(result[STOPPED], this_worker(), budget_spent=spent)
+        return Stopped((result[STOPPED], result[VALIDATED]), this_worker(), budget_spent=spent)
     return {"fold": fold, "worker": this_worker(), **{k: v for k, v in result.items() if k != "job"}}
 
 

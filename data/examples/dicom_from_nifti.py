@@ -7,6 +7,7 @@ python data/examples/dicom_from_nifti.py data/examples/hippocampus OUT --annotat
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -118,22 +119,34 @@ def _cosines(grid: Grid) -> list[float]:
     return [*direction[:, 0].tolist(), *direction[:, 1].tolist()]
 
 
+def _pairs_of(source: Path, names: Sequence[str] | None) -> tuple[list[Path], Path]:
+    """The images that are wanted, and the folder of their labels, which bear the same names."""
+    suffix = "Tr" if (source / "imagesTr").is_dir() else ""
+    files = sorted((source / f"images{suffix}").glob("[!.]*.nii.gz"))
+    chosen = [f for f in files if names is None or f.name.removesuffix(".nii.gz") in names]
+    return chosen, source / f"labels{suffix}"
+
+
 def main() -> None:
     """Write every case of a folder: image, and its segmentation as SEG or RTSTRUCT in turn."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("source", type=Path, help="with images/ and labels/")
+    parser.add_argument("source", type=Path, help="with images/ and labels/, or imagesTr/ and labelsTr/")
     parser.add_argument("out", type=Path)
     parser.add_argument("--annotated", type=int, help="segmentations of so many cases only; default: all")
     parser.add_argument("--rest", type=Path, help="a folder for the segmentations of the others")
     parser.add_argument("--never", type=int, default=0, help="of the last so many there is none at all")
+    parser.add_argument("--cases", type=Path, help="a file with the names of those to take; default: all")
     arguments = parser.parse_args()
-    images = sorted((arguments.source / "images").glob("*.nii.gz"))
+    names = arguments.cases.read_text().split() if arguments.cases else None
+    images, labels = _pairs_of(arguments.source, names)
+    if not images:
+        parser.error(f"there is no *.nii.gz in images/ or imagesTr/ of {arguments.source}")
     annotated = len(images) if arguments.annotated is None else arguments.annotated
     for number, file in enumerate(images):
         name = file.name.removesuffix(".nii.gz")
         files = write_mr_series(sitk.ReadImage(str(file)), name, arguments.out / name / "MR")
         kind = ("SEG", "RTSTRUCT")[number % 2]
-        label = sitk.ReadImage(str(arguments.source / "labels" / file.name))
+        label = sitk.ReadImage(str(labels / file.name))
         folder = arguments.out if number < annotated else arguments.rest
         if folder is not None and number < len(images) - arguments.never:
             write_segmentation(label, files, folder / name / f"{kind}.dcm", kind=kind)

@@ -38,17 +38,17 @@ class _Attempt:
     number: int
     future: PrefectFuture[Any]
     failures: int = 0
-    stopped_at: int = -1
+    reached: tuple[int, int] = (-1, 0)
 
 
 @dataclass(frozen=True)
 class Stopped:
     """What a task returns that was told to stop, and has saved what it did for an attempt that goes on."""
 
-    epoch: int
-    """How far it got."""
+    reached: tuple[int, int]
+    """How far it got: epochs that are trained, and then cases that are validated."""
     worker: str | None
-    """Where it ran: that worker takes nothing more and can be ended."""
+    """Where it ran: that worker takes nothing more and must be ended. None where it goes on."""
     budget_spent: bool
     """Whether there is nothing left for an attempt that would go on."""
 
@@ -96,12 +96,13 @@ def run_all(
             for key in ended:
                 attempt = running.pop(key)
                 outcome = _outcome(attempt.future)
+                if isinstance(outcome, Stopped) and outcome.worker is not None:
+                    # Whatever follows: it takes nothing more, and while it lives nobody gets its job.
+                    cluster.end_worker(outcome.worker)
                 following = _next(attempt, outcome, attempts, str(key))
                 if following is None:
                     yield key, _final(attempt, outcome)
                     continue
-                if isinstance(outcome, Stopped) and outcome.worker is not None:
-                    cluster.end_worker(outcome.worker)
                 if left < 1:
                     yield key, None
                     continue
@@ -116,13 +117,14 @@ def run_all(
 
 def _next(attempt: _Attempt, outcome: Any, attempts: int, what: str) -> _Attempt | None:
     """The attempt that follows, without its future yet; None where the outcome is final."""
-    failures, stopped_at = attempt.failures, attempt.stopped_at
+    failures, reached = attempt.failures, attempt.reached
     if isinstance(outcome, Stopped):
         if outcome.budget_spent:
             return None
-        failures += outcome.epoch <= stopped_at
-        stopped_at = outcome.epoch
-        why = f"stopped after {stopped_at} epochs"
+        failures += outcome.reached <= reached
+        reached = outcome.reached
+        why = f"stopped after {reached[0]} epochs"
+        why += f" and {reached[1]} validated cases" if reached[1] else ""
     elif _lost(outcome):
         failures += 1
         why = str(outcome)
@@ -131,7 +133,7 @@ def _next(attempt: _Attempt, outcome: Any, attempts: int, what: str) -> _Attempt
     if failures >= attempts:
         return None
     get_run_logger().warning("%s, attempt %s: %s; it goes on", what, attempt.number, why)
-    return _Attempt(attempt.number + 1, attempt.future, failures, stopped_at)
+    return _Attempt(attempt.number + 1, attempt.future, failures, reached)
 
 
 def _final(attempt: _Attempt, outcome: Any) -> Any:
@@ -140,7 +142,8 @@ def _final(attempt: _Attempt, outcome: Any) -> Any:
         if outcome.budget_spent:
             return None
         return ConfigError(
-            "a job ends before an epoch does; raise `walltime` (or lower `stop_before_s`) in config/clusters/"
+            "a job ends before an epoch, or a case that is validated, does; raise `walltime` (or lower "
+            "`stop_before_s`) in config/clusters/"
         )
     if isinstance(outcome, LostError):
         return LostError(f"{outcome}, {attempt.number} times; the logs of the jobs tell more")

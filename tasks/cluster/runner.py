@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import tempfile
 from collections.abc import Iterable, Sequence
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlparse
@@ -33,10 +35,6 @@ PIECES_PER_WORKER = 4
 WORTH_WORKERS_BYTES = 100_000_000
 """Of DICOM or NIfTI. One process converts or preprocesses it in about 4 s; the start of two workers takes
 6 s on two cores, and a job its time in the queue."""
-
-
-LONGEST_TMPDIR_BYTES = 107 - len("/pymp-01234567/listener-01234567")
-"""Forks are asked for through a Unix socket there, whose path takes 107 bytes (``sun_path`` of unix(7))."""
 
 
 def task_runner(stage: Stage) -> TaskRunner[Any]:
@@ -113,7 +111,15 @@ def chunks(
 
 def worth_workers(files: Iterable[Path]) -> bool:
     """Whether reading so much is more work than the start of the workers that would share it."""
-    return sum(file.stat().st_size for file in files if file.is_file()) > WORTH_WORKERS_BYTES
+    return sum(_bytes_of(file) for file in files) > WORTH_WORKERS_BYTES
+
+
+def _bytes_of(file: Path) -> int:
+    """None of one that cannot be looked at: whoever is to read it says what is wrong with it."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
 
 
 def is_reachable_from_nodes(url: str, settings: ClusterSettings) -> bool:
@@ -139,7 +145,8 @@ def _cluster_of_this_flow(stage: Stage, module: str, **kwargs: Any) -> Any:
         if not is_reachable_from_nodes(PREFECT_API_URL.value(), settings):
             raise ConfigError(
                 f"jobs cannot reach Prefect's server at {PREFECT_API_URL.value()}: start one with "
-                "`HOST=0.0.0.0 make server`, and set PREFECT_API_URL to its address as nodes see it"
+                "`HOST=0.0.0.0 PREFECT_SERVER_API_AUTH_STRING=name:secret make server`, and set "
+                "PREFECT_API_URL to its address as nodes see it, and PREFECT_API_AUTH_STRING"
             )
         # The import of dask-jobqueue makes Ctrl-C end this process as if all were well, with exit code 0.
         ctrl_c = signal.getsignal(signal.SIGINT)
@@ -160,7 +167,7 @@ def local_cluster(allocation: Allocation, workers: int, module: str, **kwargs: A
     from distributed import LocalCluster
     from distributed.utils import get_mp_context
 
-    method = "forkserver" if len(os.fsencode(tempfile.gettempdir())) <= LONGEST_TMPDIR_BYTES else "spawn"
+    method = "forkserver" if _sockets_can_be_bound() else "spawn"
     dask.config.set(
         {
             # What Dask gives its workers at their start, but for ``MALLOC_TRIM_THRESHOLD_``: memory given
@@ -169,8 +176,11 @@ def local_cluster(allocation: Allocation, workers: int, module: str, **kwargs: A
             "distributed.worker.multiprocessing-method": method,
         }
     )
-    # After Dask's own choice, which the first call makes; it is of no account where workers are spawned.
-    get_mp_context().set_forkserver_preload(["distributed", "prefect_dask", module])
+    # After Dask's own choice, which the first call makes.
+    context = get_mp_context()
+    if method == "forkserver":
+        context.set_forkserver_preload(["distributed", "prefect_dask", module])
+        _begin_forkserver()
     limit = allocation.memory_gb
     return LocalCluster(
         # As it is now, not as it was when the process that is forked began.
@@ -180,5 +190,36 @@ def local_cluster(allocation: Allocation, workers: int, module: str, **kwargs: A
         memory_limit=int(limit * 1024**3) if limit else 0,
         dashboard_address="127.0.0.1:0",
         host="127.0.0.1",
+        # Scheduler and workers run what they are sent: without it anybody's who has an account here.
+        security=True,
         **kwargs,
     )
+
+
+def _sockets_can_be_bound() -> bool:
+    """Whether forks can be asked for: through a Unix socket in the folder of temporary files.
+
+    Its path takes 107 bytes (``sun_path`` of unix(7)), and some file systems of networks take none.
+    """
+    with tempfile.TemporaryDirectory(prefix="pymp-") as folder, socket.socket(socket.AF_UNIX) as one:
+        try:
+            one.bind(f"{folder}/listener-01234567")  # as long as multiprocessing's own
+        except OSError:
+            return False
+    return True
+
+
+def _begin_forkserver() -> None:
+    """Begin the process that is forked, unless it lives; it imports nothing from the current folder.
+
+    Before Python 3.13 it looks there first: a ``tasks.py`` of somebody else would be run.
+    """
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before

@@ -42,8 +42,9 @@ def job_options(settings: ClusterSettings, stage: Stage, paths: DatasetPaths) ->
         "job_script_prologue": [*exports, *given.prologue],
         "log_directory": str(paths.job_logs),
         "interface": settings.interface,
-        # The worker is the batch task itself: Slurm signals it and waits for it, and nothing is left.
-        "python": f"exec {shlex.quote(sys.executable)}",
+        # The worker is the batch task itself: Slurm signals it and waits for it, and nothing is left. -P:
+        # what it imports does not come from the folder in which somebody called `iterseg`.
+        "python": f"exec {shlex.quote(sys.executable)} -P",
         "nanny": False,
         "death_timeout": 60,
         "worker_extra_args": [*preloaded, "--no-dashboard"],

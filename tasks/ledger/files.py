@@ -34,9 +34,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.tmp{''.join(path.suffixes)}")
     try:
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         os.replace(temporary, path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -57,9 +57,9 @@ def commit_folder(temporary: Path, path: Path) -> None:
     """Make a filled folder durable and give it its name, in one step."""
     # A disk takes many flushes at a time, and one after the other costs as much as the copy itself.
     with ThreadPoolExecutor(FLUSHES_AT_A_TIME) as pool:
-        list(pool.map(_sync, [temporary, *temporary.rglob("*")]))
+        list(pool.map(sync, [temporary, *temporary.rglob("*")]))
     os.rename(temporary, path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 @contextmanager
@@ -149,12 +149,15 @@ def damaged(path: Path) -> UserDataError:
 
 
 def replace_symlink(link: Path, target: Path) -> None:
-    """Point ``link`` at ``target`` (relative, so that the data folder can move) in one step."""
+    """Point ``link`` at ``target`` (relative, so that the data folder can move) in one step.
+
+    From where both really are: ``..`` is not where it seems to be where a folder is itself a link.
+    """
     link.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(link)
-    temporary.symlink_to(os.path.relpath(target, link.parent))
+    temporary.symlink_to(os.path.relpath(target.resolve(), link.parent.resolve()))
     os.replace(temporary, link)
-    _sync(link.parent)
+    sync(link.parent)
 
 
 def sha256_of_file(path: Path) -> str:
@@ -172,7 +175,7 @@ def digest_of(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Flush a file, or the names in a folder; what a link points at was flushed when it was written."""
     if path.is_symlink():
         return

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,11 @@ class Inbox:
     def begin(self, transfer: str, series: str) -> None:
         """A transfer is about to store into a series."""
         folder = self.root / series
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{OPEN}{transfer}").touch()
+        marker = folder / f"{OPEN}{transfer}"
+        while not marker.exists():  # an ingest may take the empty folder away in between
+            folder.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                marker.touch()
 
     def put(self, series: str, name: str, content: bytes) -> None:
         """Store a file, durable when this returns; the same name and content again changes nothing."""
@@ -87,7 +91,7 @@ class Inbox:
         for file in files:
             file.unlink(missing_ok=True)
         for folder in {file.parent for file in files}:
-            if not any(folder.iterdir()):
+            with suppress(OSError):  # not empty, or the receiver has just begun to fill it again
                 folder.rmdir()
 
     def _folders(self) -> list[Path]:

@@ -154,6 +154,7 @@ def _this_process() -> dict[str, Any]:
         "pid": os.getpid(),
         "boot": _boot(),
         "started": _started(os.getpid()),
+        "namespace": _namespace(),
     }
 
 
@@ -161,6 +162,14 @@ def _boot() -> str | None:
     """The id of the machine's uptime (proc(5))."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+
+
+def _namespace() -> str | None:
+    """In which the numbers of processes are counted (pid_namespaces(7)): a container has one of its own."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return None
 
@@ -174,12 +183,14 @@ def _started(pid: int) -> str | None:
 
 
 def _is_gone(holder: dict[str, Any]) -> bool:
-    """Only a process of this host can be known to be gone."""
+    """Only a process of this host, and of this container, can be known to be gone."""
     if holder.get("host") != socket.gethostname():
         return False
     pid = int(holder.get("pid") or -1)
     if pid <= 0 or holder.get("boot", _boot()) != _boot():
         return True
+    if holder.get("namespace", _namespace()) != _namespace():
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

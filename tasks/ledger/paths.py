@@ -19,6 +19,8 @@ from tasks.settings.yaml_model import DATASET_ID
 
 CHECKPOINT = "checkpoint_final.pth"
 """nnU-Net's name for the weights of a fold that is finished."""
+VALIDATION_SUMMARY = Path("validation") / "summary.json"
+"""In a fold's folder: the scores of the cases that are validated so far, and of which weights they are."""
 
 
 def fold_folder(model_folder: Path, fold: int | str) -> Path:

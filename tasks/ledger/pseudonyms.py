@@ -11,10 +11,12 @@ import hmac
 import os
 import re
 import secrets
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
 from tasks.errors import UserDataError
+from tasks.ledger.files import sync, temporary_beside
 
 KEY_BYTES = 32
 PATIENT_DIGITS = 16
@@ -94,12 +96,20 @@ class Pseudonyms:
 
 
 def _make_key(path: Path) -> None:
+    """Whole or not at all: half a key would be taken for a damaged one. One made meanwhile stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="ascii") as stream:
-        stream.write(secrets.token_hex(KEY_BYTES) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    temporary = temporary_beside(path)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "w", encoding="ascii") as stream:
+            stream.write(secrets.token_hex(KEY_BYTES) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        with suppress(FileExistsError):
+            os.link(temporary, path)
+        sync(path.parent)
+    finally:
+        temporary.unlink()
 
 
 def _read_key(path: Path) -> bytes:

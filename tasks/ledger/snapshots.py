@@ -84,7 +84,7 @@ def make_read_only(folder: Path) -> None:
     """Nothing below a sealed snapshot may change; what another account put there only they can close."""
     for path in [*folder.rglob("*"), folder]:
         if not path.is_symlink():
-            with suppress(PermissionError):  # the manifest tells of a change all the same
+            with suppress(OSError):  # some file systems cannot; the manifest tells of a change all the same
                 path.chmod(path.stat().st_mode & READ_ONLY)
 
 

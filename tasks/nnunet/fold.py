@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from tasks.errors import IterSegError, UserDataError
 from tasks.ledger.files import read_json, sha256_of_file, write_json, write_text
-from tasks.ledger.paths import CHECKPOINT, fold_folder
+from tasks.ledger.paths import CHECKPOINT, VALIDATION_SUMMARY, fold_folder
 from tasks.nnunet.dataset import DESCRIPTION
 from tasks.processes.program import (
     JOB_ENDS_AT,
@@ -33,6 +33,7 @@ RESULT = "fold.json"
 HOLDER = "holder"
 """The file that names the attempt a fold belongs to: the last one that began."""
 STOPPED = "stopped_at_epoch"
+VALIDATED = "validated_cases"
 ASKED = "asked"
 SEEDS_APART = 100_000
 """More than any training has epochs, so that no two folds share an epoch's random numbers."""
@@ -86,8 +87,8 @@ def train_fold(
     Returns
     -------
     ``checkpoint_sha256``, ``epochs`` and ``training_s`` (over all attempts), ``validation_dice``
-    (structure → mean Dice or None) and ``cases`` (each validation case's Dice). Of a training that was
-    told to stop, ``stopped_at_epoch``, and whether it was ``asked`` to, before any limit.
+    (structure → mean Dice or None) and ``cases`` (each validation case's Dice). Of a fold that was told
+    to stop, ``stopped_at_epoch`` and ``validated_cases``, and whether it was ``asked`` to, before any limit.
     """
     result_file = fold_folder(model_folder, job.fold) / RESULT
     result = read_result(result_file, job)
@@ -135,6 +136,7 @@ def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _work(content: dict[str, Any]) -> None:
+    from tasks.nnunet.trainer import TrainingStopped
     from tasks.nnunet.validation import validate_fold
 
     job = FoldJob(**content)
@@ -142,15 +144,22 @@ def _work(content: dict[str, Any]) -> None:
     folder = Path(trainer.output_folder)
     trainer.still_ours = _taken_over(folder)
     _same_job_or_anew(folder, content)
-    if not _trained(trainer, job, folder / CHECKPOINT):
+    try:
+        trained_here = _trained(trainer, job, folder / CHECKPOINT)
+        checkpoint_sha256 = sha256_of_file(folder / CHECKPOINT)
+        scores = validate_fold(trainer, checkpoint_sha256, trained_here=trained_here)
+    except OSError as error:
+        fail_for_the_disk(error)
+    except TrainingStopped as stopped:
+        epoch, cases = trainer.current_epoch, stopped.validated_cases
+        tell(**{STOPPED: epoch, VALIDATED: cases, ASKED: asked_to_stop()})
         return
-    scores = validate_fold(trainer)
     trainer.still_ours()
     write_json(
         folder / RESULT,
         {
             "job": content,
-            "checkpoint_sha256": sha256_of_file(folder / CHECKPOINT),
+            "checkpoint_sha256": checkpoint_sha256,
             "epochs": trainer.current_epoch,
             "training_s": round(trainer.seconds_in_epochs, 1),
             **scores,
@@ -183,13 +192,12 @@ def _trainer(job: FoldJob) -> IterSegTrainer:
 
 
 def _trained(trainer: IterSegTrainer, job: FoldJob, final: Path) -> bool:
-    """Train from where the fold stands to its end; False where it was asked to stop before."""
+    """Train from where the fold stands to its end; False where it was there already."""
     from tasks.nnunet.checkpoints import resumable
-    from tasks.nnunet.trainer import TrainingStopped
 
     if resumable(final, print):
         trainer.load_checkpoint(str(final))
-        return True
+        return False
     on_the_way = (final.with_name(f"checkpoint_{which}.pth") for which in ("latest", "previous"))
     saved = next((file for file in on_the_way if resumable(file, print)), None)
     if saved is not None:
@@ -197,13 +205,7 @@ def _trained(trainer: IterSegTrainer, job: FoldJob, final: Path) -> bool:
         tell(resumed_at=trainer.current_epoch)
     elif job.warm_start is not None:
         trainer.warm_start(_checked(Path(job.warm_start), job.warm_start_sha256))
-    try:
-        trainer.run_training()
-    except TrainingStopped:
-        tell(**{STOPPED: trainer.current_epoch, ASKED: asked_to_stop()})
-        return False
-    except OSError as error:
-        fail_for_the_disk(error)
+    trainer.run_training()
     return True
 
 
@@ -237,7 +239,8 @@ def _same_job_or_anew(folder: Path, content: dict[str, Any]) -> None:
     if not marker.is_file() or not _same(read_json(marker), content):
         for checkpoint in folder.glob("checkpoint_*.pth"):
             checkpoint.unlink()
-        (folder / RESULT).unlink(missing_ok=True)
+        for scores in (RESULT, VALIDATION_SUMMARY):
+            (folder / scores).unlink(missing_ok=True)
         write_json(marker, content)
 
 

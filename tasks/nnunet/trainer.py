@@ -43,7 +43,7 @@ class TrainingChoices:
 SPARE_S = 20.0
 """For a checkpoint to reach a slow disk, and for clocks that differ."""
 LONGER = 1.2
-"""The next epoch may take so much longer than the longest of the last."""
+"""The next epoch or case may take so much longer than the longest of the last."""
 
 
 class _CurveIsFlatError(Exception):
@@ -51,7 +51,17 @@ class _CurveIsFlatError(Exception):
 
 
 class TrainingStopped(Exception):
-    """The training was saved at the end of an epoch, to be continued elsewhere."""
+    """What was done is saved, after an epoch or after a validated case, to be continued elsewhere."""
+
+    def __init__(self, validated_cases: int = 0) -> None:
+        super().__init__(validated_cases)
+        self.validated_cases = validated_cases
+
+
+def fits(longest_s: float) -> bool:
+    """Whether one step more, as long as the longest of the last, can be saved before the job is killed."""
+    ends_at = os.environ.get(JOB_ENDS_AT)
+    return ends_at is None or time.time() + LONGER * longest_s + SPARE_S < float(ends_at)
 
 
 class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
@@ -150,23 +160,19 @@ class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
         )
         due = time.monotonic() - self._saved_at >= self.checkpoint_every_s
         last = self.current_epoch + 1 >= self.num_epochs
-        stop = not last and (asked_to_stop() or not self._next_epoch_fits())
+        stop = not last and (asked_to_stop() or not fits(self._longest_epoch_s()))
         if (due and not last) or stop:
             self._save_on_the_way(must=stop)
         self.current_epoch += 1
         if stop:
             raise TrainingStopped
 
-    def _next_epoch_fits(self) -> bool:
-        """Whether an epoch more can be saved before the job is killed."""
-        ends_at = os.environ.get(JOB_ENDS_AT)
-        if ends_at is None:
-            return True
+    def _longest_epoch_s(self) -> float:
+        """Of the last three."""
         begun, ended = (
             self.logger.get_value(f"epoch_{what}_timestamps", step=None)[-3:] for what in ("start", "end")
         )
-        longest = max(end - start for start, end in zip(begun, ended, strict=True))
-        return bool(time.time() + LONGER * longest + SPARE_S < float(ends_at))
+        return float(max(end - start for start, end in zip(begun, ended, strict=True)))
 
     def _save_on_the_way(self, *, must: bool) -> None:
         """Save where the training stands; a disk that is full costs a checkpoint, not the training.

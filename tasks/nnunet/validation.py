@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics
 from nnunetv2.inference.export_prediction import (
@@ -14,50 +16,95 @@ from nnunetv2.inference.export_prediction import (
 )
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-from tasks.ledger.files import write_json
+from tasks.ledger.files import read_json, write_json
+from tasks.ledger.images import write_image
+from tasks.ledger.paths import VALIDATION_SUMMARY
 from tasks.nnunet.dataset import integers_of
 from tasks.nnunet.decoding import decoder_for
-from tasks.nnunet.trainer import IterSegTrainer
+from tasks.nnunet.trainer import IterSegTrainer, TrainingStopped, fits
+from tasks.processes.program import asked_to_stop, tell
 
 
-def validate_fold(trainer: IterSegTrainer) -> dict[str, Any]:
+def validate_fold(trainer: IterSegTrainer, checkpoint_sha256: str, *, trained_here: bool) -> dict[str, Any]:
     """Predict the validation cases of a trained fold and compare them with their labels.
 
     nnU-Net's own ``perform_actual_validation`` does the same with two process pools that import
-    torch again, 12 s for a fold of seconds.
+    torch again, 12 s for a fold of seconds. Each score is written as it is there: an attempt that
+    was interrupted is gone on with.
+
+    Parameters
+    ----------
+    checkpoint_sha256
+        Of the weights that ``trainer`` has: scores of other weights are not taken over.
+    trained_here
+        Whether this program has done an epoch. One that has not scores a case at least, however soon it
+        has to end, as a training does an epoch: else it would never get further.
 
     Returns
     -------
     ``validation_dice`` (structure → mean Dice over the cases where it is defined, None where it is
     nowhere) and ``cases`` (case id → structure → Dice or None).
+
+    Raises
+    ------
+    TrainingStopped
+        Where the program was asked to end, or its job ends before one case more is scored.
     """
-    folder = Path(trainer.output_folder) / "validation"
-    folder.mkdir(exist_ok=True)
-    truth = Path(trainer.preprocessed_dataset_folder_base) / "gt_segmentations"
-    ending = trainer.dataset_json["file_ending"]
+    summary = Path(trainer.output_folder) / VALIDATION_SUMMARY
+    summary.parent.mkdir(exist_ok=True)
+    made_by = {"checkpoint_sha256": checkpoint_sha256, "mirroring": trainer.mirroring}
+    cases, longest_s = _scored_before(summary, made_by)
+    structures = _as_nnunet_has_them(integers_of(trainer.dataset_json))
     predictor = _predictor(trainer)
     _, case_ids = trainer.do_split()
-    dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, case_ids)
-    structures = _as_nnunet_has_them(integers_of(trainer.dataset_json))
-    reader = trainer.plans_manager.image_reader_writer_class()
-    cases: dict[str, dict[str, float | None]] = {}
-    for case_id in case_ids:
-        data, _, _, properties = dataset.load_case(case_id)
-        logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(np.array(data[:])))
-        predicted = convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits.cpu(),
-            trainer.plans_manager,
-            trainer.configuration_manager,
-            decoder_for(trainer.label_manager),
-            properties,
-        )
-        reader.write_seg(predicted, str(folder / f"{case_id}{ending}"), properties)
-        cases[case_id] = _dice(
-            truth / f"{case_id}{ending}", folder / f"{case_id}{ending}", trainer, structures
-        )
-    mean = {name: mean_or_none([c[name] for c in cases.values()]) for name in structures}
-    write_json(folder / "summary.json", {"mean": mean, "cases": cases})
+    something_done = trained_here
+    for case_id in (c for c in case_ids if c not in cases):
+        if asked_to_stop() or (something_done and not fits(longest_s)):
+            raise TrainingStopped(len(cases))
+        something_done, begun = True, time.monotonic()
+        scores = _dice(_predicted(trainer, predictor, case_id), trainer, structures)
+        longest_s = max(longest_s, time.monotonic() - begun)
+        trainer.still_ours()
+        cases[case_id] = scores
+        write_json(summary, {"made_by": made_by, "longest_case_s": longest_s, "cases": cases})
+        tell(validated=len(cases), of=len(case_ids), seconds=time.monotonic() - begun)
+    mean = {name: mean_or_none([scores[name] for scores in cases.values()]) for name in structures}
     return {"validation_dice": mean, "cases": cases}
+
+
+def _scored_before(
+    summary: Path, made_by: dict[str, Any]
+) -> tuple[dict[str, dict[str, float | None]], float]:
+    """The scores of an attempt that was interrupted, and how long its longest case took, in seconds."""
+    known = read_json(summary) if summary.is_file() else {}
+    if known.get("made_by") != made_by:
+        return {}, 0.0
+    return known["cases"], known["longest_case_s"]
+
+
+def _predicted(trainer: IterSegTrainer, predictor: nnUNetPredictor, case_id: str) -> Path:
+    """Write the prediction of a preprocessed case, on the grid of its label."""
+    name = f"{case_id}{trainer.dataset_json['file_ending']}"
+    file = Path(trainer.output_folder) / VALIDATION_SUMMARY.with_name(name)
+    dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, [case_id])
+    data, _, _, properties = dataset.load_case(case_id)
+    logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(np.array(data[:])))
+    predicted = convert_predicted_logits_to_segmentation_with_correct_shape(
+        logits.cpu(),
+        trainer.plans_manager,
+        trainer.configuration_manager,
+        decoder_for(trainer.label_manager),
+        properties,
+    )
+    prediction = sitk.GetImageFromArray(predicted)
+    prediction.CopyInformation(sitk.ReadImage(str(_truth(trainer, file))))
+    write_image(prediction, file)
+    return file
+
+
+def _truth(trainer: IterSegTrainer, prediction: Path) -> Path:
+    """The label of a predicted case."""
+    return Path(trainer.preprocessed_dataset_folder_base) / "gt_segmentations" / prediction.name
 
 
 def _as_nnunet_has_them(integers: dict[str, list[int]]) -> dict[str, int | tuple[int, ...]]:
@@ -66,12 +113,13 @@ def _as_nnunet_has_them(integers: dict[str, list[int]]) -> dict[str, int | tuple
 
 
 def _dice(
-    truth: Path, prediction: Path, trainer: IterSegTrainer, structures: dict[str, int | tuple[int, ...]]
+    prediction: Path, trainer: IterSegTrainer, structures: dict[str, int | tuple[int, ...]]
 ) -> dict[str, float | None]:
     """Structure → Dice where something is known: ignored voxels count for nothing.
 
     In a partly labelled case a structure without a voxel may just not have been drawn: it has no Dice.
     """
+    truth = _truth(trainer, prediction)
     reader = trainer.plans_manager.image_reader_writer_class()
     ignore = trainer.label_manager.ignore_label
     metrics = compute_metrics(str(truth), str(prediction), reader, list(structures.values()), ignore)[

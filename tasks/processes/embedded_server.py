@@ -99,7 +99,7 @@ class _Server:
         self.log = Path(self.folder.name) / "server.log"
         port = _free_port()
         environment = {**os.environ, **QUIET, PARENT: str(os.getpid())}
-        command = [sys.executable, "-m", __name__, str(port)]
+        command = [sys.executable, "-P", "-m", __name__, str(port)]
         with self.log.open("wb") as stream:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment

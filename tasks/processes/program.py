@@ -121,7 +121,11 @@ def run_program(
     given = environment or {}
     program = _early(module, given) or _start(module, _new_job_file(), given)
     try:
-        _give(program, job, {name: value for name, value in given.items() if name in program.late})
+        try:
+            _give(program, job, {name: value for name, value in given.items() if name in program.late})
+        except BaseException:
+            _kill_group(program.process)  # it would wait for its job as long as this process lives
+            raise
         _listen(module, program, log, on_message)
     finally:
         shutil.rmtree(program.job_file.parent, ignore_errors=True)
@@ -164,7 +168,8 @@ def _start(
     module: str, job_file: Path, environment: Mapping[str, str], late: frozenset[str] = frozenset()
 ) -> _Program:
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", module, str(job_file)],
+        # -P: nothing comes from the folder in which somebody called `iterseg`, such as a `tasks.py` there.
+        [sys.executable, "-P", "-u", "-m", module, str(job_file)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -194,8 +199,7 @@ def _listen(module: str, program: _Program, log: Path, on_message: Callable[[Mes
             for line in output:
                 with suppress(OSError):  # a disk that is full costs lines of the log, not the work
                     stream.write(line.encode())
-                if line.startswith(MARK):
-                    message = json.loads(line[len(MARK) :])
+                if (message := _message_in(line)) is not None:
                     if "done" in message:
                         return  # the teardown of torch takes half a second, and nothing hangs on it
                     error = message.get("error", error)
@@ -213,6 +217,14 @@ def _listen(module: str, program: _Program, log: Path, on_message: Callable[[Mes
         raise kind(error["message"])
     if returncode != 0:
         raise ExternalToolError(f"python -m {module}", returncode, log, "\n".join(last))
+
+
+def _message_in(line: str) -> Message | None:
+    """What was told in a line; None of any other line, and of one that something else printed into."""
+    with suppress(ValueError):
+        message = json.loads(line.removeprefix(MARK)) if line.startswith(MARK) else None
+        return message if isinstance(message, dict) else None
+    return None
 
 
 def ask_to_stop() -> None:
@@ -282,10 +294,13 @@ def serve(work: Callable[[dict[str, Any]], None], warm_up: Callable[[], None] = 
 
 def fail_for_the_disk(error: OSError) -> NoReturn:
     """In a program: end, so that :func:`run_program` raises the same where the work was asked for."""
+    traceback.print_exception(error)  # for the log: which file it was
     tell(error={"kind": "OSError", "message": error.strerror or str(error), "errno": error.errno})
     sys.exit(USER_ERROR_EXIT)
 
 
 def tell(**message: Any) -> None:
     """Send a message to whoever started this program."""
-    print(MARK + json.dumps(message), flush=True)
+    # In one piece: what a thread prints meanwhile must not come between a line and its end.
+    sys.stdout.write(f"{MARK}{json.dumps(message)}\n")
+    sys.stdout.flush()

@@ -2,7 +2,7 @@
 
 Both are scored on the same cases. The mean difference of a structure is resampled over patients, since
 scans of one patient are no independent witnesses (paired percentile bootstrap; Efron and Tibshirani, An
-Introduction to the Bootstrap, 1993, chapter 13), and its lower bound must lie above the margin that the
+Introduction to the Bootstrap, 1993, chapter 13), and its lower bound must lie above minus the margin that the
 user allows (non-inferiority; ICH E9, 3.3.2).
 """
 

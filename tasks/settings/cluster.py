@@ -34,7 +34,7 @@ class Allocation(Settings):
 
     workers: PositiveInt | Literal["auto"] = "auto"
     """At a time. ``auto``: one for each GPU of this machine, or one for each core where there is none;
-    on Slurm, for training: as many jobs as there are folds."""
+    on Slurm, for training: as many jobs as there are trainings, twice the folds with a control."""
     cpus: PositiveInt | None = None
     """CPU cores of a worker; left out: this machine's, divided among the workers."""
     memory_gb: PositiveFloat | None = None

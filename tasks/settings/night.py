@@ -15,7 +15,7 @@ class Budget(Settings):
     gpu_hours: PositiveFloat | None = None
     """Of training."""
     jobs: PositiveInt | None = None
-    """That a run may ask for, lost ones included."""
+    """Of training, which a run may start, lost ones included."""
 
 
 class NightSettings(Budget):
@@ -29,8 +29,9 @@ class NightSettings(Budget):
     """A file in `config/clusters/`, without `.yaml`."""
     late_after_h: PositiveFloat = 6
     """A run that could not begin so long after its time is skipped."""
-    on_arrival: Budget = Budget()
-    """Of a run that a delivery has started (`iterate/on-arrival`)."""
+    on_arrival: Budget | None = None
+    """Run as soon as a delivery is complete too (`iterate/on-arrival`), at this cost; left out: by night
+    only."""
 
     @field_validator("timezone")
     @classmethod

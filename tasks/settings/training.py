@@ -68,4 +68,4 @@ class PromotionSettings(Settings):
     margin: float = Field(default=0.02, ge=0, lt=1)
     """How much mean Dice of a structure a candidate may lose."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    """Of the one-sided bound that must lie above the margin."""
+    """Of the one-sided bound of the difference, which must lie above minus the margin."""

@@ -8,10 +8,14 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 Item = TypeVar("Item")
 EVERY_S = 1.0
+Step = Literal["epoch", "validated", "scored"]
+"""An epoch that is done, a case that validated a fold after its last epoch, a case of the test set."""
+_STEPS: dict[Step, str] = {"epoch": "train", "validated": "validate", "scored": "score"}
+"""The kinds of steps in the order in which they are done, and what a bar of them is called."""
 
 
 def progress(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
@@ -43,34 +47,42 @@ def told(what: str) -> None:
 
 
 @contextmanager
-def epochs_shown(files: Sequence[Path]) -> Iterator[None]:
-    """A bar of trainings that run at the same time, which note their epochs in files (:func:`note_epoch`)."""
+def steps_shown(files: Sequence[Path], first: Step = "epoch") -> Iterator[None]:
+    """A bar of tasks that run at the same time, which note in files how far they are (:func:`note_step`).
+
+    When all have done their last step of a kind it begins anew: the last epoch, then the validation.
+    """
     if not sys.stderr.isatty():
         yield
         return
     bar_format = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
-    with _bar(desc="train", total=float(len(files)), bar_format=bar_format) as bar:
+    with _bar(desc=_STEPS[first], total=float(len(files)), bar_format=bar_format) as bar:
 
         def look() -> None:
-            noted = [_noted(file) for file in files]
-            bar.n = sum(epoch / of for epoch, of in noted)
-            bar.set_postfix_str("epochs " + ", ".join(f"{epoch}/{of}" for epoch, of in noted if epoch))
+            noted = [_noted(file, first) for file in files]
+            now = min((step for step, _, _ in noted), key=list(_STEPS).index)
+            if bar.desc != _STEPS[now]:
+                bar.reset()
+                bar.set_description_str(_STEPS[now], refresh=False)
+            # A task that is further has done all of these.
+            bar.n = sum(done / of if step == now else 1.0 for step, done, of in noted)
+            bar.set_postfix_str(", ".join(f"{step} {done}/{of}" for step, done, of in noted if done))
 
         with _each_second(look):
             yield
 
 
-def note_epoch(file: Path, epoch: int, of: int) -> None:
-    """Note how far a training is; nothing but a bar reads it, and half a line is waited for."""
-    file.write_text(json.dumps([epoch, of]))
+def note_step(file: Path, step: Step, done: int, of: int) -> None:
+    """Note how far a task is; nothing but a bar reads it, and half a line is waited for."""
+    file.write_text(json.dumps([step, done, of]))
 
 
-def _noted(file: Path) -> tuple[int, int]:
+def _noted(file: Path, first: Step) -> tuple[Step, int, int]:
     try:
-        epoch, of = json.loads(file.read_text())
+        step, done, of = json.loads(file.read_text())
     except (OSError, ValueError):
-        return 0, 1
-    return int(epoch), max(1, int(of))
+        return first, 0, 1
+    return step, int(done), max(1, int(of))
 
 
 def _bar(**options: Any) -> Any:

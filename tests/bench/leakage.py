@@ -27,10 +27,10 @@ from tasks.ledger.iterations import Iteration, load_iteration
 from tasks.ledger.models import ModelRecord, load_models
 from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.nnunet.fold import train_fold, trained_model_folder
-from tasks.promote import score_test_set
 from tasks.review.curves import curve, standing_alone
 from tasks.review.learning import interval_of_mean, mean_dice
 from tasks.review.scores import mean_scores
+from tasks.scoring import score_test_set
 from tasks.settings.dataset import DatasetSettings, check_choices
 from tasks.train import fold_job
 
@@ -57,7 +57,8 @@ def played(lab: DatasetPaths, work: Path) -> list[Row]:
         before = {fold: model / f"fold_{fold}" / "checkpoint_final.pth" for fold in folds}
         for part in ("plans.json", "dataset.json"):
             shutil.copy(_own_model(lab, record) / part, model / part)
-        scored = score_test_set.fn(lab.dataset_id, iteration, f"anew-{number}", model, settings, 2)
+        weights = [result["checkpoint_sha256"] for result in results]
+        scored = score_test_set.fn(lab.dataset_id, iteration, f"anew-{number}", model, weights, settings, 2)
         rows.append(
             {
                 "labelled": record.cases["training"],

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tasks.errors import ConfigError
-from tasks.new_dataset import Beginning, folds_for, write
-from tasks.settings.dataset import check_choices
+from tasks.ledger.patients import extend_patients
+from tasks.new_dataset import LEAST_PATIENTS_A_FOLD, Beginning, folds_for, write
+from tasks.settings.dataset import DatasetSettings, check_choices
 
 
 def test_what_is_written_is_what_was_chosen(tmp_path: Path) -> None:
@@ -30,6 +32,17 @@ def test_what_came_into_being_meanwhile_stays(tmp_path: Path, existing: str) -> 
     assert [path.name for path in tmp_path.iterdir()] == [existing]
 
 
-@pytest.mark.parametrize(("patients", "folds"), [(0, 2), (3, 2), (5, 2), (6, 3), (9, 4), (10, 5), (500, 5)])
+@pytest.mark.parametrize(
+    ("patients", "folds"), [(0, 2), (4, 2), (5, 2), (7, 3), (8, 3), (10, 4), (12, 5), (500, 5)]
+)
 def test_a_fold_has_two_patients_at_least(patients: int, folds: int) -> None:
     assert folds_for(patients) == folds
+
+
+@pytest.mark.parametrize("patients", range(5, 40))
+def test_that_is_so_when_the_test_set_has_had_its_share(tmp_path: Path, patients: int) -> None:
+    settings, folds = DatasetSettings(), folds_for(patients)
+    names = {f"p{number}" for number in range(patients)}
+    table = extend_patients(tmp_path / "patients.jsonl", names, folds, settings.test_share)
+    sizes = Counter(table.place.values())
+    assert min(sizes[fold] for fold in range(folds)) >= LEAST_PATIENTS_A_FOLD

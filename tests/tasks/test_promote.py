@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from tasks.errors import IterSegError, UserDataError
+from tasks.errors import UserDataError
 from tasks.ledger.dated import DatedName
 from tasks.ledger.files import sha256_of_file, write_json
 from tasks.ledger.iterations import Iteration
 from tasks.ledger.models import ModelRecord, latest_model, load_promotions, promote, save_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
-from tasks.promote import judge_candidate, promote_model, put_back, race, score_test_set
+from tasks.promote import judge_candidate, promote_model, put_back, race
 from tasks.review.fate import why_not
 from tasks.settings.dataset import DatasetSettings
 from tasks.train import control_is_due, fold_job
@@ -153,23 +153,6 @@ def test_a_model_without_its_weights_is_not_put_into_use(paths: DatasetPaths) ->
     with pytest.raises(UserDataError, match="fold 1 of model 2026-01-01 is not what was recorded"):
         promote_model.fn("D", model)
     assert latest_model(paths) is None
-
-
-def test_known_scores_of_the_same_image_and_label_are_not_computed_again(paths: DatasetPaths) -> None:
-    now = iteration("2026-01-02__D", [case(2, "test")])
-    row = {
-        "case_id": "case2",
-        "image_key": "i",
-        "label_key": "same",
-        "tolerance_mm": 2.0,
-        "mirroring": True,
-        "dice": {"GTV": 0.7},
-    }
-    assert score_test_set.fn("D", now, "m", paths.home / "absent", SETTINGS, 1, [row]) == [row]
-    before = {"label_key": "before it was corrected", "mirroring": False, "tolerance_mm": 3.0}
-    for key, value in before.items():
-        with pytest.raises(IterSegError):  # no such model: what is not known would be computed
-            score_test_set.fn("D", now, "m", paths.home / "absent", SETTINGS, 1, [{**row, key: value}])
 
 
 def test_a_rollback_is_one_step_and_on_record(paths: DatasetPaths) -> None:

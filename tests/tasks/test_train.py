@@ -17,7 +17,7 @@ from tasks.ledger.images import fingerprint, write_image
 from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import add_withdrawal
-from tasks.nnunet.fold import ASKED, LATE, STOPPED
+from tasks.nnunet.fold import ASKED, LATE, STOPPED, VALIDATED
 from tasks.processes.program import THREADS, on_threads
 from tasks.settings.dataset import DatasetSettings
 from tasks.train import Share, fold_environment, require_current, train_fold
@@ -68,9 +68,9 @@ def test_a_withdrawn_patients_scan_is_not_trained_on_under_another_name(home: Pa
 def test_a_training_that_is_asked_to_clear_its_node_has_not_spent_its_budget(
     home: Path, monkeypatch: pytest.MonkeyPatch, asked: bool, budget_spent: bool
 ) -> None:
-    monkeypatch.setattr("tasks.train.run_fold", lambda *_: {STOPPED: 3, ASKED: asked})
+    monkeypatch.setattr("tasks.train.run_fold", lambda *_: {STOPPED: 3, VALIDATED: 1, ASKED: asked})
     result = one_fold(monkeypatch, Share("tonight", 3600))
-    assert result == Stopped(3, None, budget_spent)
+    assert result == Stopped((3, 1), None, budget_spent)
 
 
 @pytest.mark.parametrize("finished", [False, True])
@@ -82,12 +82,12 @@ def test_a_fold_that_is_finished_costs_no_budget(
     monkeypatch.setattr("tasks.train.is_finished", lambda *_: finished)
     result = one_fold(monkeypatch, Share("tonight", -1))
     done = {"fold": 0, "worker": None, "epochs": 9}
-    assert result == (done if finished else Stopped(0, None, budget_spent=True))
+    assert result == (done if finished else Stopped((0, 0), None, budget_spent=True))
 
 
 def one_fold(monkeypatch: pytest.MonkeyPatch, share: Share) -> dict[str, Any] | Stopped:
     monkeypatch.setattr("tasks.train.fold_job", lambda *_, **__: None)
-    monkeypatch.setattr("tasks.train.shown_epochs", lambda *_: None)
+    monkeypatch.setattr("tasks.train.shown_steps", lambda *_: None)
     prepared: Any = SimpleNamespace(
         name="2026-11-21__D", plans_name="nnUNetPlans", configuration="3d_fullres", folds=2
     )

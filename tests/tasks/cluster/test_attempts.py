@@ -22,8 +22,8 @@ FAILED = ExternalToolError("python -m fold", 1, Path("log"))
 WRONG = UserDataError("the label is empty")
 
 
-def stopped(epoch: int, *, budget_spent: bool = False) -> Stopped:
-    return Stopped(epoch, "w", budget_spent)
+def stopped(epoch: int, validated: int = 0, *, budget_spent: bool = False) -> Stopped:
+    return Stopped((epoch, validated), "w", budget_spent)
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +50,7 @@ def run(outcomes: list[Any], **limits: Any) -> tuple[Any, int]:
         ([LOST, KILLED, DONE], 3),
         ([stopped(3), stopped(6), stopped(9), stopped(12), DONE], 5),
         ([LOST, stopped(3), LOST, stopped(4), DONE], 5),
+        ([stopped(4), stopped(9), stopped(9, 2), stopped(9, 3), stopped(9, 7), DONE], 6),
     ],
 )
 def test_what_is_lost_or_told_to_stop_goes_on(outcomes: list[Any], attempts: int) -> None:
@@ -64,6 +65,7 @@ def test_what_is_lost_or_told_to_stop_goes_on(outcomes: list[Any], attempts: int
         ([FAILED, DONE], 1, ExternalToolError, "exit code 1"),
         ([WRONG, DONE], 1, UserDataError, "the label is empty"),
         ([stopped(0), stopped(0), stopped(0), stopped(0), DONE], 4, ConfigError, "raise `walltime`"),
+        ([stopped(9, 2)] * 4 + [DONE], 4, ConfigError, "a case that is validated"),
     ],
 )
 def test_what_nobody_can_go_on_with_ends(
@@ -88,6 +90,44 @@ def test_a_spent_budget_leaves_the_rest_for_the_next_night() -> None:
     ended = dict(run_all({name: lambda _, n=name: begin(n) for name in "abc"}, 3, most=2))
     assert ended == {"a": DONE, "b": DONE, "c": None}
     assert begun == ["a", "b"]
+
+
+class Cluster:
+    """One of jobs that end: what it was asked to end."""
+
+    logs_url = None
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+
+    def check(self) -> None: ...
+
+    def queue_is_full(self) -> list[dict[str, str]]:
+        return []
+
+    def end_worker(self, name: str) -> None:
+        self.ended.append(name)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "ended"),
+    [
+        ([DONE], 0),
+        ([LOST, DONE], 0),
+        ([stopped(3), DONE], 1),
+        ([stopped(3, budget_spent=True)], 1),  # others wait for the job in which it sits
+        ([stopped(0), stopped(0), stopped(0), stopped(0)], 4),
+        ([Stopped((0, 0), None, budget_spent=True)], 0),  # its share was spent before it began
+    ],
+)
+def test_a_worker_that_takes_nothing_more_does_not_keep_its_job(
+    monkeypatch: pytest.MonkeyPatch, outcomes: list[Any], ended: int
+) -> None:
+    """Else a night with fewer jobs than trainings stands still until the walltime."""
+    cluster = Cluster()
+    monkeypatch.setattr("tasks.cluster.attempts._cluster", lambda: cluster)
+    run(outcomes)
+    assert cluster.ended == ["w"] * ended
 
 
 def test_a_budget_of_three_attempts_is_three_for_all_folds_together() -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 from distributed import Client
+from distributed.security import Security
 
+from tasks.cluster import runner
 from tasks.cluster.placement import gpu_of_this_worker, take_no_more
 from tasks.cluster.runner import (
     chunks,
@@ -90,6 +95,22 @@ def test_workers_start_where_temporary_files_have_a_long_path(tmp_path: Path) ->
     """Unix sockets take 107 bytes."""
     far = tmp_path / ("x" * 100)
     far.mkdir()
+    assert seven(tmp_path, env={**os.environ, "TMPDIR": str(far)}) == "7\n"
+
+
+@pytest.mark.parametrize("name", ["tasks", "distributed", "dask"])
+def test_workers_import_nothing_from_the_folder_that_the_command_was_called_in(
+    tmp_path: Path, name: str
+) -> None:
+    """Which may be another clone, or a delivery."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / f"{name}.py").write_text("import os; print('hijacked', flush=True); os._exit(1)")
+    assert seven(tmp_path, cwd=elsewhere, env=dict(os.environ)) == "7\n"
+
+
+def seven(tmp_path: Path, **where: Any) -> str:
+    """What a worker says that a script has asked."""
     code = (
         "from distributed import Client; from tasks.cluster.runner import local_cluster\n"
         "from tasks.settings.cluster import Allocation\n"
@@ -97,11 +118,41 @@ def test_workers_start_where_temporary_files_have_a_long_path(tmp_path: Path) ->
         "    with local_cluster(Allocation(), 1, 'tasks.labels') as cluster, Client(cluster) as client:\n"
         "        print(client.submit(int, '7').result())\n"
     )
-    (tmp_path / "far.py").write_text(code)
-    run = [sys.executable, str(tmp_path / "far.py")]
-    env = {**os.environ, "TMPDIR": str(far)}
-    done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=60, env=env)
-    assert done.stdout == "7\n", done.stderr
+    (tmp_path / "ask.py").write_text(code)
+    run = [sys.executable, str(tmp_path / "ask.py")]
+    done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=60, **where)
+    return done.stdout
+
+
+def test_a_folder_that_takes_no_sockets_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    assert runner._sockets_can_be_bound()
+    monkeypatch.setattr(runner.socket, "socket", lambda _: Refusing(refuse))
+    assert not runner._sockets_can_be_bound()
+
+
+class Refusing:
+    """A socket on such a file system."""
+
+    def __init__(self, bind: Any) -> None:
+        self.bind = bind
+
+    def __enter__(self) -> Refusing:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def test_nobody_else_on_this_machine_can_give_workers_work() -> None:
+    """They run what they are sent, as the user whose scans they read."""
+    with local_cluster(Allocation(), 1, __name__) as cluster:
+        addresses = [cluster.scheduler_address, *cluster.scheduler_info["workers"]]
+        assert [address.split("://")[0] for address in addresses] == ["tls", "tls"]
+        with pytest.raises((OSError, TimeoutError)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            Client(cluster.scheduler_address, timeout="2s", security=Security.temporary())
 
 
 def test_a_worker_that_nobody_replaces_goes_on_after_a_training_that_was_stopped(
@@ -138,6 +189,16 @@ def test_few_small_cases_are_not_worth_a_worker(tmp_path: Path, monkeypatch: pyt
     assert not worth_workers(files)
     files[1].write_bytes(b"123456")
     assert worth_workers(files)
+
+
+def test_a_file_that_cannot_be_looked_at_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name may be a patient's, and an error here would go into the UI with it."""
+
+    def refuse(self: Path, **_: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    assert not worth_workers([Path("Doe^John.dcm")])
 
 
 class Worker:

@@ -61,6 +61,15 @@ def test_a_symlink_moves_in_one_step_and_is_relative(tmp_path: Path) -> None:
     assert not (tmp_path / "latest").readlink().is_absolute()
 
 
+def test_a_symlink_leads_where_it_should_where_a_folder_is_a_link_itself(tmp_path: Path) -> None:
+    """Such as results on another disk."""
+    (tmp_path / "share" / "results").mkdir(parents=True)
+    (tmp_path / "home" / "procdata" / "model").mkdir(parents=True)
+    (tmp_path / "home" / "results").symlink_to(tmp_path / "share" / "results")
+    replace_symlink(tmp_path / "home" / "results" / "latest", tmp_path / "home" / "procdata" / "model")
+    assert (tmp_path / "home" / "results" / "latest").is_dir()
+
+
 def test_digests_do_not_depend_on_the_order_of_keys() -> None:
     assert digest_of({"a": 1, "b": [2]}) == digest_of({"b": [2], "a": 1})
     assert digest_of([1, 2]) != digest_of([2, 1])

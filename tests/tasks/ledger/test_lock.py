@@ -68,6 +68,23 @@ def test_a_number_that_another_process_has_now_is_not_its_holder(tmp_path: Path)
             assert json.loads((tmp_path / "lock.json").read_text())["flow_run"] == "mine"
 
 
+@pytest.mark.parametrize(("namespace", "taken"), [("pid:[1]", False), (None, True)])
+def test_of_another_container_of_this_host_nothing_is_known(
+    tmp_path: Path, namespace: str | None, taken: bool
+) -> None:
+    """There its number is another process's, or nobody's."""
+    gone = tasks.ledger.lock._this_process() | {"pid": 2**22 + 1}
+    if namespace:
+        gone["namespace"] = namespace
+    (tmp_path / "lock.json").write_text(json.dumps({**gone, "since": "now"}))
+    if taken:
+        with dataset_lock(tmp_path):
+            pass
+    else:
+        with pytest.raises(UserDataError), dataset_lock(tmp_path):
+            pass
+
+
 def test_what_a_dead_run_left_may_be_left_to_the_next(tmp_path: Path) -> None:
     """Where its jobs could not be cancelled now."""
     gone = {"host": socket.gethostname(), "pid": os.getpid(), "started": "1", "jobs": True}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from pathlib import Path
 
@@ -38,6 +40,37 @@ def test_patients_are_hashed_with_a_key_that_only_the_owner_reads(
     assert ours.patient(john) == again.patient(john) != others.patient(john)
     assert ours.patient(john) != ours.patient(jane)
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+
+
+def test_a_key_that_could_not_be_written_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty one would be taken for damaged, with no backup to restore it from."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk, pytest.raises(OSError, match="No space left"):
+        disk.setattr("os.fsync", full)
+        Pseudonyms(tmp_path / "a.key", first=True)
+    assert not list(tmp_path.iterdir())
+    Pseudonyms(tmp_path / "a.key", first=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.key"]
+
+
+def test_of_two_that_make_a_key_at_once_the_first_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receiver and a first ingest."""
+    link = os.link
+
+    def another_was_first(source: Path, target: Path) -> None:
+        target.write_text("ab" * 32)
+        link(source, target)
+
+    monkeypatch.setattr("os.link", another_was_first)
+    Pseudonyms(tmp_path / "a.key", first=True)
+    assert (tmp_path / "a.key").read_text() == "ab" * 32
 
 
 def test_a_patient_is_one_patient_with_and_without_a_name(ours: Pseudonyms, others: Pseudonyms) -> None:

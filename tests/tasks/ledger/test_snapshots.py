@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from datetime import date
 from pathlib import Path
@@ -14,6 +16,7 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.snapshots import (
     load_snapshots,
+    make_read_only,
     next_snapshot_name,
     note_snapshots,
     require_whole,
@@ -55,6 +58,18 @@ def test_a_delivery_cannot_be_dated_before_the_newest(paths: DatasetPaths) -> No
     folder(paths, "2026-11-23__D", sealed=True)
     with pytest.raises(UserDataError, match="cannot be dated 2026-11-22"):
         next_snapshot_name(paths, date(2026, 11, 22))
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.EROFS])
+def test_a_file_system_without_modes_costs_no_delivery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    (tmp_path / "a.dcm").touch()
+    monkeypatch.setattr(Path, "chmod", refuse)
+    make_read_only(tmp_path)
 
 
 def test_a_snapshot_that_is_on_record_is_there(paths: DatasetPaths) -> None:

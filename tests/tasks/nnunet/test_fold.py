@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tasks.ledger.files import write_json
-from tasks.nnunet.fold import LATE, FoldJob, _trained, read_result
-from tasks.processes.program import on_threads
+from tasks.ledger.paths import VALIDATION_SUMMARY
+from tasks.nnunet import fold
+from tasks.nnunet.fold import ASKED, LATE, RESULT, STOPPED, VALIDATED, FoldJob, read_result
+from tasks.processes.program import MARK, on_threads
 
 
 @pytest.fixture
@@ -23,17 +27,69 @@ def job() -> FoldJob:
     return FoldJob("D", "p", "3d_fullres", 0, "cpu", choices, "d")
 
 
-def test_a_full_disk_where_a_training_ends_is_told_as_one(
-    job: FoldJob, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("where", ["training", "validation"])
+def test_a_full_disk_where_a_fold_ends_is_told_as_one(
+    job: FoldJob,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    where: str,
 ) -> None:
-    class Trainer:
-        def run_training(self) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    trainer: Any = Trainer()
+    def train() -> None:
+        (tmp_path / "checkpoint_final.pth").touch()
+
+    trainer = SimpleNamespace(
+        output_folder=str(tmp_path), run_training=full if where == "training" else train, still_ours=None
+    )
+    monkeypatch.setattr(fold, "_trainer", lambda _: trainer)
+    monkeypatch.setattr("tasks.nnunet.validation.validate_fold", full)
     with pytest.raises(SystemExit):
-        _trained(trainer, job, tmp_path / "checkpoint_final.pth")
-    assert '"kind": "OSError", "message": "No space left on device"' in capsys.readouterr().out
+        fold._work(asdict(job))
+    said = capsys.readouterr()
+    assert '"kind": "OSError", "message": "No space left on device"' in said.out
+    assert "in full" in said.err, "the log shows where"
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_fold_that_stops_tells_how_far_it_got(
+    job: FoldJob,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    asked: bool,
+) -> None:
+    from tasks.nnunet.trainer import TrainingStopped
+
+    def stop(_trainer: Any, _sha256: str, *, trained_here: bool) -> None:
+        raise TrainingStopped(4)
+
+    (tmp_path / "checkpoint_final.pth").touch()
+    trainer = SimpleNamespace(output_folder=str(tmp_path), current_epoch=9, still_ours=None)
+    monkeypatch.setattr(fold, "_trainer", lambda _: trainer)
+    monkeypatch.setattr(fold, "_trained", lambda *_: True)
+    monkeypatch.setattr(fold, "asked_to_stop", lambda: asked)
+    monkeypatch.setattr("tasks.nnunet.validation.validate_fold", stop)
+    monkeypatch.setattr(fold, "_same_job_or_anew", lambda *_: None)
+    fold._work(asdict(job))
+    told = json.loads(capsys.readouterr().out.removeprefix(MARK))
+    assert told == {STOPPED: 9, VALIDATED: 4, ASKED: asked}
+    assert not (tmp_path / RESULT).exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"), [({}, True), ({"data": "another label"}, False), ({"device": "cuda"}, True)]
+)
+def test_scores_of_another_job_are_not_gone_on_with(
+    job: FoldJob, tmp_path: Path, change: dict[str, Any], kept: bool
+) -> None:
+    """Weights may be the same where only a label of the validation has changed."""
+    fold._same_job_or_anew(tmp_path, asdict(job))
+    write_json(tmp_path / VALIDATION_SUMMARY, {"cases": {}})
+    fold._same_job_or_anew(tmp_path, asdict(replace(job, **change)))
+    assert (tmp_path / VALIDATION_SUMMARY).exists() is kept
 
 
 @pytest.mark.parametrize(

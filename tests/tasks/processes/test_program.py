@@ -10,18 +10,19 @@ import sys
 import time
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import psutil
 import pytest
 from tests_support import wait_until
 
 from tasks.errors import ConfigError, ExternalToolError, UserDataError
-from tasks.processes.program import ask_to_stop, run_program, started_early
+from tasks.processes.program import MARK, ask_to_stop, run_program, started_early
 
 PROGRAM = """
 import errno, multiprocessing, os, subprocess, sys, time
 from tasks.errors import ConfigError, UserDataError
-from tasks.processes.program import asked_to_stop, fail_for_the_disk, serve, tell
+from tasks.processes.program import MARK, asked_to_stop, fail_for_the_disk, serve, tell
 
 def begin_a_worker():
     # As nnU-Net's augmentation does.
@@ -36,6 +37,7 @@ def work(job):
         case "data": raise UserDataError("mend the data")
         case "config": raise ConfigError("mend the file")
         case "disk": fail_for_the_disk(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        case "torn": print(MARK + '{"a": warning', flush=True)
         case "bug": raise RuntimeError("a bug")
         case "exit": os._exit(7)
         case "killed": os.kill(os.getpid(), 9)
@@ -74,6 +76,52 @@ def test_messages_are_heard_and_the_rest_is_logged(program: str, tmp_path: Path)
     run_program(program, {"what": "nothing"}, log, {"GIVEN": "yes"}, heard.append)
     assert heard[1:] == [{"environment": "yes"}]
     assert "working on nothing" in log.read_text()
+
+
+def test_a_line_that_something_else_printed_into_ends_nothing(program: str, tmp_path: Path) -> None:
+    heard: list[dict[str, object]] = []
+    run_program(program, {"what": "torn"}, tmp_path / "log", {"GIVEN": "yes"}, heard.append)
+    assert heard[1:] == [{"environment": "yes"}]
+
+
+def test_what_is_told_is_one_piece() -> None:
+    """What a thread prints meanwhile comes before or after it."""
+    code = "import sys; from tasks.processes.program import tell\n"
+    code += "class Out:\n def write(self, text): sys.stderr.write(repr(text))\n def flush(self): pass\n"
+    code += "sys.stdout = Out(); tell(a=1)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == repr(f'{MARK}{{"a": 1}}\n')
+
+
+def test_a_job_that_cannot_be_given_leaves_no_program_waiting(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[subprocess.Popen[str]] = []
+    start = subprocess.Popen
+
+    def note(*arguments: Any, **options: Any) -> Any:
+        begun.append(start(*arguments, **options))
+        return begun[-1]
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tasks.processes.program.subprocess.Popen", note)
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        run_program(program, {"what": "sleep"}, tmp_path / "log")
+    assert begun[0].returncode == -signal.SIGKILL
+    begun[0].stdout.close()  # type: ignore[union-attr]
+
+
+def test_nothing_is_imported_from_the_folder_that_the_command_was_called_in(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "tasks.py").write_text("raise SystemExit('hijacked')")
+    monkeypatch.chdir(elsewhere)
+    run_program(program, {"what": "nothing"}, tmp_path / "log")
 
 
 @pytest.mark.parametrize(("what", "kind"), [("data", UserDataError), ("config", ConfigError)])

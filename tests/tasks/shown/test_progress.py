@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from tasks.shown import progress
-from tasks.shown.progress import epochs_shown, note_epoch, told, waiting
+from tasks.shown.progress import note_step, steps_shown, told, waiting
 
 
 class Terminal(io.StringIO):
@@ -52,20 +52,41 @@ def test_what_begins_unasked_is_told(terminal: Terminal) -> None:
 
 
 def test_folds_that_train_together_share_a_bar(terminal: Terminal, tmp_path: Path) -> None:
-    files = [tmp_path / "0.epoch", tmp_path / "1.epoch"]
-    with epochs_shown(files):
+    files = [tmp_path / "0.steps", tmp_path / "1.steps"]
+    with steps_shown(files):
         until(lambda: "0%" in terminal.getvalue())
-        note_epoch(files[0], 2, 4)
-        until(lambda: "epochs 2/4" in terminal.getvalue())
+        note_step(files[0], "epoch", 2, 4)
+        until(lambda: "epoch 2/4" in terminal.getvalue())
         files[1].write_text("[3, ")  # half of a line
-        note_epoch(files[0], 3, 4)
-        until(lambda: "epochs 3/4" in terminal.getvalue())
-        note_epoch(files[1], 4, 4)
+        note_step(files[0], "epoch", 3, 4)
+        until(lambda: "epoch 3/4" in terminal.getvalue())
+        note_step(files[1], "epoch", 4, 4)
         until(lambda: "88%" in terminal.getvalue())
-    assert "epochs 3/4, 4/4" in terminal.getvalue()
+        assert "epoch 3/4, epoch 4/4" in terminal.getvalue()
+
+
+def test_folds_that_are_trained_have_a_bar_of_their_validation(terminal: Terminal, tmp_path: Path) -> None:
+    """Minutes pass in which no epoch ends."""
+    files = [tmp_path / "0.steps", tmp_path / "1.steps"]
+    with steps_shown(files):
+        note_step(files[0], "epoch", 2, 4)
+        note_step(files[1], "validated", 1, 10)
+        until(lambda: "train:  75%" in terminal.getvalue())
+        note_step(files[0], "validated", 1, 5)
+        until(lambda: "validate:  15%" in terminal.getvalue())
+    assert "validated 1/5, validated 1/10" in terminal.getvalue()
+
+
+def test_a_test_set_has_a_bar_of_its_cases(terminal: Terminal, tmp_path: Path) -> None:
+    file = tmp_path / "test.steps"
+    with steps_shown([file], "scored"):
+        until(lambda: "score:   0%" in terminal.getvalue())
+        note_step(file, "scored", 1, 4)
+        until(lambda: "score:  25%" in terminal.getvalue())
+    assert "train" not in terminal.getvalue()
 
 
 def test_without_a_terminal_nothing_is_printed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    with waiting("x"), epochs_shown([tmp_path / "0.epoch"]):
+    with waiting("x"), steps_shown([tmp_path / "0.steps"]):
         assert list(progress.progress([1, 2], "read")) == [1, 2]
     assert capsys.readouterr() == ("", "")

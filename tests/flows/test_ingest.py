@@ -1,0 +1,47 @@
+"""A delivery is told to whoever listens; it starts a run only where the dataset asks for that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows import ingest
+from tasks.ledger.paths import DatasetPaths
+from tasks.shown.events import RUN_ON_ARRIVAL
+
+PREFECT = Path(__file__).parents[2] / "deployments" / "prefect.yaml"
+NIGHT = {"cron": "0 20 * * *", "cluster": "slurm", "gpu_hours": 40}
+
+
+@pytest.mark.parametrize(
+    ("night", "run", "given"),
+    [
+        (None, "no", {"cluster": "local", "gpu_hours": None, "jobs": None}),
+        (NIGHT, "no", {"cluster": "slurm", "gpu_hours": None, "jobs": None}),
+        ({**NIGHT, "on_arrival": {}}, "yes", {"cluster": "slurm", "gpu_hours": None, "jobs": None}),
+        ({**NIGHT, "on_arrival": {"jobs": 3}}, "yes", {"cluster": "slurm", "gpu_hours": None, "jobs": 3}),
+    ],
+)
+def test_a_run_is_asked_for_by_the_night_alone(
+    home: Path, monkeypatch: pytest.MonkeyPatch, night: dict[str, Any] | None, run: str, given: dict[str, Any]
+) -> None:
+    """Else the first delivery would train for days on the machine of the worker."""
+    (home / "config").mkdir(exist_ok=True)
+    (home / "config" / "dataset_D.yaml").write_text(yaml.safe_dump({"night": night}))
+    told: list[tuple[str, str, dict[str, str], dict[str, Any]]] = []
+    monkeypatch.setattr(
+        "flows.ingest.tell_event",
+        lambda event, dataset, labels, **payload: told.append((event, dataset, labels, payload)),
+    )
+    ingest._tell_of_arrival(DatasetPaths.of("D"))
+    assert told == [("iterseg.delivery.complete", "D", {RUN_ON_ARRIVAL: run}, given)]
+
+
+def test_the_trigger_waits_for_that() -> None:
+    """The real server is asked in `tests/slurm/test_night.py`."""
+    deployments = yaml.safe_load(PREFECT.read_text())["deployments"]
+    (trigger,) = [trigger for one in deployments for trigger in one.get("triggers", [])]
+    assert trigger["match"][RUN_ON_ARRIVAL] == "yes"
