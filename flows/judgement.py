@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.cluster.pieces import submitting, successes
+from tasks.cluster.pieces import run_one
 from tasks.cluster.runner import threads_per_worker, worker_count
 from tasks.labels import Labels
 from tasks.ledger.iterations import Contender, Iteration
@@ -102,6 +102,5 @@ def _scored(
     share = worker_count(where, "train") if where.kind == "local" else 1
     threads = threads_per_worker(where, "train") * share
     arguments = (paths.dataset_id, iteration, name, *model, settings, threads, known, labels, cases)
-    submit = {name: submitting(score_test_set, f"test-set-{name}", arguments)}
     with steps_shown([scoring_file(paths, iteration, name)], "scored"):
-        return list(successes(submit, where.attempts, "score")[name])
+        return list(run_one(score_test_set, f"test-set-{name}", arguments, where.attempts))

@@ -179,8 +179,8 @@ def _train_folds(
         for contender, fold in sorted(trainings, key=lambda training: training not in finished)
     }
     most = None if budget.jobs is None else budget.jobs + len(finished)
-    noted = [steps_file(paths, iteration, f"{contender}-{fold}") for contender, fold in trainings]
-    with steps_shown(noted):
+    begun = [key for key in list(submit)[:most] if key not in finished]
+    with steps_shown([steps_file(paths, iteration, f"{contender}-{fold}") for contender, fold in begun]):
         found: dict[tuple[Contender, int], Any] = dict(run_all(submit, where.attempts, most))
     failed = {key: error for key, error in found.items() if isinstance(error, Exception)}
     if failed:

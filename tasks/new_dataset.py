@@ -62,8 +62,8 @@ class Beginning:
         if decided:
             lines["missing_structures"] = decided
         head = (
-            "# What is left out has its default; docs/configuration.md has all keys. `folds` and\n"
-            "# `test_share` stay for ever once the first patient is placed.\n"
+            "# What is left out has its default; docs/configuration.md has all keys. `folds` stays for\n"
+            "# ever once the first patient is placed, and so does who is in the test set (`test_share`).\n"
         )
         return head + _yaml(lines)
 

@@ -10,7 +10,7 @@ from typing import Any
 from prefect import task
 
 from tasks.cluster.retries import RETRIED
-from tasks.errors import UserDataError
+from tasks.errors import TransientError, UserDataError
 from tasks.labels import Labels
 from tasks.ledger.files import read_json, write_json
 from tasks.ledger.iterations import Iteration
@@ -87,6 +87,9 @@ def score_test_set(
 
     show = shown_steps(dataset_id, f"test-set-{name}", scoring_file(paths, iteration, name))
     _predict(paths, iteration, name, model_folder, settings, threads, missing, _each(missing, score, show))
+    untold = [case["case_id"] for case in wanted if _identity(case) not in scored]
+    if untold:  # a message was lost, between lines of another thread
+        raise TransientError(f"model {name}: nothing was heard of {', '.join(untold)}; run it again")
     return [scored[_identity(case)] for case in wanted]
 
 

@@ -72,6 +72,15 @@ def run_chunks(
     return list(successes(submit, attempts, what).values())
 
 
+def run_one(task: Task[Any, Any], name: str, arguments: tuple[Any, ...], attempts: int) -> Any:
+    """Run a single task, which shows by itself how far it is; its result, or raises what ended it."""
+    with closing(run_all({name: submitting(task, name, arguments)}, attempts)) as outcomes:
+        ((_, outcome),) = outcomes
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
 def successes(
     submit: Mapping[Key, Callable[[int], PrefectFuture[Any]]], attempts: int, what: str
 ) -> dict[Key, Any]:

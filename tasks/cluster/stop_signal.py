@@ -1,7 +1,8 @@
 """What a Dask worker under Slurm loads first: SIGUSR1, sent before the walltime, asks to end in time.
 
 Slurm sends it ``stop_before_s`` seconds before the job ends (sbatch(1), ``--signal``), and an
-administrator may send it to clear a node. The training that runs ends with its epoch and saves.
+administrator may send it to clear a node. The training that runs ends with its epoch, or validated case, and
+saves.
 """
 
 from __future__ import annotations

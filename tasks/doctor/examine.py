@@ -97,7 +97,7 @@ def _torch(cluster: ClusterSettings, datasets: Sequence[DatasetSettings]) -> Ver
     seen = len(gpus())
     try:
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", LOOK_AT_TORCH],
+            [sys.executable, "-P", "-W", "ignore", "-c", LOOK_AT_TORCH],
             capture_output=True,
             text=True,
             check=True,

@@ -151,11 +151,14 @@ def damaged(path: Path) -> UserDataError:
 def replace_symlink(link: Path, target: Path) -> None:
     """Point ``link`` at ``target`` (relative, so that the data folder can move) in one step.
 
-    From where both really are: ``..`` is not where it seems to be where a folder is itself a link.
+    Where that leads elsewhere, since the link lies in a folder that is itself one, from where both are.
     """
     link.parent.mkdir(parents=True, exist_ok=True)
+    way = os.path.relpath(target, link.parent)
+    if (link.parent.resolve() / way).resolve() != target.resolve():
+        way = os.path.relpath(target.resolve(), link.parent.resolve())
     temporary = temporary_beside(link)
-    temporary.symlink_to(os.path.relpath(target.resolve(), link.parent.resolve()))
+    temporary.symlink_to(way)
     os.replace(temporary, link)
     sync(link.parent)
 

@@ -96,9 +96,9 @@ def held_for_h(folder: Path) -> float:
 
 
 def is_lost(folder: Path, after_h: float) -> bool:
-    """Whether another machine holds the lock for longer; a process of this one is known to live."""
+    """Whether another machine, or container, holds the lock for longer; a process of this one lives."""
     holder = _holder(folder / "lock.json") or {}
-    return held_for_h(folder) > after_h and holder.get("host") != socket.gethostname()
+    return held_for_h(folder) > after_h and not _is_known(holder)
 
 
 def _take(lock: Path, mine: dict[str, Any]) -> bool:
@@ -182,14 +182,20 @@ def _started(pid: int) -> str | None:
         return None
 
 
+def _is_known(holder: dict[str, Any]) -> bool:
+    """Whether its process has its number here: on this host, and in this container."""
+    here = holder.get("host") == socket.gethostname()
+    return here and bool(holder.get("namespace", _namespace()) == _namespace())
+
+
 def _is_gone(holder: dict[str, Any]) -> bool:
     """Only a process of this host, and of this container, can be known to be gone."""
     if holder.get("host") != socket.gethostname():
-        return False
+        return False  # whose boots are not ours
     pid = int(holder.get("pid") or -1)
     if pid <= 0 or holder.get("boot", _boot()) != _boot():
         return True
-    if holder.get("namespace", _namespace()) != _namespace():
+    if not _is_known(holder):
         return False
     try:
         os.kill(pid, 0)

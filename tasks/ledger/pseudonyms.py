@@ -11,7 +11,6 @@ import hmac
 import os
 import re
 import secrets
-from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -105,11 +104,21 @@ def _make_key(path: Path) -> None:
             stream.write(secrets.token_hex(KEY_BYTES) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
-        with suppress(FileExistsError):
-            os.link(temporary, path)
+        _name_once(temporary, path)
         sync(path.parent)
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
+
+
+def _name_once(temporary: Path, path: Path) -> None:
+    """Give a file its name, unless another has it."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without links; a moment in which two could do so is all that is left
+        if not path.exists():
+            os.replace(temporary, path)
 
 
 def _read_key(path: Path) -> bytes:

@@ -212,7 +212,7 @@ def _listen(module: str, program: _Program, log: Path, on_message: Callable[[Mes
         _RUNNING.discard(program.job_file)
     if returncode == USER_ERROR_EXIT and error is not None:
         if error["kind"] == "OSError":
-            raise OSError(error["errno"], error["message"])
+            raise OSError(error["errno"], f"{error['message']} (log: {log})")
         kind = {"ConfigError": ConfigError}.get(error["kind"], UserDataError)
         raise kind(error["message"])
     if returncode != 0:

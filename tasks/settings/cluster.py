@@ -79,7 +79,8 @@ class ClusterSettings(Allocation):
     attempts: PositiveInt = 3
     """How often a fold or a chunk of cases is tried whose worker or program was lost."""
     stop_before_s: PositiveInt = 120
-    """A job's training is told so long before the walltime to end with this epoch and to save."""
+    """A job's training is told so long before the walltime to end with this epoch, or validated case, and to
+    save."""
     queue_is_full_after_min: PositiveFloat = 60
     """When jobs wait and none runs for so long, whoever is notified hears of it."""
     logs_url: str | None = Field(default=None, pattern=r"^https?://\S+$")

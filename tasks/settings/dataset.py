@@ -119,7 +119,8 @@ class DatasetSettings(Settings):
     folds: int = Field(default=5, ge=2, le=20)
     """Stays for ever, once the first patient is placed."""
     test_share: float = Field(default=0.2, ge=0, le=0.5)
-    """Of patients, held out for testing from the first sight on; stays for ever."""
+    """Of patients, held out for testing from the first sight on. Who is held out stays so for ever; with
+    another share so many of those to come are taken that it is reached."""
     configuration: Literal["3d_fullres"] = "3d_fullres"
     """Of nnU-Net, the one that is planned, trained and used."""
     planner: Literal[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,8 +25,8 @@ PATHS_ARE_FOR_SCRIPTS = ("image", "label")
 
 
 def artifact_key(*parts: str) -> str:
-    """Keys of artifacts are lower case, digits and dashes."""
-    return "-".join(parts).lower().replace("_", "-")
+    """Keys of artifacts are lower case, digits and dashes; names of models have dots, too."""
+    return re.sub(r"[^a-z0-9-]", "-", "-".join(parts).lower())
 
 
 def show_table(stage: str, dataset_id: str, rows: Sequence[dict[str, Any]], summary: str) -> None:

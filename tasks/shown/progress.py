@@ -52,7 +52,7 @@ def steps_shown(files: Sequence[Path], first: Step = "epoch") -> Iterator[None]:
 
     When all have done their last step of a kind it begins anew: the last epoch, then the validation.
     """
-    if not sys.stderr.isatty():
+    if not files or not sys.stderr.isatty():
         yield
         return
     bar_format = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.errors import ExternalToolError, IterSegError, UserDataError
+from tasks.errors import ExternalToolError, IterSegError, TransientError, UserDataError
 from tasks.ledger.files import read_json
 from tasks.ledger.iterations import Iteration
 from tasks.ledger.paths import DatasetPaths
@@ -32,6 +32,7 @@ class Program:
         self.asked: list[str] = []
         self.killed_at: str | None = None
         self.failing: dict[str, str] = {}
+        self.unheard: str | None = None
 
     def __call__(
         self,
@@ -46,7 +47,7 @@ class Program:
                 raise ExternalToolError("python -m predict", -9, log)
             self.asked.append(case["case_id"])
             on_message({"predicted": number, "of": len(cases)})
-            if case["case_id"] not in self.failing:
+            if case["case_id"] not in (*self.failing, self.unheard):
                 on_message({"written": case["case_id"], "doubt": {}})
         return self.failing
 
@@ -130,6 +131,15 @@ def test_a_case_that_cannot_be_predicted_is_told_and_the_others_are_kept(program
     with pytest.raises(UserDataError, match="cannot predict test cases: .*case1.*out of memory"):
         scored()
     program.failing, program.asked = {}, []
+    assert scored() == DICE
+    assert program.asked == ["case1"]
+
+
+def test_a_case_of_which_nothing_was_heard_is_tried_again(program: Program) -> None:
+    program.unheard = "case1"
+    with pytest.raises(TransientError, match="nothing was heard of case1"):
+        scored()
+    program.unheard, program.asked = None, []
     assert scored() == DICE
     assert program.asked == ["case1"]
 

@@ -70,6 +70,17 @@ def test_a_symlink_leads_where_it_should_where_a_folder_is_a_link_itself(tmp_pat
     assert (tmp_path / "home" / "results" / "latest").is_dir()
 
 
+def test_a_symlink_moves_with_the_home_also_where_it_leads_through_another(tmp_path: Path) -> None:
+    """Such as a procdata on a scratch disk, which may be mounted elsewhere one day."""
+    (tmp_path / "scratch" / "model").mkdir(parents=True)
+    (tmp_path / "home" / "results").mkdir(parents=True)
+    (tmp_path / "home" / "procdata").symlink_to(tmp_path / "scratch")
+    latest = tmp_path / "home" / "results" / "latest"
+    replace_symlink(latest, tmp_path / "home" / "procdata" / "model")
+    assert latest.readlink() == Path("../procdata/model")
+    assert latest.is_dir()
+
+
 def test_digests_do_not_depend_on_the_order_of_keys() -> None:
     assert digest_of({"a": 1, "b": [2]}) == digest_of({"b": [2], "a": 1})
     assert digest_of([1, 2]) != digest_of([2, 1])

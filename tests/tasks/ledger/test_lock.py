@@ -83,6 +83,9 @@ def test_of_another_container_of_this_host_nothing_is_known(
     else:
         with pytest.raises(UserDataError), dataset_lock(tmp_path):
             pass
+        since = (datetime.now(UTC) - timedelta(hours=40)).isoformat(timespec="seconds")
+        (tmp_path / "lock.json").write_text(json.dumps({**gone, "since": since}))
+        assert is_lost(tmp_path, 36), "in the end somebody hears of it"
 
 
 def test_what_a_dead_run_left_may_be_left_to_the_next(tmp_path: Path) -> None:

@@ -73,6 +73,18 @@ def test_of_two_that_make_a_key_at_once_the_first_counts(
     assert (tmp_path / "a.key").read_text() == "ab" * 32
 
 
+def test_a_file_system_without_links_has_a_key_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    Pseudonyms(tmp_path / "a.key", first=True)
+    kept = (tmp_path / "a.key").read_text()
+    assert [file.name for file in tmp_path.iterdir()] == ["a.key"]
+    Pseudonyms(tmp_path / "a.key", first=True)
+    assert (tmp_path / "a.key").read_text() == kept
+
+
 def test_a_patient_is_one_patient_with_and_without_a_name(ours: Pseudonyms, others: Pseudonyms) -> None:
     """Else one half of the scans could validate what the other half has trained."""
     stand_in = ours.patient_id("patient:DOE^JOHN")

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from tasks.shown.artifacts import progress_artifact, url_of
+from tasks.shown.artifacts import artifact_key, progress_artifact, url_of
+
+
+@pytest.mark.parametrize(
+    "parts", [("fold-0", "PM_IASLC"), ("test-set-2026-11-23.2", "D"), ("progress", "predict", "a.b_C")]
+)
+def test_a_key_is_one_that_the_server_takes(parts: tuple[str, ...]) -> None:
+    assert re.fullmatch(r"[a-z0-9-]+", artifact_key(*parts))
+
 
 LOG = Path("/lab/data/procdata/D/logs/jobs/iterseg D-7.err")
 

@@ -86,6 +86,12 @@ def test_a_test_set_has_a_bar_of_its_cases(terminal: Terminal, tmp_path: Path) -
     assert "train" not in terminal.getvalue()
 
 
+def test_where_all_is_done_already_there_is_no_bar(terminal: Terminal) -> None:
+    with steps_shown([]):
+        pass
+    assert terminal.getvalue() == ""
+
+
 def test_without_a_terminal_nothing_is_printed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with waiting("x"), steps_shown([tmp_path / "0.steps"]):
         assert list(progress.progress([1, 2], "read")) == [1, 2]
