@@ -26,6 +26,8 @@ from tasks.cluster.runner import (
 )
 from tasks.settings.cluster import Allocation, ClusterSettings
 
+CHECKOUT = Path(__file__).parents[3]
+
 
 @pytest.mark.parametrize(
     ("count", "workers", "sizes"),
@@ -106,7 +108,8 @@ def test_workers_import_nothing_from_the_folder_that_the_command_was_called_in(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / f"{name}.py").write_text("import os; print('hijacked', flush=True); os._exit(1)")
-    assert seven(tmp_path, cwd=elsewhere, env=dict(os.environ)) == "7\n"
+    env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}  # wherever the tests found it themselves
+    assert seven(tmp_path, cwd=elsewhere, env=env) == "7\n"
 
 
 def seven(tmp_path: Path, **where: Any) -> str:
