@@ -62,8 +62,8 @@ def steps_shown(files: Sequence[Path], first: Step = "epoch") -> Iterator[None]:
             noted = [_noted(file, first) for file in files]
             now = min((step for step, _, _ in noted), key=list(_STEPS).index)
             if bar.desc != _STEPS[now]:
-                bar.reset()
                 bar.set_description_str(_STEPS[now], refresh=False)
+                bar.reset()  # which draws it
             # A task that is further has done all of these.
             bar.n = sum(done / of if step == now else 1.0 for step, done, of in noted)
             bar.set_postfix_str(", ".join(f"{step} {done}/{of}" for step, done, of in noted if done))

@@ -74,6 +74,7 @@ def test_folds_that_are_trained_have_a_bar_of_their_validation(terminal: Termina
         until(lambda: "train:  75%" in terminal.getvalue())
         note_step(files[0], "validated", 1, 5)
         until(lambda: "validate:  15%" in terminal.getvalue())
+    assert "train:   0%" not in terminal.getvalue().partition("train:  75%")[2], "it never goes back"
     assert "validated 1/5, validated 1/10" in terminal.getvalue()
 
 
