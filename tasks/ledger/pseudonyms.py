@@ -11,6 +11,7 @@ import hmac
 import os
 import re
 import secrets
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -111,13 +112,12 @@ def _make_key(path: Path) -> None:
 
 
 def _name_once(temporary: Path, path: Path) -> None:
-    """Give a file its name, unless another has it."""
+    """Give a file its name, unless another has it: a key that somebody uses already is never replaced."""
     try:
         os.link(temporary, path)
-    except FileExistsError:
-        return
-    except OSError:  # a file system without links; a moment in which two could do so is all that is left
-        if not path.exists():
+    except OSError:  # there is one, or no links on this file system: who makes the name may fill it
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             os.replace(temporary, path)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.words_at_the_start import LEAST_PATIENTS
 from tasks.errors import ConfigError
 from tasks.ledger.patients import extend_patients
 from tasks.new_dataset import LEAST_PATIENTS_A_FOLD, Beginning, folds_for, write
@@ -39,10 +40,18 @@ def test_a_fold_has_two_patients_at_least(patients: int, folds: int) -> None:
     assert folds_for(patients) == folds
 
 
-@pytest.mark.parametrize("patients", range(5, 40))
+@pytest.mark.parametrize("patients", range(LEAST_PATIENTS, 40))
 def test_that_is_so_when_the_test_set_has_had_its_share(tmp_path: Path, patients: int) -> None:
     settings, folds = DatasetSettings(), folds_for(patients)
     names = {f"p{number}" for number in range(patients)}
     table = extend_patients(tmp_path / "patients.jsonl", names, folds, settings.test_share)
     sizes = Counter(table.place.values())
     assert min(sizes[fold] for fold in range(folds)) >= LEAST_PATIENTS_A_FOLD
+
+
+def test_with_less_than_what_init_asks_for_a_fold_has_one_patient(tmp_path: Path) -> None:
+    few = LEAST_PATIENTS - 1
+    names = {f"p{number}" for number in range(few)}
+    table = extend_patients(tmp_path / "patients.jsonl", names, folds_for(few), DatasetSettings().test_share)
+    sizes = Counter(table.place.values())
+    assert min(sizes[fold] for fold in range(folds_for(few))) < LEAST_PATIENTS_A_FOLD

@@ -58,14 +58,17 @@ def test_a_key_that_could_not_be_written_is_not_there(
     assert [file.name for file in tmp_path.iterdir()] == ["a.key"]
 
 
+@pytest.mark.parametrize("links", [True, False])
 def test_of_two_that_make_a_key_at_once_the_first_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
 ) -> None:
     """A receiver and a first ingest."""
     link = os.link
 
     def another_was_first(source: Path, target: Path) -> None:
         target.write_text("ab" * 32)
+        if not links:
+            raise OSError(errno.EPERM, "Operation not permitted")
         link(source, target)
 
     monkeypatch.setattr("os.link", another_was_first)
