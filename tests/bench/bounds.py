@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 
+import numpy as np
 from measure import said, timed
+
+STEPS, VALIDATION_STEPS = 250, 50
+"""Of an epoch, as nnU-Net has it."""
 
 
 def gzip(cases: str) -> None:
     """The images and label maps of all cases compressed and written; they are read before, unmeasured."""
-    said(_on_every_core(_compressed, [(str(case),) for case in sorted(Path(cases).iterdir())]))
+    said(_gzip_s(cases))
+
+
+def copy_and_gzip(cases: str, target: str) -> None:
+    """The files read, copied and flushed to the disk, and then as above."""
+    Path(target).mkdir(parents=True)
+    began = time.perf_counter()
+    for number, file in enumerate(path for path in Path(cases).rglob("*") if path.is_file()):
+        with (Path(target) / str(number)).open("wb") as stream:
+            stream.write(file.read_bytes())
+            stream.flush()
+            os.fsync(stream.fileno())
+    said(time.perf_counter() - began + _gzip_s(cases))
+
+
+def _gzip_s(cases: str) -> float:
+    return _on_every_core(_compressed, [(str(case),) for case in sorted(Path(cases).iterdir())])
 
 
 def _compressed(case: str) -> float:
@@ -67,6 +91,89 @@ def _passed(model: str, images: Sequence[str], device: str) -> float:
     return took_s
 
 
+def training_passes(preprocessed: str, device: str, epochs: str) -> None:
+    """nnU-Net's own steps on one batch of noise, which is in memory before: no reading, no augmentation."""
+    said(of_epochs(_epochs_of_passes(Path(preprocessed), device, int(epochs)), device))
+
+
+def training_passes_beside_another(preprocessed: str) -> None:
+    """An epoch of the same while one other process computes."""
+    with another_process():
+        training_passes(preprocessed, "cpu", "1")
+
+
+@contextmanager
+def another_process() -> Iterator[None]:
+    """One that keeps a core busy."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+        try:
+            yield
+        finally:
+            other.kill()
+
+
+def of_epochs(seconds: Sequence[float], device: str) -> float:
+    """All of them; on a GPU the median of those after the first, in which torch compiles the network."""
+    return sum(seconds) if device == "cpu" else median(seconds[1:])
+
+
+def _epochs_of_passes(preprocessed: Path, device: str, epochs: int) -> list[float]:
+    with tempfile.TemporaryDirectory() as results:
+        os.environ |= {"nnUNet_raw": results, "nnUNet_results": results}
+        os.environ |= {"nnUNet_preprocessed": str(preprocessed)}
+        os.environ |= {"OMP_NUM_THREADS": str(os.cpu_count()), "OMP_WAIT_POLICY": "PASSIVE"}
+        import torch
+        from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+        from tasks.ledger.files import read_json
+
+        (dataset,) = preprocessed.glob("Dataset*")
+        (file,) = dataset.glob("*lans*.json")
+        plans, described = read_json(file) | {"continue_training": False}, read_json(dataset / "dataset.json")
+        trainer = nnUNetTrainer(plans, "3d_fullres", 0, described, torch.device(device))
+        trainer.initialize()
+        patch = trainer.configuration_manager.patch_size
+        data = torch.randn(trainer.batch_size, trainer.num_input_channels, *patch)
+        sizes = [np.round(np.multiply(scale, patch)) for scale in trainer._get_deep_supervision_scales()]
+        target = [torch.randint(0, 2, (trainer.batch_size, 1, *map(int, size))).short() for size in sizes]
+        took_s = []
+        for _ in range(epochs):
+            began = time.perf_counter()
+            trainer.network.train()
+            for _ in range(STEPS):
+                trainer.train_step({"data": data, "target": target})
+            trainer.network.eval()
+            with torch.no_grad():
+                for _ in range(VALIDATION_STEPS):
+                    trainer.validation_step({"data": data, "target": target})
+            took_s.append(time.perf_counter() - began)
+        return took_s
+
+
+def object_alone(work: str, name: str) -> None:
+    """The images' headers read and a finished object written, by pydicom; of an RTSTRUCT also the contours.
+
+    Those are scikit-image's, of what is drawn and not of whole slices.
+    """
+    import pydicom
+    from skimage.measure import find_contours
+
+    files = sorted((Path(work) / "ct").iterdir())
+    finished = pydicom.dcmread(Path(work) / name)
+    for _ in finished.iterall():  # else what was read goes back as it is
+        pass
+    with np.load(Path(work) / "masks.npz") as stored:
+        planes = [plane for mask in stored.values() for plane in mask if plane.any()]
+    with timed():
+        for file in files:
+            pydicom.dcmread(file, stop_before_pixels=True)
+        for plane in planes if name.endswith(".rt.dcm") else []:
+            rows, columns = (np.flatnonzero(plane.any(axis=axis)) for axis in (1, 0))
+            drawn = plane[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            find_contours(np.pad(drawn, 1).astype(float), 0.75)
+        finished.save_as(Path(work) / f"alone-{name}")
+
+
 def manifests(home: str) -> None:
     """The digests of all manifests of a dataset."""
     from tasks.ledger.files import sha256_of_file
@@ -87,4 +194,12 @@ def _on_every_core(
         return sum(pool.map(work, *zip(*parts, strict=True))) / processes
 
 
-WAYS = (gzip, forward_passes, manifests)
+WAYS = (
+    gzip,
+    copy_and_gzip,
+    forward_passes,
+    training_passes,
+    training_passes_beside_another,
+    object_alone,
+    manifests,
+)

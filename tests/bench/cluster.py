@@ -18,8 +18,8 @@ import pytest
 import yaml
 from demo import ANNOTATED, DATASET, annotate, deliver_images, read_cases
 from homes import ITERSEG
-from iterations import iterseg
-from measure import MB, SAMPLE_EVERY_S, Found, Row, Run
+from iterations import imports, iterseg
+from measure import MB, SAMPLE_EVERY_S, Found, Row, Run, Side, measured
 from private_slurm import PrivateSlurm, require_slurm
 from slurm_lab import CLUSTER
 from tests_support import PrefectServer
@@ -90,10 +90,21 @@ def first_step_row(home: Path, slurm: PrivateSlurm, environment: Mapping[str, st
         iterseg(home, environment, "train", "D", "--cluster", "slurm", "--folds", "0")
         (log,) = DatasetPaths(home, "D").procdata.rglob("training_log_*.txt")
         runs["iterseg train"].append(_run(first_step(log) - began))
+    alone = imports_on_the_way()
+    runs[alone.name] = [measured(alone) for _ in range(3)]
     name = "submit to first step"
     what = "from the command to the first step of a training, on an idle cluster"
-    bound = "the imports of Prefect and of torch"
-    return Row(name, what, "within 10 s", bound, "iterseg train", "sbatch", runs)
+    bound = "the imports of the command, and those of the worker and of torch beside each other"
+    return Row(name, what, "within 10 s", bound, "iterseg train", "sbatch", runs, alone.name)
+
+
+def imports_on_the_way() -> Side:
+    """Nothing but imports: those of the command, then, in a job, a worker's and beside them a training's."""
+    command, worker = imports("flows.cli, flows.train"), imports("distributed.cli.dask_worker, tasks.train")
+    # nnU-Net's trainer reads its variables as it is imported.
+    script = f"{command}; {worker} & {imports('tasks.nnunet.trainer')}; wait"
+    folders = {f"nnUNet_{name}": "/nowhere" for name in ("raw", "preprocessed", "results")}
+    return Side("imports alone", ["sh", "-ec", script], environment=folders)
 
 
 def fan_out_row(home: Path, nodes: int, server: PrefectServer, environment: Mapping[str, str]) -> Row:
@@ -117,6 +128,7 @@ def fan_out_row(home: Path, nodes: int, server: PrefectServer, environment: Mapp
         "iterseg train",
         bare,
         {"iterseg train": [_run(max(end for _, end in spans) - began)], bare: [_run(least)]},
+        alone=bare,
     )
 
 
@@ -220,6 +232,7 @@ def orchestration_row(work: Path, server: PrefectServer) -> Row:
         ours,
         theirs,
         {ours: [_run(whole)], theirs: [_run(at_work)]},
+        alone=theirs,
     )
 
 

@@ -26,6 +26,7 @@ from tasks.review.curves import Point, curve, standing_alone
 
 Lines = dict[str, dict[float, Point]]
 REPEATS = 3
+SETTLE_S = 0.5
 CASES = (100, 1000, 3000, 10_000)
 SLICES = (50, 100, 200, 400)
 STRUCTURES = (1, 3, 10, 30)
@@ -140,7 +141,7 @@ def _command(home: Path, server: Mapping[str, str], *arguments: str) -> Point:
 
 
 def _point(one: Side, repeats: int = REPEATS) -> Point:
-    walls = [measured(one).wall_s for _ in range(repeats)]
+    walls = [measured(one, SETTLE_S).wall_s for _ in range(repeats)]
     return Point(float(np.median(walls)), min(walls), max(walls), len(walls), "runs")
 
 

@@ -179,8 +179,14 @@ def put_back(paths: DatasetPaths, kept: Path) -> Iterator[Callable[[], None]]:
 
 def imports_alone(*flows: str) -> Side:
     """Nothing but the imports of some commands; torch is imported beside them, in another process."""
-    commands = (shlex.join([sys.executable, "-c", f"import flows.cli, flows.{name}"]) for name in flows)
-    return Side("imports alone", ["sh", "-ec", "; ".join(commands)])
+    return Side(
+        "imports alone", ["sh", "-ec", "; ".join(imports(f"flows.cli, flows.{name}") for name in flows)]
+    )
+
+
+def imports(modules: str) -> str:
+    """A word of a shell: nothing but some imports."""
+    return shlex.join([sys.executable, "-c", f"import {modules}"])
 
 
 def nothing_new_row(home: Path, server: Mapping[str, str], seed: Row, cases: int, limit_s: int) -> Row:
@@ -193,17 +199,20 @@ def nothing_new_row(home: Path, server: Mapping[str, str], seed: Row, cases: int
     inside_s = median(measured(inside).wall_s for _ in range(3))
     ours = Side("iterseg run", [*ITERSEG, "run", "bench"])
     ours.environment = {**server, "ITERSEG_HOME": str(home)}
-    runs = {ours.name: [measured(ours) for _ in range(3)], seed.theirs: seed.runs[seed.theirs]}
+    alone = imports_alone("iterate")
+    runs = {one.name: [measured(one) for _ in range(3)] for one in (ours, alone)}
+    runs[seed.theirs] = seed.runs[seed.theirs]
     hashed = side("digests of the manifests", "manifests", str(home))
     hashed_s = median(measured(hashed).wall_s for _ in range(3))
     return Row(
         f"nothing new, {cases:,}",
         f"a run of {cases:,} cases with nothing to do, whole command; theirs are the runs of the increment",
         f"under {limit_s} s after imports: {inside_s:.2f} s",
-        f"the imports; the manifests are hashed in {hashed_s:.3f} s",
+        f"the imports of its command, after which the manifests are hashed in {hashed_s:.3f} s",
         ours.name,
         seed.theirs,
         runs,
+        alone.name,
     )
 
 
@@ -269,7 +278,7 @@ def busy_row(work: Path, server: Mapping[str, str]) -> Row:
     iterseg(
         home, server, "ingest", "bench", "--from", str(small_cases(work / "cases", range(8), HIPPOCAMPUS))
     )
-    _, untrained = ready_to_train(home, server)
+    iteration, untrained = ready_to_train(home, server)
     asleep, spinning = (
         side(name, "train_beside_another", home=home, before=untrained)
         for name in ("iterseg train --folds 0", "the same, OMP_WAIT_POLICY=ACTIVE")
@@ -282,8 +291,9 @@ def busy_row(work: Path, server: Mapping[str, str]) -> Row:
         spinning,
         what="seconds in an epoch of 250 steps on all cores, while another process keeps one busy",
         target="stated",
-        bound="the cores",
+        bound="forward and backward passes beside it",
         repeats=1,
+        alone=side("passes alone", "training_passes_beside_another", str(iteration / "nnUNet_preprocessed")),
     )
 
 
@@ -320,4 +330,5 @@ def training_row(
         target="ratio of 0.95 or more",
         bound="forward and backward passes",
         repeats=repeats,
+        alone=side("passes alone", "training_passes", str(theirs_preprocessed), device, str(epochs)),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -28,6 +29,7 @@ SETTLE_S = 6.0
 AWAY = "put-away-"
 FREED_S = 61.0
 """How long ext4 without a journal goes round a freed inode (``RECENTCY_MIN`` of its ``ialloc.c``)."""
+_freed_at_s: list[float] = []
 
 
 @dataclass
@@ -67,9 +69,16 @@ class Row:
     theirs: str
     runs: dict[str, list[Run]]
     alone: str = ""
-    """The side of ``runs`` that does what bounds the row, and nothing else; empty where none was measured."""
+    """The side of ``runs`` that does what bounds the row, and nothing else; may be ``theirs``."""
+    least_mb: float = 0.0
+    """Where memory is the bound: what the arrays take that the result is made of."""
     part: str = ""
     """What ``run.py --only`` calls the rows among which this one is measured."""
+
+    def __post_init__(self) -> None:
+        """A row says how far it is from what bounds it."""
+        if self.alone not in self.runs and not self.least_mb:
+            raise ValueError(f"{self.name}: what bounds it was not measured alone")
 
     def median(self, side: str, figure: str) -> float:
         """The median of a figure of a side."""
@@ -93,17 +102,16 @@ def compare(
     target: str,
     bound: str,
     repeats: int = 3,
-    alone: Side | None = None,
+    alone: Side,
 ) -> Row:
     """Run the sides in turn, A B B A; with them the bound alone, which may be the other side itself."""
-    sides = {side.name: side for side in (ours, theirs, alone) if side is not None}
+    sides = {side.name: side for side in (ours, theirs, alone)}
     runs: dict[str, list[Run]] = {name: [] for name in sides}
     for number in range(1 if ONCE in os.environ else repeats):
         for side in list(sides.values())[:: -1 if number % 2 else 1]:
             runs[side.name].append(run := measured(side))
             print(f"{name}: {side.name}, {run.wall_s:.2f} s", file=sys.stderr, flush=True)
-    bounded = alone.name if alone else ""
-    return Row(name, what, target, bound, ours.name, theirs.name, runs, bounded)
+    return Row(name, what, target, bound, ours.name, theirs.name, runs, alone.name)
 
 
 def said(wall_s: float, cpu_s: float = 0.0) -> None:
@@ -127,18 +135,30 @@ def put_away(path: Path, work: Path) -> None:
     """Move what a run has left, if it has, out of the way of the next.
 
     While there are inodes that were freed a moment ago (:data:`FREED_S`), a link takes ten times as long. So
-    nothing is deleted before a part is measured.
+    nothing is deleted before a part is measured, and :func:`measured` waits after :func:`delete`.
     """
     if path.is_dir():
         path.chmod(0o700)  # else a folder that is sealed cannot be renamed
         path.rename(Path(tempfile.mkdtemp(prefix=AWAY, dir=work)) / path.name)
 
 
-def measured(side: Side) -> Run:
-    """Run a command; memory is the sum over its processes, shared pages counted once each (PSS)."""
+def delete(folder: Path) -> None:
+    """Free the disk of what a part has left."""
+    subprocess.run(["chmod", "-R", "u+w", str(folder)], check=False)
+    shutil.rmtree(folder)
+    _freed_at_s.append(time.monotonic())
+
+
+def measured(side: Side, settle_s: float = SETTLE_S) -> Run:
+    """Run a command; memory is the sum over its processes, shared pages counted once each (PSS).
+
+    ``settle_s`` is less where nobody reads what else the machine did.
+    """
     side.before()
+    if _freed_at_s:
+        time.sleep(max(0.0, _freed_at_s[-1] + FREED_S - time.monotonic()))
     os.sync()
-    busy = psutil.cpu_percent(SETTLE_S)
+    busy = psutil.cpu_percent(settle_s)
     began = time.perf_counter()
     with tempfile.TemporaryFile("w+", errors="replace") as log:  # a pipe that nobody reads would fill
         process = subprocess.Popen(

@@ -112,10 +112,11 @@ def _line(row: Row, day: str) -> str:
 
 def _over_the_bound(row: Row) -> str:
     """How far from what bounds it."""
-    if not row.alone:
-        return ""
+    if row.least_mb:
+        return f": {row.median(row.ours, 'peak_mb') / row.least_mb:.2f} × the {row.least_mb:.0f} MB of it"
     alone_s = row.median(row.alone, "wall_s")
-    return f": {row.median(row.ours, 'wall_s') / alone_s:.2f} × the {alone_s:.2f} s of it alone"
+    whose = "of the other side, which is it" if row.alone == row.theirs else "of it alone"
+    return f": {row.median(row.ours, 'wall_s') / alone_s:.2f} × the {alone_s:.2f} s {whose}"
 
 
 def _spread(row: Row, side: str) -> str:

@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
-from statistics import median
 
 import bounds
 import numpy as np
@@ -61,9 +60,12 @@ def convert_one(source: str, *structures: str) -> None:
 
 def nothing_new() -> None:
     """A run that has nothing to do."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
     from flows.iterate import iterate
 
-    with timed():
+    # As a command sets it.
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), timed():
         report = iterate("bench")
     assert isinstance(report, dict) and report["state"] == "nothing new", report
 
@@ -127,26 +129,19 @@ def train_ours(device: str = "cpu") -> None:
 
 
 def _epochs_s(results: Path, device: str) -> float:
-    """Seconds in the epochs of the only fold below a folder, from the log in its checkpoint.
-
-    On a GPU the median of those after the first, in which torch compiles the network.
-    """
+    """Seconds in the epochs of the only fold below a folder, from the log in its checkpoint."""
     import torch
 
     (checkpoint,) = results.rglob("fold_0/checkpoint_final.pth")
     log = torch.load(checkpoint, map_location="cpu", weights_only=False)["logging"]
     both = zip(log["epoch_start_timestamps"], log["epoch_end_timestamps"], strict=True)
-    seconds = [end - start for start, end in both]
-    return sum(seconds) if device == "cpu" else median(seconds[1:])
+    return bounds.of_epochs([end - start for start, end in both], device)
 
 
 def train_beside_another() -> None:
     """The same while one other process computes."""
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
-        try:
-            train_ours()
-        finally:
-            other.kill()
+    with bounds.another_process():
+        train_ours()
 
 
 FEW_EPOCHS = """
