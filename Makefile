@@ -37,7 +37,7 @@ test-slow: install  ## The slow proofs: damaged files, kills, whole lineages, si
 bench: install  ## Measure against the peers; writes tests/bench/report.md (two hours, 40 GB)
 	PYTHONPATH=.:tests:tests/slurm:data/examples $(BIN)/python tests/bench/run.py
 
-bench-quick: install  ## Its first four parts with few cases, each side once, printed only (10 minutes)
+bench-quick: install  ## Four of its parts with few cases, each side once, printed only (10 minutes)
 	PYTHONPATH=.:tests:tests/slurm:data/examples $(BIN)/python tests/bench/run.py --quick
 
 check: install  ## ruff, format, types, and the rule of imports

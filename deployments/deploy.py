@@ -26,7 +26,7 @@ from tasks.doctor.services import POOL
 from tasks.errors import ConfigError, IterSegError
 from tasks.ledger.home import config_folder, home
 from tasks.settings.cluster import load_cluster
-from tasks.settings.dataset import load_dataset_settings, load_rois
+from tasks.settings.dataset import check_choices, load_dataset_settings
 from tasks.settings.night import NightSettings
 from tasks.settings.notifications import load_notifications
 
@@ -63,7 +63,7 @@ def _nights(config: Path) -> dict[str, NightSettings]:
         dataset_id = file.stem.removeprefix("dataset_")
         settings = load_dataset_settings(config, dataset_id)
         if settings.night is not None:
-            load_rois(config, dataset_id)
+            check_choices(config, dataset_id)
             load_cluster(config, settings.night.cluster)
             nights[dataset_id] = settings.night
     return nights

@@ -5,7 +5,6 @@ Inputs: case ids. Output: a snapshot with their segmentations. Command: ``iterse
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Annotated, Any
 
 from prefect import flow
@@ -18,6 +17,7 @@ from tasks.ingest import take_accepted
 from tasks.ledger.models import load_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import case_of
+from tasks.ledger.snapshots import day_of_arrival
 from tasks.refine import recognise_refinements
 from tasks.shown.artifacts import show_table
 from tasks.state import require_dataset, totals
@@ -36,7 +36,7 @@ def accept(
     used = load_model(paths, model)
     with turn_of(paths):
         files = accept_predictions(dataset_id, used, cases)
-        taken = take_accepted(dataset_id, files, dt.date.today()) if files else None
+        taken = take_accepted(dataset_id, files, day_of_arrival(paths)) if files else None
         recognise_refinements(dataset_id)
     # A duplicate is the label of a run that was killed before it could say so.
     fates = dict(zip(map(case_of, files), taken["rows"] if taken else [], strict=True))

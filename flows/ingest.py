@@ -6,7 +6,6 @@ Output: a snapshot and the fate of each file and series. Command: ``iterseg inge
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Annotated, Any
 
 from prefect import flow
@@ -20,7 +19,7 @@ from tasks.errors import ConfigError, TransientError
 from tasks.ingest import account_of_series, passed_over, seal_by_hand, take_delivery, take_inbox
 from tasks.ledger.inbox import Inbox
 from tasks.ledger.paths import DatasetPaths
-from tasks.ledger.snapshots import load_snapshots
+from tasks.ledger.snapshots import day_of_arrival, load_snapshots
 from tasks.refine import recognise_refinements
 from tasks.retrieve import retrieve_series
 from tasks.settings.dataset import load_dataset_settings
@@ -51,15 +50,16 @@ def ingest(
 ) -> dict[str, Any]:
     """Take what came in, by whatever way, and account for every file."""
     paths, folder = DatasetPaths.of(dataset_id), local_path(source)
-    day = date or dt.date.today()
     # From the UI's form as from the command line, whose own look comes before anything starts.
     require_begun(paths)
-    refuse_a_day_to_come(day, f"date {day}")
+    if date is not None:
+        refuse_a_day_to_come(date, f"date {date}")
     if deidentify is not None and source is None and dicomweb is None:
         raise ConfigError(
             "identities are kept or removed of what is fetched now; give a folder or a DICOMweb server too"
         )
     with turn_of(paths):
+        day = date or day_of_arrival(paths)
         deliveries = seal_by_hand(dataset_id)
         retrieved = None if dicomweb is None else _retrieved(dataset_id, dicomweb, studies, deidentify)
         received = take_inbox(dataset_id, day)

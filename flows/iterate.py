@@ -6,6 +6,7 @@ Command: ``iterseg run DATASET``.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
@@ -20,11 +21,11 @@ from flows.ingest import ingest
 from flows.parameters import ClusterName, DatasetId, Day, GpuHours, Jobs, run_name
 from flows.predict import predict
 from flows.prepare import prepare
-from flows.train import train
-from tasks.dicom.reasons import Reason
+from flows.train import finish_promotion, train
+from tasks.dicom.reasons import UNSETTLED
 from tasks.errors import BusyError, IterSegError
 from tasks.last_run import inputs_of, nothing_new, remember_run
-from tasks.ledger.lock import is_lost
+from tasks.ledger.lock import held_for_h, is_lost
 from tasks.ledger.models import latest_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.settings.cluster import load_cluster
@@ -37,6 +38,11 @@ from tasks.unfinished import unfinished_iteration
 
 LONGEST_RUN_H = 36
 """After a day and a night a run of another machine, of which nothing can be known, is taken for lost."""
+STILL_H = 12
+"""No epoch takes so long."""
+WAITS_H = 1.0
+"""A scheduled run, for whoever works on the dataset when its time has come."""
+ASKS_AGAIN_S = 20.0
 OUTCOMES: Mapping[str, Callable[[dict[str, Any]], str]] = {
     "ingest": lambda stage: ", ".join(stage["snapshots"]) or "nothing new",
     "prepare": lambda stage: str(stage["iteration"]),
@@ -63,14 +69,34 @@ def iterate(
     late_h = _hours_late()
     if late_after_h is not None and late_h > late_after_h:
         return _skipped(paths, f"it would begin {late_h:.1f} h late")
-    try:
-        with turn_of(paths, where, load_dataset_settings(paths.config, dataset_id)):
-            return _iterate(paths, cluster, date, gpu_hours, jobs)
-    except BusyError as error:
-        # A lock that nobody gives back must be heard of: skipping is no failure. A first training takes days.
-        if deployment.id is None or is_lost(paths.lock_folder, LONGEST_RUN_H):
-            raise
-        return _skipped(paths, str(error))
+    settings = load_dataset_settings(paths.config, dataset_id)
+    began = time.monotonic()
+    while True:
+        try:
+            with turn_of(paths, where, settings):
+                return _iterate(paths, cluster, date, gpu_hours, jobs)
+        except BusyError as error:
+            # A lock that nobody gives back must be heard of: skipping is no failure. A first training takes
+            # days.
+            lost = is_lost(paths.lock_folder, LONGEST_RUN_H) or _stands_still(paths)
+            if deployment.id is None or lost:
+                raise
+            waited_h = (time.monotonic() - began) / 3600
+            if waited_h >= WAITS_H or (late_after_h is not None and _hours_late() >= late_after_h):
+                return _skipped(paths, str(error))
+            # A delivery that is being fetched in the evening must not cost the night.
+            time.sleep(ASKS_AGAIN_S)
+
+
+def _stands_still(paths: DatasetPaths) -> bool:
+    """Whether the run that works on a dataset lives, and has been told nothing of for long.
+
+    A training of days adds to its log with each epoch; one that hangs on a driver or a disk does not.
+    """
+    if held_for_h(paths.lock_folder) <= LONGEST_RUN_H:
+        return False
+    told_at = max((file.stat().st_mtime for file in paths.logs.rglob("*") if file.is_file()), default=0.0)
+    return time.time() - told_at > STILL_H * 3600
 
 
 def _hours_late() -> float:
@@ -92,6 +118,7 @@ def _iterate(
     dataset_id = paths.dataset_id
     if day is None and nothing_new(dataset_id):
         return Completed(name="Nothing new", message="nothing to do since the last run", data=_idle(paths))
+    finish_promotion(paths)
     stages = [ingest(dataset_id)]
     inputs = inputs_of(paths)
     learned, waits = _learned(paths, cluster, day, gpu_hours, jobs)
@@ -104,11 +131,10 @@ def _iterate(
     if trained["model"] is None:
         return _unfinished(paths, stages)
     prepared, predicted = _last(stages, "prepare"), _last(stages, "predict")
-    # What failed for no known reason, or was not readable, is tried again the next night.
-    unsettled = {Reason.UNEXPECTED.value, Reason.CHANGED.value}
-    unseen = _last(stages, "ingest")["refinements"].get("unsettled", 0)
+    # What is not settled is tried again the next night.
+    refinements = _last(stages, "ingest")["refinements"].get("unsettled", 0)
     reasons = {row["reason"] for row in [*prepared["cases"], *predicted["cases"]]}
-    if day is None and not waits and not unseen and not unsettled & reasons:
+    if day is None and not waits and not refinements and not UNSETTLED & reasons:
         remember_run(dataset_id, inputs)
     return {
         "stage": "iterate",

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
-from flows.parameters import ClusterName, DatasetId, Day, Hidden, local_path, run_name
+from flows.parameters import ClusterName, DatasetId, Hidden, local_path, run_name
 from tasks.cluster.pieces import run_chunks
 from tasks.cluster.runner import (
     PIECES_PER_WORKER,
@@ -25,7 +25,7 @@ from tasks.cluster.runner import (
 )
 from tasks.conversion import CaseToConvert, to_convert
 from tasks.dicom.case import Case
-from tasks.dicom.reasons import Reason
+from tasks.dicom.reasons import UNSETTLED, WHAT_TO_DO, Reason
 from tasks.errors import UserDataError
 from tasks.ingest import seal_by_hand
 from tasks.keep_test_set import patients_of_test_set
@@ -33,13 +33,15 @@ from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.models import ModelRecord, load_model, load_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots
+from tasks.ledger.withdrawals import load_withdrawals
+from tasks.outcomes import remember_unpredictable
 from tasks.predict import images_in, predict_cases, stale_predictions
 from tasks.refine import recognise_refinements
 from tasks.report import effort_by_model, write_report
 from tasks.review.report import effort_row
 from tasks.send import send_to_all
 from tasks.settings.cluster import ClusterSettings, load_cluster
-from tasks.settings.dataset import DatasetSettings, load_dataset_settings, load_rois
+from tasks.settings.dataset import DatasetSettings, check_choices
 from tasks.shown.artifacts import show_table
 from tasks.shown.progress import waiting
 from tasks.state import case_row, require_dataset, state_at, totals
@@ -51,7 +53,6 @@ from tasks.worklist import write_worklist
 def predict(
     dataset_id: DatasetId,
     cluster: ClusterName = "local",
-    date: Day = None,
     input: Annotated[  # noqa: A002 - as the command calls it
         Hidden | None, Field(description="A folder of DICOM; left out: the dataset's unlabelled images.")
     ] = None,
@@ -62,24 +63,24 @@ def predict(
 ) -> dict[str, Any]:
     """Predict what this model has not predicted yet, write the report, and send what is to be sent."""
     paths, folder = DatasetPaths.of(dataset_id), local_path(input)
-    settings = load_dataset_settings(paths.config, paths.dataset_id)
-    rois = load_rois(paths.config, paths.dataset_id)
+    rois, settings = check_choices(paths.config, paths.dataset_id)
     where = load_cluster(paths.config, cluster)
     if folder is None:
         require_dataset(paths)
     used = load_model(paths, model)
     with turn_of(paths, where, settings):
-        cases, others = _images(paths, settings, folder, date)
+        cases, others = _images(paths, settings, folder)
         _leave_test_set_out(paths, settings, cases, from_outside=input is not None)
         jobs = [to_convert(case, settings, rois) for case in cases if case.reason == Reason.UNLABELLED]
         others += [case_row(case) for case in cases if case.reason != Reason.UNLABELLED]
         stale = stale_predictions(paths, used, {job.case_id for job in jobs})
         predicted = _predicted(paths, jobs, used, settings, where, triage)
+        if folder is None:
+            remember_unpredictable(paths, jobs, predicted)
         report = _report(paths, used, triage, stale, [*predicted, *others])
         _show(paths, settings, report)
         if predicted and not any(row["state"] == "done" for row in predicted):
-            reasons = ", ".join(sorted({str(row["reason"]) for row in predicted}))
-            raise UserDataError(f"no image could be predicted: {reasons}").with_report(report)
+            _none_predicted(predicted, report, asked_for=folder is not None)
         if not triage:
             done = {row["case_id"] for row in predicted if row["state"] == "done"}
             to_send = [job for job in jobs if job.case_id in done]
@@ -88,6 +89,17 @@ def predict(
             except UserDataError as error:
                 raise error.with_report(report) from None
     return report
+
+
+def _none_predicted(rows: list[dict[str, Any]], report: dict[str, Any], *, asked_for: bool) -> None:
+    """Raise, unless they are images of the dataset of which it is known for good what is wrong with them.
+
+    Those are left over when all others are labelled, and must not make every night fail.
+    """
+    reasons = sorted({Reason(row["reason"]) for row in rows})
+    if asked_for or UNSETTLED & set(reasons):
+        said = " ".join(f"{reason.value}: {WHAT_TO_DO[reason]}" for reason in reasons)
+        raise UserDataError(f"none of {len(rows)} images could be predicted. {said}").with_report(report)
 
 
 def _predicted(
@@ -168,11 +180,11 @@ def _leave_test_set_out(
 
 
 def _images(
-    paths: DatasetPaths, settings: DatasetSettings, folder: Path | None, date: Day
+    paths: DatasetPaths, settings: DatasetSettings, folder: Path | None
 ) -> tuple[list[Case], list[dict[str, Any]]]:
     if folder is not None:
-        return images_in(folder, settings, pseudonyms_of(paths).patient)
+        return images_in(folder, settings, pseudonyms_of(paths), load_withdrawals(paths.withdrawals))
     seal_by_hand(paths.dataset_id)
     recognise_refinements(paths.dataset_id)  # as prepare does
-    assembly, _ = state_at(paths, settings, date)
+    assembly, _ = state_at(paths, settings)
     return [case for case in assembly.images if case.reason == Reason.UNLABELLED], []

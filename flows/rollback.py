@@ -18,6 +18,7 @@ from tasks.report import write_report
 from tasks.shown.artifacts import show_table
 from tasks.state import require_dataset
 from tasks.turn import turn_of
+from tasks.worklist import write_worklist
 
 
 @flow(name="rollback", flow_run_name=run_name("rollback"))
@@ -30,6 +31,7 @@ def rollback(
     require_dataset(paths)
     with turn_of(paths):
         outcome = put_back(paths.dataset_id, model)
+        write_worklist(paths.dataset_id)  # it names the model's own predictions
         write_report(paths.dataset_id)
     show_table("rollback", paths.dataset_id, [outcome], f"model {outcome['model']} is in use")
     return {"stage": "rollback", **outcome, "report": str(paths.report)}

@@ -18,7 +18,7 @@ from tasks.errors import ConfigError
 from tasks.ledger.models import load_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.send import send_to_all
-from tasks.settings.dataset import dataset_file, load_dataset_settings, load_rois
+from tasks.settings.dataset import check_choices, dataset_file
 from tasks.shown.artifacts import show_table
 from tasks.shown.progress import waiting
 from tasks.state import require_dataset, state_at
@@ -32,15 +32,13 @@ def send(
 ) -> dict[str, Any]:
     """Send what the model in use predicted of the dataset's unlabelled images."""
     paths = DatasetPaths.of(dataset_id)
-    settings = load_dataset_settings(paths.config, paths.dataset_id)
-    rois = load_rois(paths.config, paths.dataset_id)
+    rois, settings = check_choices(paths.config, paths.dataset_id)
     require_dataset(paths)
     chosen = [d for d in settings.send_to if destination in (None, d.name)]
     if not chosen:
         known = f"names {', '.join(d.name for d in settings.send_to)}" if settings.send_to else "is empty"
-        raise ConfigError(
-            f"`send_to` in {dataset_file(paths.config, dataset_id)} {known}: there is nowhere to send to"
-        )
+        asked = "there is nowhere to send to" if destination is None else f"there is no {destination!r}"
+        raise ConfigError(f"`send_to` in {dataset_file(paths.config, dataset_id)} {known}: {asked}")
     used = load_model(paths, "latest")
     with turn_of(paths):
         assembly, _ = state_at(paths, settings)

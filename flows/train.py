@@ -28,7 +28,7 @@ from tasks.report import suspects_of, write_report
 from tasks.settings.cluster import ClusterSettings, load_cluster
 from tasks.settings.dataset import DatasetSettings, load_dataset_settings
 from tasks.shown.artifacts import show_table
-from tasks.shown.progress import steps_shown
+from tasks.shown.progress import noted_step, steps_shown
 from tasks.shown.steps import steps_file
 from tasks.state import require_dataset
 from tasks.train import (
@@ -40,6 +40,7 @@ from tasks.train import (
     train_fold,
 )
 from tasks.turn import turn_of
+from tasks.worklist import write_worklist
 
 
 @flow(name="train", flow_run_name=run_name("train"), task_runner=task_runner("train"))
@@ -64,16 +65,27 @@ def train(
         prepared = newest_iteration(paths, str(date) if date else None, iteration, lineage)
         known = model_of(paths, prepared)
         if known is not None:
-            before = (known.compared_with, known.model_id)
-            waits = known.accepted and not known.promoted and not was_rolled_back_since(paths, known)
-            if waits and _in_use(paths) in before:
-                # The run before was killed between the model's record and the end of its promotion.
-                promote_model(paths.dataset_id, known)
-                write_report(paths.dataset_id)
-            return _report(paths, prepared, known, "nothing new")
+            finish_promotion(paths)
+            return _report(paths, prepared, model_of(paths, prepared) or known, "nothing new")
         require_current(paths, prepared)
         chosen = _folds(prepared, folds)
         return _train(paths, prepared, chosen, settings, where, _Budget(gpu_hours, jobs))
+
+
+def finish_promotion(paths: DatasetPaths) -> None:
+    """Put the newest model into use where a run was killed between its record and the end of its promotion.
+
+    Whatever has come in since: a label that comes by day must not cost the night before.
+    """
+    models = load_models(paths)
+    if not models:
+        return
+    newest = models[-1]
+    waits = newest.accepted and not newest.promoted and not was_rolled_back_since(paths, newest)
+    if waits and _in_use(paths) in (newest.compared_with, newest.model_id):
+        promote_model(paths.dataset_id, newest)
+        write_worklist(paths.dataset_id)
+        write_report(paths.dataset_id)
 
 
 def _train(
@@ -98,6 +110,7 @@ def _train(
     record = judged(paths, iteration, results, settings, where)
     if record.accepted:
         promote_model(paths.dataset_id, record)
+        write_worklist(paths.dataset_id)
     write_report(paths.dataset_id)
     _show_learning_curve(paths)
     return _report(paths, iteration, record, "trained")
@@ -180,8 +193,11 @@ def _train_folds(
     }
     most = None if budget.jobs is None else budget.jobs + len(finished)
     begun = [key for key in list(submit)[:most] if key not in finished]
-    with steps_shown([steps_file(paths, iteration, f"{contender}-{fold}") for contender, fold in begun]):
-        found: dict[tuple[Contender, int], Any] = dict(run_all(submit, where.attempts, most))
+    notes = {key: steps_file(paths, iteration, f"{key[0]}-{key[1]}") for key in submit}
+    with steps_shown([notes[key] for key in begun]):
+        found: dict[tuple[Contender, int], Any] = dict(
+            run_all(submit, where.attempts, most, lambda key: noted_step(notes[key]))
+        )
     failed = {key: error for key, error in found.items() if isinstance(error, Exception)}
     if failed:
         model = latest_model(paths)

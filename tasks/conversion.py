@@ -21,7 +21,10 @@ OWN_CONVERTER = f"iterseg-{CONVERTER_VERSION}"
 
 @dataclass(frozen=True)
 class CaseToConvert:
-    """The files of a case and the keys of what they become."""
+    """The files of a case and the keys of what they become.
+
+    ``patient`` is the keyed hash; ``series_instance_uid`` that of the image as it was found.
+    """
 
     case_id: str
     kind: str
@@ -31,6 +34,8 @@ class CaseToConvert:
     segmentation_kind: str | None = None
     segmentation_sha256: str | None = None
     label_key: str | None = None
+    patient: str = ""
+    series_instance_uid: str = ""
 
 
 def to_convert(case: Case, settings: DatasetSettings, rois: RoiPatterns) -> CaseToConvert:
@@ -41,7 +46,14 @@ def to_convert(case: Case, settings: DatasetSettings, rois: RoiPatterns) -> Case
     key = image_key([file.sha256 for file in case.files], converter)
     files = [str(file.location) for file in case.files]
     if case.segmentation is None:
-        return CaseToConvert(case.case_id, case.kind, files, key)
+        return CaseToConvert(
+            case.case_id,
+            case.kind,
+            files,
+            key,
+            patient=case.patient,
+            series_instance_uid=case.series_instance_uid,
+        )
     choices = asdict(label_rules(settings, rois))
     if not choices["not_annotated"]:
         del choices["not_annotated"]  # labels that were made before it could be chosen are the same
@@ -54,6 +66,8 @@ def to_convert(case: Case, settings: DatasetSettings, rois: RoiPatterns) -> Case
         case.segmentation.header.kind,
         case.segmentation.sha256,
         label_key(key, case.segmentation.sha256, choices),
+        case.patient,
+        case.series_instance_uid,
     )
 
 

@@ -20,7 +20,7 @@ from tasks.dicom.image import SeriesVolume, read_series
 from tasks.dicom.imgtools_converter import convert_with_imgtools, imgtools_version
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
-from tasks.labels import count_voxels
+from tasks.labels import Labels, count_voxels
 from tasks.ledger.files import sha256_of_file, whole_file, write_json
 from tasks.ledger.images import note_fingerprint, write_image
 from tasks.ledger.paths import DatasetPaths
@@ -89,7 +89,10 @@ def _convert_case(case: CaseToConvert, store: Store, settings: DatasetSettings, 
             convert_with_imgtools(
                 files, Path(case.segmentation), label_rules(settings, rois), image_file, label_file
             )
-            _count_voxels(sitk.ReadImage(str(label_file)), case, store)
+            kept = _count_voxels(sitk.ReadImage(str(label_file)), case, store)
+            for structure, values in Labels(rois.structures, settings.mask_strategy).values.items():
+                if kept.keys().isdisjoint(values):
+                    raise CaseRejected(Reason.EMPTY_MASK, f"{structure!r} covers no voxel of its own")
         return
     volume = _read(case)
     rules = label_rules(settings, rois)
@@ -145,7 +148,8 @@ def _store_image(volume: SeriesVolume, case: CaseToConvert, store: Store) -> Non
         note_fingerprint(volume.image, target)
 
 
-def _count_voxels(labels: sitk.Image, case: CaseToConvert, store: Store) -> None:
+def _count_voxels(labels: sitk.Image, case: CaseToConvert, store: Store) -> dict[int, int]:
     """Beside a label map: which integers it holds, so that nobody need read it to know."""
     counts = count_voxels(sitk.GetArrayViewFromImage(labels))
     write_json(store.voxel_counts(case.case_id, case.label_key or ""), counts)
+    return counts

@@ -69,7 +69,7 @@ class ConfigError(IterSegError):
 
 
 class TransientError(IterSegError):
-    """It may well work the next time; tasks retry this, and only this."""
+    """It may well work the next time; of this tree, tasks retry this alone (:mod:`tasks.cluster.retries`)."""
 
 
 class ExternalToolError(IterSegError):

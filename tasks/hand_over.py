@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from tasks.conversion import CaseToConvert
+from tasks.dicom.case import case_id_of
 from tasks.dicom.image import read_series, slice_numbers
 from tasks.dicom.predicted import AUTOMATIC
 from tasks.dicom.rtstruct_writer import StructureSetIdentity, write_rtstruct
@@ -50,22 +51,25 @@ def write_prediction(
     """
     folder = paths.predictions(model.model_id)
     image = Store(paths.store).image(case.case_id, case.image_key)
-    slices = [int(number) for number, _ in doubt.get("slices", [])]
-    picture = montage(image, label_file(folder, case.case_id), model.labels, slices=slices)
+    volume = read_series([Path(file) for file in case.files])
+    label, disputed = label_file(folder, case.case_id), _disputed(doubt)
+    picture = montage(image, label, model.labels, slices=disputed, numbers=volume.numbers)
     with whole_file(picture_file(folder, case.case_id)) as temporary:
         temporary.write_bytes(picture)
-    volume = read_series([Path(file) for file in case.files])
-    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(label_file(folder, case.case_id))))
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(label)))
     masks = dict(model.labels.masks(labels))
     voxel_ml = float(np.prod(volume.grid.spacing_mm)) / 1000
     record: dict[str, Any] = {
         "case_id": case.case_id,
+        # Of a scan that is shown in the clear, as it is called where the dataset is de-identified.
+        "twin": case_id_of(pseudonyms_of(paths).uid(case.series_instance_uid)),
+        "patient": case.patient,
         "image_key": case.image_key,
         "model": model.model_id,
         "recipe": recipe_of(model, settings),
         "structures": model.structures,
         "volume_ml": {name: float(mask.sum() * voxel_ml) for name, mask in masks.items()},
-        "doubt": _shown(doubt, case),
+        "doubt": _shown(doubt, volume.numbers),
         "objects": {},
     }
     for kind in settings.prediction.outputs:
@@ -103,7 +107,7 @@ def _write_object(
     # One that is made anew under the same UIDs, on another device, may differ by a voxel: both are ours.
     earlier = read_json(paths.sent / f"{sop_uid}.json") if (paths.sent / f"{sop_uid}.json").is_file() else {}
     sent = {
-        **{key: record[key] for key in ("case_id", "image_key", "model", "recipe", "structures")},
+        **{key: record[key] for key in ("case_id", "twin", "image_key", "model", "recipe", "structures")},
         "kind": kind,
         "sop_instance_uid": sop_uid,
         "series_instance_uid": series_uid,
@@ -158,15 +162,19 @@ def read_prediction(
 def write_triage(folder: Path, case: CaseToConvert, model: ModelRecord, doubt: Mapping[str, Any]) -> None:
     """Keep what a triage found of a case; there is nothing to see or to send of it."""
     of = {"image_key": case.image_key, "checkpoints": digest_of(model.checkpoints)}
-    found = {"case_id": case.case_id, **of, "doubt": _shown(doubt, case)}
+    numbers = slice_numbers([Path(file) for file in case.files]) if _disputed(doubt) else ()
+    found = {"case_id": case.case_id, **of, "doubt": _shown(doubt, numbers)}
     write_json(triage_file(folder, case.case_id), found)
 
 
-def _shown(doubt: Mapping[str, Any], case: CaseToConvert) -> dict[str, Any]:
+def _disputed(doubt: Mapping[str, Any]) -> list[int]:
+    """The slices on which the folds disagree, counted from 0."""
+    return [int(number) for number, _ in doubt.get("slices", [])]
+
+
+def _shown(doubt: Mapping[str, Any], numbers: Sequence[int]) -> dict[str, Any]:
     """With the slices on which the folds disagree as a viewer numbers them."""
-    disputed = [int(number) for number, _ in doubt.get("slices", [])]
-    numbers = slice_numbers([Path(file) for file in case.files]) if disputed else ()
-    return {**doubt, "shown_as": [numbers[number] for number in disputed]}
+    return {**doubt, "shown_as": [numbers[number] for number in _disputed(doubt)]}
 
 
 def read_triage(folder: Path, case: CaseToConvert, model: ModelRecord) -> dict[str, Any] | None:

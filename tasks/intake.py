@@ -147,9 +147,9 @@ class Intake:
             uid = self.pseudonyms.uid(f"{header.sop_instance_uid} {sha256(content).hexdigest()}")
             content = under_another_uid(content, uid)
             header = header._replace(sop_instance_uid=uid)
-        of_strangers = any(self._stranger(uid) for uid in header.referenced_series)
-        if may_change and self.rules is not None and (self.everything or of_strangers):
-            content = deidentify(content, self.rules, self.pseudonyms, self.known_uids.__contains__)
+        kept = self._without_identity(header, content) if may_change else content
+        if kept is not content:
+            content = kept
             # What tells a prediction need not be among what stays.
             predicted = header.predicted
             header = header_of(content, suffix, self.pseudonyms.patient)._replace(predicted=predicted)
@@ -163,7 +163,17 @@ class Intake:
         handed_out, known = self._handed_out(uid), self.known.get(uid)
         if handed_out is None or known is None:
             return False
-        return sha256(content).hexdigest() not in (known, handed_out)
+        if sha256(content).hexdigest() in (known, handed_out):
+            return False
+        # A copy of what was taken before looks otherwise where that was de-identified.
+        return sha256(self._without_identity(header, content)).hexdigest() != known
+
+    def _without_identity(self, header: Header, content: bytes) -> bytes:
+        """What is kept of a file: itself, unless all are de-identified or it refers to one that was."""
+        of_strangers = any(self._stranger(uid) for uid in header.referenced_series)
+        if self.rules is None or not (self.everything or of_strangers):
+            return content
+        return deidentify(content, self.rules, self.pseudonyms, self.known_uids.__contains__)
 
     def _is_withdrawn(self, header: Header) -> bool:
         """Also in the clear, where it was the de-identified scan that was withdrawn."""

@@ -15,17 +15,18 @@ from tasks.conversion import CaseToConvert
 from tasks.convert import convert_image, told_without_names
 from tasks.copies import is_one_of
 from tasks.delivery import content_of, files_below
-from tasks.dicom.case import Case, DicomFile
+from tasks.dicom.case import Case, DicomFile, case_id_of
 from tasks.dicom.cases import assemble
 from tasks.dicom.headers import Header, header_of
 from tasks.dicom.reasons import Reason
-from tasks.errors import CaseRejected, UserDataError
+from tasks.errors import CaseRejected, TransientError, UserDataError
 from tasks.hand_over import read_prediction, read_triage, write_prediction, write_triage
 from tasks.ledger.models import ModelRecord
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import label_file, main_object, record_file
+from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.store import Store
-from tasks.ledger.withdrawals import load_withdrawals
+from tasks.ledger.withdrawals import Withdrawals, load_withdrawals
 from tasks.nnunet.predict import predict_batch
 from tasks.processes.program import Message
 from tasks.settings.dataset import DatasetSettings
@@ -34,9 +35,9 @@ from tasks.state import totals
 
 
 def images_in(
-    folder: Path, settings: DatasetSettings, hash_patient: Callable[[str], str]
+    folder: Path, settings: DatasetSettings, pseudonyms: Pseudonyms, withdrawn: Withdrawals
 ) -> tuple[list[Case], list[dict[str, Any]]]:
-    """Every image series in a folder, all to be predicted, and a row for each damaged file.
+    """Every image series in a folder, to be predicted unless withdrawn, and a row for each damaged file.
 
     Files that are no images are passed over; a damaged one may be a slice that is missing elsewhere.
     """
@@ -44,7 +45,7 @@ def images_in(
     damaged: list[dict[str, Any]] = []
     for path in files_below(folder):
         try:
-            header, digest = _read(path, hash_patient)
+            header, digest = _read(path, pseudonyms.patient)
         except CaseRejected as error:
             if error.reason not in (Reason.NO_DICOM, Reason.OTHER_KIND):
                 row = {"case_id": f"file{len(damaged) + 1}", "kind": "file"}
@@ -60,6 +61,11 @@ def images_in(
         unreadable = f" that can be read: {len(damaged)} files are damaged" if damaged else ""
         report = {"stage": "predict", "cases": damaged, "totals": totals(damaged)}
         raise UserDataError(f"the input folder holds no CT or MR series{unreadable}").with_report(report)
+    for case in cases:
+        # Also in the clear, where it was the de-identified scan that was withdrawn.
+        twin = case_id_of(pseudonyms.uid(case.series_instance_uid))
+        if any(withdrawn.hold(case.patient, case_id) for case_id in (case.case_id, twin)):
+            case.settle("ignored", Reason.WITHDRAWN.value, "")
     return cases, damaged
 
 
@@ -100,10 +106,13 @@ def predict_cases(
     store, folder = Store(paths.store), paths.predictions(model.model_id)
     outcomes, waiting = _to_predict(paths, cases, model, settings, triage)
 
+    heard: set[str] = set()
+
     def hand_out(message: Message) -> None:
         if "written" not in message:
             return
         case = waiting[message["written"]]
+        heard.add(case.case_id)
         outcomes[case.case_id].update(_handed_out(paths, case, model, settings, message["doubt"], triage))
 
     def asked(case: CaseToConvert) -> dict[str, str]:
@@ -122,6 +131,9 @@ def predict_cases(
         placement=gpu_of_this_worker(),
         on_message=hand_out,
     )
+    if untold := sorted(waiting.keys() - heard - failures.keys()):
+        # A message was lost, between lines of another thread.
+        raise TransientError(f"nothing was heard of the prediction of {', '.join(untold)}; run it again")
     for case_id, detail in failures.items():
         outcomes[case_id].update(_rejected(Reason.UNEXPECTED.value, detail))
     return list(outcomes.values())

@@ -57,7 +57,8 @@ def recognise_refinements(dataset_id: str) -> dict[str, int]:
 
     Returns
     -------
-    How many segmentations of images that had been predicted are ``edited``, ``unedited`` or ``new``.
+    How many segmentations of images that had been predicted are ``edited``, ``unedited`` or ``new``, and of
+    how many that is ``unsettled``, since they could not be read.
     """
     paths = DatasetPaths.of(dataset_id)
     if not paths.sent.is_dir() or not roi_file(paths.config, dataset_id).is_file():
@@ -72,9 +73,12 @@ def recognise_refinements(dataset_id: str) -> dict[str, int]:
     return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
 
 
-def _may_go_away(error: Exception) -> bool:
-    """Whether the disk failed, and not the object; a file that is gone or closed to us stays so."""
-    return is_of_the_disk(error) and not isinstance(error, FileNotFoundError | PermissionError)
+def _raise_what_may_go_away(error: Exception) -> None:
+    """Raise where the disk failed, and not the object; a file that is gone or closed to us stays so."""
+    if is_of_the_disk(error) and not isinstance(error, FileNotFoundError | PermissionError):
+        assert isinstance(error, OSError)
+        # Without the file's path, which may be made of a patient's name.
+        raise OSError(error.errno, error.strerror) from None
 
 
 class _Recogniser:
@@ -102,8 +106,7 @@ class _Recogniser:
         try:
             volume = read_series([file.path for file in case.files])
         except Exception as error:  # prepare says why the image cannot be used
-            if _may_go_away(error):
-                raise
+            _raise_what_may_go_away(error)
             return {}
         for uid, file in new.items():
             try:
@@ -111,8 +114,7 @@ class _Recogniser:
                 if drawn is not None:
                     found[uid] = self._refinement(case, file, sent, volume, *drawn)
             except Exception as error:  # one object must not stop every ingest from now on
-                if _may_go_away(error):
-                    raise
+                _raise_what_may_go_away(error)
                 log_broken(case.case_id, "the look for what came back", error)
                 # It may be a prediction, and is held back until somebody can tell.
                 arrived = file.path.relative_to(self._paths.rawdata).parts[0]

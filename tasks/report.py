@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -13,6 +13,7 @@ from typing import Any
 from prefect import task
 
 from tasks.cluster.retries import RETRIED
+from tasks.dicom.case import Assembly, Case
 from tasks.dicom.reasons import Reason
 from tasks.ledger.case_book import load_cases
 from tasks.ledger.files import read_json, write_text
@@ -24,7 +25,7 @@ from tasks.ledger.refinements import load_refinements
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.nnunet.fold import RESULT
-from tasks.outcomes import settle_as_remembered
+from tasks.outcomes import is_unpredictable, settle_as_remembered
 from tasks.review.curves import Point
 from tasks.review.intervals import interval
 from tasks.review.montage import montage
@@ -33,7 +34,7 @@ from tasks.review.scores import mean_of_defined
 from tasks.review.suspects import Suspect, suspect_labels
 from tasks.settings.dataset import load_dataset_settings, load_rois
 from tasks.state import state_at
-from tasks.worklist import rows_of
+from tasks.worklist import IN_TEST_SET, rows_of
 
 MOST_PICTURES = 500
 """On the page, of predictions: each takes up to 0.1 MB, and nobody looks at more at once."""
@@ -50,7 +51,8 @@ def write_report(dataset_id: str) -> Path:
     settle_as_remembered(paths, assembly, settings, rois)
     labelled = [case for case in assembly.images if case.state == "pending"]
     unlabelled = [case for case in assembly.images if case.reason == Reason.UNLABELLED]
-    aside = [c for c in [*assembly.images, *assembly.segmentations] if c.state == "rejected"]
+    rejected = [c for c in [*assembly.images, *assembly.segmentations] if c.state == "rejected"]
+    aside = [*rejected, *(case for case in unlabelled if is_unpredictable(case))]
     models = load_models(paths)
     rows = rows_of(paths, assembly, settings, rois)
     predicted = [row for row in rows if row["segmentation"]]
@@ -59,7 +61,7 @@ def write_report(dataset_id: str) -> Path:
         written=datetime.now().strftime("%Y-%m-%d %H:%M"),
         in_use=model.model_id if model else None,
         structures=rois.structures,
-        account={"labelled": len(labelled), "unlabelled": len(unlabelled), "rejected": len(aside)},
+        account=_account(assembly, rows),
         set_aside=[{"case_id": case.case_id, "reason": case.reason, "detail": case.detail} for case in aside],
         models=[asdict(record) for record in models],
         test_points=_test_points(paths, models, rois.structures),
@@ -68,11 +70,34 @@ def write_report(dataset_id: str) -> Path:
         strategy=settings.review.strategy.replace("_", " "),
         predictions=_predictions(paths, model, predicted[:MOST_PICTURES]),
         not_pictured=max(0, len(predicted) - MOST_PICTURES),
+        pictured=model.structures if model else [],
         suspects=_suspects(paths, model, {case.case_id for case in labelled}),
         drift=read_json(paths.drift) if paths.drift.is_file() else None,
     )
     write_text(paths.report, render(content))
     return paths.report
+
+
+def _account(assembly: Assembly, worklist: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many images and segmentations are what; they add up to all that the dataset has."""
+    images = Counter(_kind(case) for case in assembly.images)
+    segmentations = Counter(case.state for case in assembly.segmentations)
+    tested = sum(row["reason"] == IN_TEST_SET for row in worklist)
+    return {
+        "images, labelled": images["labelled"],
+        "images, unlabelled": images["unlabelled"] - tested,
+        "images of the test set, to be drawn by hand": tested,
+        "images that cannot be used": images["rejected"],
+        "images that do not count, such as withdrawn ones": images["ignored"],
+        "further segmentations that cannot be used": segmentations["rejected"],
+        "further segmentations that do not count, such as superseded ones": segmentations["ignored"],
+    }
+
+
+def _kind(case: Case) -> str:
+    if case.state == "pending":
+        return "labelled"
+    return "unlabelled" if case.reason == Reason.UNLABELLED else case.state
 
 
 def _test_points(
@@ -108,6 +133,8 @@ def effort_by_model(paths: DatasetPaths, models: Sequence[ModelRecord]) -> list[
         if refinement.kind == "new" or not refinement.is_a_persons:
             continue
         for structure, figures in refinement.effort.items():
+            if figures["unedited"] and figures["dice"] is None:
+                continue  # neither predicted nor there: nobody had to do anything, which says nothing
             patient = patients.get(refinement.case_id, refinement.case_id)
             found[refinement.model or "", structure].append((patient, figures))
     order = [record.model_id for record in models]
@@ -155,7 +182,7 @@ def suspects_of(paths: DatasetPaths, model: ModelRecord) -> list[Suspect]:
 
 
 def _suspects(paths: DatasetPaths, model: ModelRecord | None, labelled: set[str]) -> list[SuspectCase]:
-    """The suspects with pictures: the label outlined in colour, what the network drew in white."""
+    """The suspects with pictures: the label outlined in colour, what the network drew in black and white."""
     own = load_iteration(model.iteration(paths)) if model is not None else None
     if model is None or own is None:
         return []

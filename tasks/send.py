@@ -10,6 +10,7 @@ from prefect.logging import get_run_logger
 
 from tasks.cluster.retries import RETRIED
 from tasks.conversion import CaseToConvert
+from tasks.convert import told_without_names
 from tasks.dicom.sender import Peer, store_dimse, store_web
 from tasks.errors import ConfigError, IterSegError, TransientError, UserDataError
 from tasks.ledger.files import read_json
@@ -64,7 +65,8 @@ def send_predictions(
             counts["known"] += 1
             continue
         try:
-            _store(destination, files)
+            with told_without_names(case):
+                _store(destination, files)
         except UserDataError as error:
             get_run_logger().error("case %s: %s", case.case_id, error)
             counts["refused"] += 1

@@ -11,15 +11,14 @@ from prefect.logging import get_run_logger
 from tasks.cluster.retries import RETRIED
 from tasks.copies import cases_with, scans_of
 from tasks.dicom.case import case_id_of
-from tasks.dicom.headers import IMAGE_KINDS
+from tasks.dicom.headers import IMAGE_KINDS, identity_with
 from tasks.errors import UserDataError
 from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.iterations import load_iterations
 from tasks.ledger.models import latest_model, load_models
 from tasks.ledger.paths import DatasetPaths
-from tasks.ledger.snapshots import (
-    load_snapshots,
-)
+from tasks.ledger.predictions import predictions_of
+from tasks.ledger.snapshots import load_snapshots
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import add_withdrawal, load_withdrawals, withdrawn_before
 
@@ -86,7 +85,7 @@ def _copies(paths: DatasetPaths, own: set[str]) -> dict[str, list[str]]:
 
 
 def _pseudonym(paths: DatasetPaths, patient_id: str) -> str:
-    return pseudonyms_of(paths).patient(f"patient:{patient_id.strip()}")
+    return pseudonyms_of(paths).patient(identity_with(patient_id))
 
 
 def _has(paths: DatasetPaths, patient_id: str | None, case_id: str | None) -> bool:
@@ -104,13 +103,16 @@ def _has(paths: DatasetPaths, patient_id: str | None, case_id: str | None) -> bo
 
 
 def _rows_of_dataset(paths: DatasetPaths) -> list[tuple[str, str]]:
-    """Case and patient of every image series that was ever taken."""
-    return [
+    """Case and patient of every image series that was ever taken, or predicted without being taken."""
+    taken = [
         (case_id_of(row.header["series_instance_uid"]), row.header["patient"])
         for snapshot in load_snapshots(paths)
         for row in snapshot.taken
         if row.header is not None and row.header["kind"] in IMAGE_KINDS
     ]
+    records = [record for model in load_models(paths) for record in predictions_of(paths, model.model_id)]
+    # Older records do not say whose they are.
+    return [*taken, *((record["case_id"], record.get("patient", "")) for record in records)]
 
 
 def _models_that_learned_from(paths: DatasetPaths, cases: set[str]) -> list[str]:

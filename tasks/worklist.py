@@ -24,6 +24,7 @@ from tasks.ledger.models import ModelRecord, latest_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import TEST, load_patients
 from tasks.ledger.predictions import main_object
+from tasks.outcomes import is_unpredictable, settle_as_remembered
 from tasks.review.worklist import Candidate, Ranked, rank
 from tasks.settings.dataset import DatasetSettings, RoiPatterns, check_choices
 from tasks.state import state_at
@@ -71,13 +72,17 @@ def worklist_of(paths: DatasetPaths) -> list[Row]:
     """The rows of the list as they would be written now."""
     rois, settings = check_choices(paths.config, paths.dataset_id)
     assembly, _ = state_at(paths, settings)
+    settle_as_remembered(paths, assembly, settings, rois)
     return rows_of(paths, assembly, settings, rois)
 
 
 def rows_of(
     paths: DatasetPaths, assembly: Assembly, settings: DatasetSettings, rois: RoiPatterns
 ) -> list[Row]:
-    """The rows for the images of an assembly that wait to be segmented."""
+    """The rows for the images of an assembly, settled as remembered, that wait to be segmented.
+
+    Of those that no model has looked at, those of the test set are last.
+    """
     model = latest_model(paths)
     waiting = {case.case_id: case for case in assembly.images if case.reason == Reason.UNLABELLED}
     found = _looked_at(paths, model, list(waiting.values()), settings, rois)
@@ -89,8 +94,11 @@ def rows_of(
     places = table.place if table else {}
     unseen = []
     for case_id in sorted(waiting.keys() - found.keys()):
-        tested = places.get(waiting[case_id].patient) == TEST
-        unseen.append(Ranked(case_id, 0.0, IN_TEST_SET if tested else NOT_PREDICTED, []))
+        case = waiting[case_id]
+        tested = places.get(case.patient) == TEST
+        why = IN_TEST_SET if tested else case.detail if is_unpredictable(case) else NOT_PREDICTED
+        unseen.append(Ranked(case_id, 0.0, why, []))
+    unseen.sort(key=lambda ranked: ranked.reason == IN_TEST_SET)
     marks = load_marks(paths.marks)
     ordered = sorted([*ranked, *unseen], key=lambda r: _place(marks.get(r.case_id, Mark())))
     return [

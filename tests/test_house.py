@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.dicom.reasons import WHAT_TO_DO, Reason
+from tasks.dicom.reasons import WHAT_TO_DO, WHERE, Reason
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*ROOT.glob("flows/*.py"), *ROOT.glob("tasks/**/*.py"), *ROOT.glob("data/examples/*.py")])
@@ -85,3 +85,4 @@ def test_there_is_no_utils() -> None:
 def test_every_reason_says_what_to_do() -> None:
     assert set(WHAT_TO_DO) == set(Reason)
     assert all(text.endswith(".") for text in WHAT_TO_DO.values())
+    assert [reason for reasons in WHERE.values() for reason in reasons] == list(Reason), "docs/reasons.md"

@@ -39,6 +39,10 @@ class _Attempt:
     future: PrefectFuture[Any]
     failures: int = 0
     reached: tuple[int, int] = (-1, 0)
+    elsewhere: bool = False
+    """Whether one before it failed, and not by a loss: this one has another worker."""
+    noted: tuple[int, int] = (-1, 0)
+    """How far the last one had come that was lost."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,25 @@ class LostError(IterSegError):
     """The worker of a task is gone, with its job or its machine."""
 
 
+class BrokenError(IterSegError):
+    """A program failed on a worker that takes nothing more: its node or GPU may be broken.
+
+    Such a node fails in seconds what it is given, and is idle again: it would be given everything.
+    """
+
+    def __init__(self, error: IterSegError, worker: str) -> None:
+        super().__init__(str(error))
+        self.error, self.worker = error, worker
+
+    def __reduce__(self) -> tuple[type[BrokenError], tuple[IterSegError, str]]:
+        return type(self), (self.error, self.worker)
+
+
 def run_all(
-    submit: Mapping[Key, Callable[[int], PrefectFuture[Any]]], attempts: int, most: int | None = None
+    submit: Mapping[Key, Callable[[int], PrefectFuture[Any]]],
+    attempts: int,
+    most: int | None = None,
+    how_far: Callable[[Key], tuple[int, int]] = lambda _: (-1, 0),
 ) -> Generator[tuple[Key, Any], None, None]:
     """Run tasks at the same time, and again where a worker or a program was lost.
 
@@ -67,10 +88,13 @@ def run_all(
     submit
         For each piece of work a function that submits an attempt, given its number (1, 2, …).
     attempts
-        How often a piece of work may be lost. An attempt that was told to stop and got further than
-        the one before is none of them.
+        How often a piece of work may be lost, or fail where a node may be to blame, which is tried once more
+        elsewhere. An attempt that was told to stop and got further than the one before is none of them, and
+        one that was lost and got further is the first again: a training of days is lost now and then.
     most
         How many attempts there may be in all; what would need more is left as it is.
+    how_far
+        How far a piece of work that was lost had come: numbers that grow.
 
     Yields
     ------
@@ -99,6 +123,11 @@ def run_all(
                 if isinstance(outcome, Stopped) and outcome.worker is not None:
                     # Whatever follows: it takes nothing more, and while it lives nobody gets its job.
                     cluster.end_worker(outcome.worker)
+                if isinstance(outcome, BrokenError):
+                    cluster.blame(outcome.worker)
+                    cluster.end_worker(outcome.worker)
+                if _lost(outcome) and (come := how_far(key)) > attempt.noted:
+                    attempt.failures, attempt.noted = 0, come
                 following = _next(attempt, outcome, attempts, str(key))
                 if following is None:
                     yield key, _final(attempt, outcome)
@@ -117,7 +146,7 @@ def run_all(
 
 def _next(attempt: _Attempt, outcome: Any, attempts: int, what: str) -> _Attempt | None:
     """The attempt that follows, without its future yet; None where the outcome is final."""
-    failures, reached = attempt.failures, attempt.reached
+    failures, reached, elsewhere = attempt.failures, attempt.reached, attempt.elsewhere
     if isinstance(outcome, Stopped):
         if outcome.budget_spent:
             return None
@@ -128,12 +157,15 @@ def _next(attempt: _Attempt, outcome: Any, attempts: int, what: str) -> _Attempt
     elif _lost(outcome):
         failures += 1
         why = str(outcome)
+    elif isinstance(outcome, BrokenError) and not elsewhere:
+        failures, elsewhere = failures + 1, True
+        why = f"{outcome} (on {outcome.worker}; another worker tries it)"
     else:
         return None
     if failures >= attempts:
         return None
     get_run_logger().warning("%s, attempt %s: %s; it goes on", what, attempt.number, why)
-    return _Attempt(attempt.number + 1, attempt.future, failures, reached)
+    return _Attempt(attempt.number + 1, attempt.future, failures, reached, elsewhere, attempt.noted)
 
 
 def _final(attempt: _Attempt, outcome: Any) -> Any:
@@ -145,6 +177,8 @@ def _final(attempt: _Attempt, outcome: Any) -> Any:
             "a job ends before an epoch, or a case that is validated, does; raise `walltime` (or lower "
             "`stop_before_s`) in config/clusters/"
         )
+    if isinstance(outcome, BrokenError):
+        return outcome.error
     if isinstance(outcome, LostError):
         return LostError(f"{outcome}, {attempt.number} times; the logs of the jobs tell more")
     return outcome
@@ -220,6 +254,9 @@ class _Everlasting:
 
     def end_worker(self, name: str) -> None:
         """Nobody ends it early."""
+
+    def blame(self, name: str) -> None:
+        """There is no other machine."""
 
 
 def _cluster() -> Any:

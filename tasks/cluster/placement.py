@@ -34,8 +34,8 @@ def gpu_of_this_worker() -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": available[number % len(available)]}
 
 
-def take_no_more() -> None:
-    """Give this job's worker no other task: it is about to be ended.
+def take_no_more() -> str | None:
+    """Give this job's worker no other task: it is about to be ended. Its name; None where it goes on.
 
     Called from a task, before it returns: the scheduler hears of it before it hears of the result, and
     cannot begin in between what would be killed. A worker of a ``LocalCluster``, though it be in a job that
@@ -45,9 +45,10 @@ def take_no_more() -> None:
     from distributed.core import Status
 
     if this_worker() is None or _number_on_this_machine() is not None:
-        return
+        return None
     worker = get_worker()
     worker.loop.add_callback(setattr, worker, "status", Status.closing_gracefully)
+    return str(worker.name)
 
 
 def _number_on_this_machine() -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,25 @@ from distributed.core import Status
 from distributed.scheduler import Scheduler, TaskState
 
 from tasks.cluster.slurm_job import job_options, script_of
-from tasks.cluster.slurm_queue import CONTROLLER_IS_AWAY, account_of, fence, queued, refusal
+from tasks.cluster.slurm_queue import (
+    CONTROLLER_AWAY_S,
+    CONTROLLER_IS_AWAY,
+    LOOK_EVERY_S,
+    account_of,
+    fence,
+    patiently,
+    queued,
+    refusal,
+)
 from tasks.errors import ConfigError, ExternalToolError, TransientError
 from tasks.ledger.paths import DatasetPaths
 from tasks.settings.cluster import ClusterSettings, Stage
 
-LOOK_EVERY_S = 3.0
-"""Between two looks at the queue."""
 STRIKES = 2
 """A node on which so many jobs died is avoided for the rest of the run."""
 FORGETS_AFTER_S = 20.0
-CONTROLLER_AWAY_S = 600.0
-"""A controller that restarts, or a network that hiccups, is back by then."""
+MOST_AVOIDED = 5
+"""Nodes; where jobs die on more of them it is not the nodes' fault."""
 EXCLUDE = "--exclude="
 NO_NODE = ("", "(null)", "None assigned")
 
@@ -46,7 +53,7 @@ def slurm_cluster(
         Where Slurm would refuse the jobs, with its own words.
     """
     options = job_options(settings, stage, paths)
-    refused = _patiently(lambda: refusal(script_of(options)))
+    refused = patiently(lambda: refusal(script_of(options)))
     if refused:
         raise ConfigError(f"Slurm refuses the jobs of stage {stage}: {refused}")
     fence(paths)
@@ -79,18 +86,6 @@ def slurm_cluster(
         target_duration="0.1s",  # a task that waits is a job that is wanted
     )
     return cluster
-
-
-def _patiently(ask: Callable[[], str | None]) -> str | None:
-    """Ask Slurm, again and again while its controller is away; :class:`TransientError` if it stays so."""
-    deadline = time.monotonic() + CONTROLLER_AWAY_S
-    while True:
-        try:
-            return ask()
-        except TransientError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(LOOK_EVERY_S)
 
 
 class OneEach(Scheduler):  # type: ignore[misc]
@@ -241,11 +236,11 @@ class WatchedCluster(SLURMCluster):
             brief = _in_brief(said)
             self._rows[job_id] = self._row(job_id, brief)
             self._strikes[brief["node"]] += brief["node"] not in NO_NODE
-        if ended:
-            self._avoid()
+        avoided = bool(ended) and self._avoid()
         stillborn = [job_id for job_id in ended if job_id not in self._began]
         if stillborn:
-            self._in_a_row += 1
+            # The next ones go elsewhere, where it may be all right.
+            self._in_a_row = 0 if avoided else self._in_a_row + 1
             self._stillborn += len(stillborn)
             code = int(accounts[stillborn[-1]].get("ExitCode", "1:0").split(":")[0])
             self._give_up_after_many(stillborn[-1], code)
@@ -260,17 +255,32 @@ class WatchedCluster(SLURMCluster):
                 return
             time.sleep(0.1)
 
-    def _avoid(self) -> None:
-        """Where jobs die one after another, others shall not follow, as long as there are other nodes."""
+    def blame(self, name: str) -> None:
+        """Keep away from the node on which a worker is, or was: what ran there failed."""
+        job = self.workers.get(name)
+        node = self._rows.get(job.job_id, {}).get("node", "") if job is not None else ""
+        if node not in NO_NODE:
+            self._strikes[node] = max(STRIKES, self._strikes[node])
+            self._avoid()
+
+    def _avoid(self) -> bool:
+        """Where jobs die one after another, others shall not follow, as long as there are other nodes.
+
+        Returns
+        -------
+        Whether there is a node more from which jobs are kept away now.
+        """
         bad = sorted(node for node, strikes in self._strikes.items() if strikes >= STRIKES)
-        if not bad:
-            return
+        if not bad or len(bad) > MOST_AVOIDED:
+            return False
         options = self.new_spec["options"]
-        kept = [d for d in options["job_extra_directives"] if not d.startswith(EXCLUDE)]
+        before = options["job_extra_directives"]
+        kept = [d for d in before if not d.startswith(EXCLUDE)]
         directives = [*kept, f"{EXCLUDE}{','.join([*self._excluded, *bad])}"]
         with suppress(TransientError):
             if refusal(script_of({**self._plain_options(), "job_extra_directives": directives})) is None:
                 options["job_extra_directives"] = directives
+        return bool(options["job_extra_directives"] != before)
 
     def _plain_options(self) -> dict[str, Any]:
         own = ("config_name", "protocol", "security")

@@ -6,7 +6,9 @@ import hashlib
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from datetime import datetime
+from typing import TypeVar
 
 from tasks.errors import ConfigError, TransientError
 from tasks.ledger.paths import DatasetPaths
@@ -18,9 +20,29 @@ CONTROLLER_IS_AWAY = (
     "Connection refused",
     "DNS SRV",
     "Could not establish",
+    "Zero Bytes were transmitted",
+    "standby mode",
+    "temporarily unable",
 )
+CONTROLLER_AWAY_S = 600.0
+"""A controller that restarts, or a network that hiccups, is back by then."""
+LOOK_EVERY_S = 3.0
+"""Between two looks at the queue."""
 FENCE_S = 120.0
 """How long a cancelled job may take to end: Slurm's KillWait is 30 s."""
+T = TypeVar("T")
+
+
+def patiently(ask: Callable[[], T]) -> T:
+    """Ask Slurm, again and again while its controller is away; :class:`TransientError` if it stays so."""
+    deadline = time.monotonic() + CONTROLLER_AWAY_S
+    while True:
+        try:
+            return ask()
+        except TransientError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(LOOK_EVERY_S)
 
 
 def job_name(paths: DatasetPaths, stage: str) -> str:
@@ -56,7 +78,9 @@ def refusal(script: str) -> str | None:
 def fence(paths: DatasetPaths) -> list[str]:
     """Cancel the jobs that earlier runs of this dataset left, and wait until they are gone.
 
-    The caller holds the dataset's lock: whoever started them is gone.
+    The caller holds the dataset's lock: whoever started them is gone. A job whose node does not say that it
+    has ended, since it is dead or its epilog is long, is not waited for: what it ran was killed, and where
+    it lives on it finds another attempt's name on its fold.
 
     Returns
     -------
@@ -65,16 +89,21 @@ def fence(paths: DatasetPaths) -> list[str]:
     Raises
     ------
     TransientError
-        Where they do not go.
+        Where they do not go, or Slurm's controller stays away.
     """
     names = ",".join(job_name(paths, stage) for stage in STAGES)
-    left = list(queued(names))
+    left = list(patiently(lambda: queued(names)))
     if left:
-        slurm("scancel", *left)
+        patiently(lambda: slurm("scancel", *left))
     deadline = time.monotonic() + FENCE_S
-    while queued(names):
+    while known := patiently(lambda: queued(names)):
         if time.monotonic() > deadline:
-            raise TransientError(f"jobs {', '.join(left)} of an earlier run do not end; run it again later")
+            alive = [job_id for job_id, row in known.items() if row["state"] != "COMPLETING"]
+            if alive:
+                raise TransientError(
+                    f"jobs {', '.join(alive)} of an earlier run do not end; run it again later"
+                )
+            break
         time.sleep(1)
     return left
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from tasks.labels import Labels, MaskStrategy, MissingStructure, SeveralRois, co
 
 CONVERTER_VERSION = 3
 """Raised whenever the same input would give other voxels: stored conversions are made anew."""
+LEAST_GAPS = 2
+"""From so many on, and half of all steps, a structure was drawn on some slices only."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,8 @@ def structure_masks(
     """
     names, drawn = _drawn(volume, segmentation, kind)
     missing = dict(rules.missing)
-    if unseen(volume, segmentation, kind, rules) is not None:
+    whole = unseen(volume, segmentation, kind, rules) is None
+    if not whole:
         may_be_elsewhere = [s for s in rules.patterns if missing.get(s, "error") == "error"]
         missing |= dict.fromkeys(may_be_elsewhere, "absent")
     for structure, positions in match_rois(names, rules.patterns, rules.several_rois, missing).items():
@@ -136,10 +140,32 @@ def structure_masks(
         for position in positions:
             mask |= drawn(position)
         if mask.any():
+            if whole:
+                _on_every_slice(structure, mask, volume.numbers)
             yield structure, mask
         elif missing.get(structure, "error") == "error":
             raise CaseRejected(Reason.EMPTY_MASK, f"{structure!r} covers no voxel")
         # Viewers keep an empty segment for what nobody drew.
+
+
+def _on_every_slice(structure: str, mask: NDArray[np.bool_], numbers: Sequence[int]) -> None:
+    """Planning systems contour every second slice and interpolate doses: the others would be background.
+
+    A gap is one where the same pixels are drawn before and after it. One by itself is left alone: where
+    gaps are few something hollow may have been drawn.
+    """
+    drawn = np.flatnonzero(mask.any(axis=(1, 2))).tolist()
+    steps = list(pairwise(drawn))
+    gaps = [(k, n) for k, n in steps if n - k > 1 and np.any(mask[k] & mask[n])]
+    if len(gaps) < LEAST_GAPS or 2 * len(gaps) < len(steps):
+        return
+    called = numbers or range(1, mask.shape[0] + 1)
+    k, n = gaps[0]
+    raise CaseRejected(
+        Reason.SLICES_SKIPPED,
+        f"{structure!r} is drawn on {len(drawn)} slices with {len(gaps)} gaps, such as between the slices "
+        f"{called[k]} and {called[n]}",
+    )
 
 
 def unseen(
@@ -165,7 +191,7 @@ def _drawn(
     """The names of what was drawn, and a function that gives the mask at a position."""
     grid = volume.grid
     if kind == "SEG":
-        read = seg.SegObject(segmentation)
+        read = seg.SegObject(segmentation, grid.spacing_mm[2])
         _same_frame(read.frame_of_reference_uid, volume, "the SEG")
         names = [segment.name for segment in read.segments]
         return names, lambda position: read.mask(read.segments[position], grid)

@@ -271,7 +271,12 @@ def _uid(dataset: Dataset, keyword: str) -> str:
 def identity_of(dataset: Dataset) -> str:
     """What tells patients apart: PatientID; without one, the study stands for the patient."""
     patient_id = str(dataset.get("PatientID") or "").strip()
-    return f"patient:{patient_id}" if patient_id else f"study:{dataset.get('StudyInstanceUID')}"
+    return identity_with(patient_id) if patient_id else f"study:{dataset.get('StudyInstanceUID')}"
+
+
+def identity_with(patient_id: str) -> str:
+    """What tells a patient apart who has a PatientID."""
+    return f"patient:{patient_id.strip()}"
 
 
 def _authors(dataset: Dataset) -> list[str]:

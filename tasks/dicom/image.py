@@ -118,14 +118,19 @@ def _instance_number(header: Dataset) -> int | None:
 def read_single_series(folder: str | os.PathLike[str]) -> sitk.Image:
     """Read the one image series that a folder holds, whatever else lies beside it.
 
+    Returns
+    -------
+    As :func:`read_series`; its metadata have the ``Modality``.
+
     Raises
     ------
     UserDataError
         Where the folder holds no CT or MR series, or several: none is picked at random.
     """
     series: dict[str, dict[str, Path]] = {}
-    root = Path(folder)
+    root, kinds = Path(folder), set()
     for path, header in _image_headers(root):
+        kinds.add(header.kind)
         slices = series.setdefault(header.series_instance_uid, {})
         known = slices.setdefault(header.sop_instance_uid, path)
         # A copy of a file is no second slice; another content is, and two at one place are refused.
@@ -135,7 +140,10 @@ def read_single_series(folder: str | os.PathLike[str]) -> sitk.Image:
         found = ", ".join(sorted(series)) or "none"
         raise UserDataError(f"{root} must hold one CT or MR series; found {found}")
     (slices,) = series.values()
-    return read_series(list(slices.values())).image
+    image = read_series(list(slices.values())).image
+    (kind,) = kinds
+    image.SetMetaData("Modality", kind)
+    return image
 
 
 def image_files(root: Path) -> Iterable[Path]:

@@ -56,6 +56,7 @@ class Reason(StrEnum):
     CONTOUR_OUTSIDE = "contour-outside"
     CONTOUR_DEGENERATE = "contour-degenerate"
     CONTOURS_OVERLAP = "contours-overlap"
+    SLICES_SKIPPED = "slices-skipped"
     OTHER_FRAME = "other-frame-of-reference"
     OTHER_GRID = "other-grid"
     NOT_BINARY = "not-binary"
@@ -113,6 +114,8 @@ WHAT_TO_DO: dict[Reason, str] = {
     Reason.CONTOUR_OUTSIDE: "A contour leaves the image; check that it belongs to this image.",
     Reason.CONTOUR_DEGENERATE: "A contour encloses no area; remove or redraw it.",
     Reason.CONTOURS_OVERLAP: "Two contours of a ROI cross or repeat each other on a slice; redraw it.",
+    Reason.SLICES_SKIPPED: "It was drawn on every second slice or fewer; let the viewer interpolate it, or "
+    "mark the others as `not_annotated`.",
     Reason.OTHER_FRAME: "It was drawn in another frame of reference than its image; export both together.",
     Reason.OTHER_GRID: "The SEG lies on another voxel grid than the image; save it on the image.",
     Reason.NOT_BINARY: "The SEG holds probabilities between 0 and 1; save it as binary.",
@@ -134,6 +137,9 @@ WHERE: dict[str, list[Reason]] = {
     "Anything": _from(Reason.UNEXPECTED, Reason.UNEXPECTED),
 }
 """What a code is about → the codes."""
+
+UNSETTLED = frozenset({Reason.UNEXPECTED, Reason.CHANGED})
+"""What may be otherwise the next time: a fault that nobody knows, a file that could not be read."""
 
 NOTHING_DRAWN = "no structure was drawn: all are taken for absent"
 """What is said of a case that counts, since the user has said that its structures may be absent."""

@@ -21,6 +21,10 @@ from tasks.errors import CaseRejected
 SAME_GRID_VOXELS = 0.1
 """How far a SEG's voxel centres may lie from the image's over the whole volume, in voxels: spacings and
 cosines are rounded, and hundreds of voxels add that up. Far below half a voxel, nothing changes place."""
+SAME_PLANE_MM = 0.05
+"""Positions of one plane may differ so much by rounding."""
+NO_STEP = 0.75
+"""What is said of a step is none below this share of the image's."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +38,26 @@ class Segment:
 class SegObject:
     """A SEG that was read: its segments, and their masks on an image's grid.
 
+    Parameters
+    ----------
+    step_mm
+        From slice to slice of the image: that of a SEG which says none.
+
     Raises
     ------
     CaseRejected
         ``UNREADABLE_SEGMENTATION`` where the file is damaged or highdicom cannot take it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, step_mm: float | None = None) -> None:
         from highdicom.seg import Segmentation  # late: a fifth of a second, which contours do not need
 
         with damage_rejects(Reason.UNREADABLE_SEGMENTATION, "the SEG cannot be read"):
             dataset = read_dataset(path, pixels=True)
             _index_frames(dataset)
             close_gaps(dataset)
+            if step_mm is not None:
+                _say_steps(dataset, step_mm)
             self._seg = Segmentation.from_dataset(dataset, copy=False)
             self.frame_of_reference_uid = str(self._seg.get("FrameOfReferenceUID") or "")
             self.segments = [
@@ -106,6 +117,29 @@ def _index_frames(dataset: Dataset) -> None:
         number = [group.SegmentIdentificationSequence[0].ReferencedSegmentNumber] if by_segment else []
         content.DimensionIndexValues = [*number, rank[position]]
         group.FrameContentSequence = DicomSequence([content])
+
+
+def _say_steps(dataset: Dataset, step_mm: float) -> None:
+    """Say the image's step (SpacingBetweenSlices) where a writer left it out, or copied the gap of an MR.
+
+    highdicom takes 1 mm where a segment has one plane, and believes a gap of 0 or 0.5 mm. Where planes are
+    closer than the image's they are of another grid, which is told by what they say.
+    """
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    groups = list(dataset.PerFrameFunctionalGroupsSequence)
+    planes = [g.PlanePositionSequence[0].ImagePositionPatient for g in groups if "PlanePositionSequence" in g]
+    turned = next((g for g in (shared, *groups) if g.get("PlaneOrientationSequence")), None)
+    if turned is None or not planes:
+        return
+    directions = np.array(turned.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float)
+    places = np.array(planes, dtype=float) @ np.cross(directions[:3], directions[3:])
+    steps = np.diff(np.unique(np.round(places, 2)))
+    if np.any((steps > SAME_PLANE_MM) & (steps < NO_STEP * step_mm)):
+        return
+    for group in (shared, *groups):
+        for item in group.get("PixelMeasuresSequence") or []:
+            if abs(float(item.get("SpacingBetweenSlices") or 0)) < NO_STEP * step_mm:
+                item.SpacingBetweenSlices = step_mm
 
 
 def _dimension(keyword: str, group: str) -> Dataset:

@@ -15,10 +15,10 @@ from tasks.settings.cluster import STAGES, ClusterSettings
 
 def examine_jobs(settings: ClusterSettings, name: str, paths: DatasetPaths) -> list[Verdict]:
     """Look at everything that jobs need besides this machine; nothing is queued."""
-    slurm = _slurm()
+    there = _slurm()
     # Where Slurm is not there it says nothing of jobs.
-    jobs = [_jobs(settings, stage, name, paths) for stage in STAGES] if slurm.good else []
-    return [slurm, *jobs, _shared(paths)]
+    written = scripts(settings, paths).items() if there.good else ()
+    return [there, *(_jobs(stage, script, name) for stage, script in written), _shared(paths)]
 
 
 def scripts(settings: ClusterSettings, paths: DatasetPaths) -> dict[str, str]:
@@ -39,14 +39,15 @@ def _slurm() -> Verdict:
     return Verdict("Slurm", True, "; ".join(said.splitlines()))
 
 
-def _jobs(settings: ClusterSettings, stage: str, name: str, paths: DatasetPaths) -> Verdict:
+def _jobs(stage: str, script: str, name: str) -> Verdict:
     try:
-        said = refusal(scripts(settings, paths)[stage])
+        said = refusal(script)
     except TransientError as error:
         return Verdict(f"jobs of stage {stage}", False, str(error), "is slurmctld up?")
     if said is None:
         return Verdict(f"jobs of stage {stage}", True, "Slurm would take them")
-    return Verdict(f"jobs of stage {stage}", False, said, f"mend `{stage}` in config/clusters/{name}.yaml")
+    mend = f"mend what they ask for in config/clusters/{name}.yaml, at its top or below `stages: {stage}`"
+    return Verdict(f"jobs of stage {stage}", False, said, mend)
 
 
 def _shared(paths: DatasetPaths) -> Verdict:

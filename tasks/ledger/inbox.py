@@ -1,8 +1,9 @@
 """What is on its way in over the network: whole series are ready, everything else is held.
 
 A folder for each series. While a transfer stores into it a marker lies there; a transfer that ends
-well takes it away, one that is cut off leaves it, and the series is held until it is sent again. A
-killed receiver leaves its markers too. The files themselves are whole: the sender was told so.
+well takes it away, one that is cut off leaves it, and the series is held until it is sent again, by a
+transfer that began after that. A killed receiver leaves its markers too. The files themselves are
+whole: the sender was told so.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Inbox:
         while not marker.exists():  # an ingest may take the empty folder away in between
             folder.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):
-                marker.touch()
+                marker.write_text("\n".join(cut.name for cut in folder.glob(f"{CUT}*")))
 
     def put(self, series: str, name: str, content: bytes) -> None:
         """Store a file, durable when this returns; the same name and content again changes nothing."""
@@ -49,8 +50,9 @@ class Inbox:
         for marker in list(self.root.glob(f"*/{OPEN}{transfer}")):
             ended.append(marker.parent.name)
             if whole:
-                for cut in marker.parent.glob(f"{CUT}*"):
-                    cut.unlink(missing_ok=True)
+                # One that was cut off meanwhile may have had slices that this one has not.
+                for cut in marker.read_text().split():
+                    marker.with_name(cut).unlink(missing_ok=True)
                 marker.unlink(missing_ok=True)
             else:
                 os.replace(marker, marker.with_name(f"{CUT}{transfer}"))

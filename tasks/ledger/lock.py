@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import BusyError, UserDataError
-from tasks.ledger.files import digest_of, read_json, temporary_beside, write_json
+from tasks.ledger.files import digest_of, read_json, sync, temporary_beside, write_json
 from tasks.ledger.journal import now
 
 _HELD: set[Path] = set()
@@ -104,13 +104,15 @@ def is_lost(folder: Path, after_h: float) -> bool:
 def _take(lock: Path, mine: dict[str, Any]) -> bool:
     """Make the lock with its content in one step: a link to a file that is already filled."""
     filled = temporary_beside(lock)
-    filled.write_text(json.dumps({**mine, "since": now()}))
     try:
+        filled.write_text(json.dumps({**mine, "since": now()}))
+        sync(filled)  # a lock that a power cut has emptied says nobody's name, and is nobody's to take over
         os.link(filled, lock)
     except FileExistsError:
         return False
     finally:
-        filled.unlink()
+        filled.unlink(missing_ok=True)
+    sync(lock.parent)
     return True
 
 

@@ -22,12 +22,14 @@ def predictions_of(paths: DatasetPaths, model_id: str) -> list[dict[str, Any]]:
 def sent_by_case(paths: DatasetPaths) -> dict[str, list[dict[str, Any]]]:
     """What was ever written to be corrected, case by case: each object with UIDs and digests.
 
-    From the ledger, since predictions themselves may be deleted, and are written anew.
+    From the ledger, since predictions themselves may be deleted, and are written anew. What was predicted of
+    a scan in the clear stands under the name of the de-identified one, too: what comes back is of that.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for file in sorted(paths.sent.glob("[!.]*.json")):
         sent = read_json(file)
-        found.setdefault(sent["case_id"], []).append(sent)
+        for case_id in {sent["case_id"], sent.get("twin", sent["case_id"])}:  # older ones have no twin
+            found.setdefault(case_id, []).append(sent)
     return found
 
 

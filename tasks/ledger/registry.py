@@ -1,8 +1,8 @@
-"""Which integer a structure has, for ever: numbers are given once and never to another name.
+"""A record for people: a number for each structure, given once and never to another name.
 
-Within a lineage a structure's label is its place in the ROI file, since nnU-Net asks for labels without
-gaps. A later lineage may have other structures in another order; the registry tells which of them are
-the same, and a name that was dropped keeps its number.
+It decides no label. Within a lineage a structure's label is its place in the ROI file, since nnU-Net asks for
+labels without gaps. A later lineage may have other structures in another order; here one sees which of them
+are the same, and a name that was dropped keeps its number.
 """
 
 from __future__ import annotations

@@ -154,6 +154,12 @@ def _parsed(path: Path, _version: tuple[int, int, int]) -> tuple[tuple[FileRow, 
     return rows, about["origin"]
 
 
+def day_of_arrival(paths: DatasetPaths) -> date:
+    """The day of what comes in now: today, or that of the newest snapshot, where a clock was ahead."""
+    days = [name.day for name in dated_folders(paths.rawdata, paths.dataset_id)]
+    return max([date.today(), *days])
+
+
 def next_snapshot_name(paths: DatasetPaths, day: date) -> DatedName:
     """The first free name of a day; the dataset's state only grows at its end.
 
@@ -166,7 +172,7 @@ def next_snapshot_name(paths: DatasetPaths, day: date) -> DatedName:
     if names and names[-1].day > day:
         raise UserDataError(
             f"{paths.dataset_id} has a snapshot of {names[-1].day}; a delivery cannot be dated "
-            f"{day}, before it. Give that day or a later one with --date"
+            f"{day}, before it. Leave the date out, or give a later one"
         )
     name = DatedName(day, 1, paths.dataset_id)
     while name in names:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
     from tasks.nnunet.ensemble import Preprocessed
 
+MOST_HELD_BYTES = 2_000_000_000
+"""Logits that are still to be written while the next image is predicted."""
+
 
 def predict_batch(
     cases: Sequence[Mapping[str, str]],
@@ -94,14 +97,19 @@ def _work(job: dict[str, Any]) -> None:
         write_image(prediction, Path(case["output"]))
         return doubt
 
-    # While one image is predicted, the next is read and the last is written; never more than one of each.
+    # While one image is predicted, the next is read and the last is written; never more than one of each, and
+    # of large ones not even that: the logits of five folds and twenty structures are gigabytes.
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         ahead = reader.submit(read, job["cases"][0])
         behind: tuple[Mapping[str, str], Future[dict[str, Any]]] | None = None
+        held_bytes = 0
         for number, case in enumerate(job["cases"], start=1):
             now = ahead
             if number < len(job["cases"]):
                 ahead = reader.submit(read, job["cases"][number])
+            if held_bytes > MOST_HELD_BYTES:
+                _settle(behind)
+                behind = None
             try:
                 image, prepared = now.result()
                 folds = ensemble.fold_logits(prepared)
@@ -110,6 +118,8 @@ def _work(job: dict[str, Any]) -> None:
             else:
                 _settle(behind)
                 behind = case, writer.submit(write, case, image, prepared, folds)
+                held_bytes = sum(fold.nbytes for fold in folds)
+                del image, prepared, folds  # whoever writes them lets them go
             tell(predicted=number, of=len(job["cases"]))
         _settle(behind)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
     from tasks.nnunet.ensemble import Ensemble
 
 DicomReader = Callable[[str | os.PathLike[str]], sitk.Image]
+MODALITIES = ("CT", "MR")
 
 
 class Predictor:
@@ -63,7 +64,9 @@ class Predictor:
         self.folds = _finished_folds(self.folder, folds)
         self._read_dicom = read_dicom
         self.ensemble = _load(self.folder, self.folds, device, mirroring)
-        self.labels = integers_of(read_json(self.folder / DESCRIPTION))
+        described = read_json(self.folder / DESCRIPTION)
+        self.labels = integers_of(described)
+        self.channel = str(described["channel_names"]["0"])
 
     def predict_single_dicom(self, path: str | os.PathLike[str]) -> dict[str, sitk.Image]:
         """Predict the one CT or MR series in a folder.
@@ -75,9 +78,14 @@ class Predictor:
         Raises
         ------
         UserDataError
-            Where the folder holds no series, several, or one that is no even grid.
+            Where the folder holds no series, several, or one that is no even grid; and where it is no CT
+            and the model of CTs, or the other way round.
         """
-        return self._masks((self._read_dicom or _project_reader())(path))
+        image = (self._read_dicom or _project_reader())(path)
+        kind = image.GetMetaData("Modality") if image.HasMetaDataKey("Modality") else None
+        if kind in MODALITIES and self.channel in MODALITIES and kind != self.channel:
+            raise UserDataError(f"{path} is of {kind}, and the model in {self.folder} of {self.channel}")
+        return self._masks(image)
 
     def predict_from_single_image(self, path: str | os.PathLike[str]) -> dict[str, sitk.Image]:
         """Predict an image file (NIfTI or whatever SimpleITK reads).

@@ -143,7 +143,7 @@ def card_as_markdown(card: Mapping[str, Any]) -> str:
 def _scores(card: Mapping[str, Any]) -> list[str]:
     test = card["test"]
     if not test["dice"]:
-        return ["There is no test set."]
+        return ["It was not scored on a test set."]
     lines = [f"| on {test['cases']} test cases | " + " | ".join(SCORES.values()) + " |"]
     lines += ["| --- " * (len(SCORES) + 1) + "|"]
     for name in test["dice"]:

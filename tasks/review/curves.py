@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from tasks.review.montage import COLOURS
+from tasks.review.montage import colour_of
 
 WIDTH, HEIGHT, MARGIN, TOP, RIGHT = 640, 260, 44, 40, 28
 LEGEND, ROW = 28, 16
 QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+MARKS = "●■▲◆"
+"""A line's own, beside its colour: not everybody sees that, nor every printer."""
 LETTER = 8.0
 """About how wide one is, in the units of the picture."""
 
@@ -106,18 +108,25 @@ class _Scale:
         return (min(max(value, self.bottom), self.top) - self.bottom) / (self.top - self.bottom)
 
 
-def _colour(number: int) -> str:
-    red, green, blue = COLOURS[number % len(COLOURS)]
-    return f"rgb({red},{green},{blue})"
+def in_words(point: Point, digits: str = ".3g") -> str:
+    """The value with its interval, which a single patient or seed does not have."""
+    if not point.low < point.high:  # of one seed it is no number
+        return f"{point.value:{digits}}"
+    return f"{point.value:{digits}} ({point.low:{digits}} to {point.high:{digits}})"
+
+
+def _mark(number: int) -> str:
+    return MARKS[number % len(MARKS)]
 
 
 def _legend(names: Sequence[str]) -> tuple[str, int]:
-    """The names in their colours, in as many rows as they need, and how much lower the rest lies for it."""
+    """The names with their marks, in as many rows as they need, and how much lower the rest lies for it."""
     parts, x, y = [], 0.0, LEGEND
     for number, name in enumerate(names):
         if x and x + LETTER * (len(name) + 2) > WIDTH:
             x, y = 0.0, y + ROW
-        parts.append(f"<text x='{x:.0f}' y='{y}' fill='{_colour(number)}'>● {escape(name)}</text>")
+        mark = f"<tspan fill='{colour_of(number)}'>{_mark(number)}</tspan>"
+        parts.append(f"<text x='{x:.0f}' y='{y}' fill='currentColor'>{mark} {escape(name)}</text>")
         x += LETTER * (len(name) + 4)
     return "".join(parts), y - LEGEND
 
@@ -134,16 +143,17 @@ def _axes(scale: _Scale) -> str:
 
 
 def _line(number: int, name: str, points: Sequence[Point | None], at: Sequence[float], scale: _Scale) -> str:
-    colour = _colour(number)
+    colour = colour_of(number)
     shown = [(x, p) for x, p in zip(at, points, strict=True) if p is not None]
     path = " ".join(f"{x:.1f},{scale.y(p.value):.1f}" for x, p in shown)
     marks = [f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='2'/>"]
     for x, point in shown:
         low, high, y = scale.y(point.low), scale.y(point.high), scale.y(point.value)
-        title = f"{name}: {point.value:.3g} ({point.low:.3g} to {point.high:.3g}, {point.count} {point.of})"
+        title = f"{name}: {in_words(point)}, {point.count} {point.of}"
         ends = f"x1='{x:.1f}' x2='{x:.1f}' y1='{low:.1f}' y2='{high:.1f}'"
+        at_foot = f"x='{x:.1f}' y='{y + 4:.1f}' text-anchor='middle'"
         marks.append(
             f"<g><title>{escape(title)}</title><line {ends} stroke='{colour}' stroke-opacity='.6'/>"
-            f"<circle cx='{x:.1f}' cy='{y:.1f}' r='4' fill='{colour}'/></g>"
+            f"<text {at_foot} fill='{colour}'>{_mark(number)}</text></g>"
         )
     return "".join(marks)

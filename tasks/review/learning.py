@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from scipy.stats import t as student
 
-from tasks.review.curves import Point, curve
+from tasks.review.curves import Point, curve, in_words
 from tasks.review.page import template
 from tasks.review.scores import mean_of_defined
 
@@ -166,8 +166,7 @@ def summary(runs: Runs) -> list[dict[str, Any]]:
 
 
 def _words(point: Point, *, signed: bool = False) -> str:
-    form = "+.3f" if signed else ".3f"
-    return f"{point.value:{form}} ({point.low:{form}} to {point.high:{form}})"
+    return in_words(point, "+.3f" if signed else ".3f")
 
 
 def render(dataset_id: str, runs: Runs) -> str:

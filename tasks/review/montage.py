@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 
 from tasks.labels import Labels
@@ -29,9 +29,22 @@ COLOURS = (
     (150, 110, 70),
     (120, 120, 140),
 )
+OUTLINE_PIXELS = 2
+"""WebP halves the resolution of colours."""
+DASH_PIXELS = 4
+LIGHT, DARK = (255, 255, 255), (0, 0, 0)
+LEAST_VIEW_MM = 120.0
+"""However little is drawn, so much is seen around it."""
+MARGIN = 0.5
+"""Of what is drawn, on each side of it."""
+NUMBER_PIXELS = 14
+View = tuple[slice, slice]
+"""Rows and columns of all slices that are shown."""
 
 
-OTHER_COLOUR = (255, 255, 255)
+def colour_of(number: int) -> str:
+    """Of a structure, by its place among all, as CSS has it."""
+    return "rgb({},{},{})".format(*COLOURS[number % len(COLOURS)])
 
 
 def montage(
@@ -40,8 +53,9 @@ def montage(
     labels: Labels,
     other_file: Path | None = None,
     slices: Sequence[int] = (),
+    numbers: Sequence[int] = (),
 ) -> bytes:
-    """Slices through the structures side by side, as WebP.
+    """Slices through the structures side by side, as WebP: that part of them in which anything is drawn.
 
     Parameters
     ----------
@@ -50,9 +64,11 @@ def montage(
     labels
         Which integers are which structure.
     other_file
-        A second label map on the same grid, such as a prediction: outlined in white.
+        A second label map on the same grid, such as a prediction: outlined by a line of light and dark.
     slices
         That must be among them, such as those on which folds disagree.
+    numbers
+        What a viewer calls each slice, which is then written on it.
     """
     image = sitk.ReadImage(str(image_file))
     voxels = sitk.GetArrayFromImage(image)
@@ -60,18 +76,40 @@ def montage(
     other = label_map[:0] if other_file is None else sitk.GetArrayFromImage(sitk.ReadImage(str(other_file)))
     drawn = label_map > 0 if other_file is None else (label_map > 0) | (other > 0)
     low, high = np.percentile(voxels, GREY_PERCENTILES)
-    grey = np.clip((voxels.astype(np.float32) - low) / max(float(high - low), 1e-6), 0, 1) * 255
     dx, dy, _ = image.GetSpacing()
-    tiles = [
-        _tile(grey[k].astype(np.uint8), label_map[k], labels, dx, dy, other[k] if len(other) else None)
-        for k in _telling_slices(drawn, slices)
-    ]
-    sheet = Image.new("RGB", (TILE_PIXELS * len(tiles), TILE_PIXELS))
-    for position, tile in enumerate(tiles):
-        sheet.paste(tile, (position * TILE_PIXELS, (TILE_PIXELS - tile.height) // 2))
+    view = _view(drawn, (dy, dx))
+    chosen = _telling_slices(drawn, slices)
+    sheet = Image.new("RGB", (TILE_PIXELS * len(chosen), TILE_PIXELS))
+    written = ImageDraw.Draw(sheet)
+    for position, k in enumerate(chosen):
+        shown = np.clip((voxels[k][view].astype(np.float32) - low) / max(float(high - low), 1e-6), 0, 1)
+        grey = (shown * 255).astype(np.uint8)
+        tile = _tile(grey, label_map[k][view], labels, dx, dy, other[k][view] if len(other) else None)
+        left = position * TILE_PIXELS
+        sheet.paste(tile, (left, (TILE_PIXELS - tile.height) // 2))
+        if numbers:
+            font = ImageFont.load_default(NUMBER_PIXELS)
+            written.text((left + 3, 1), str(numbers[k]), LIGHT, font, stroke_width=1, stroke_fill=DARK)
     stream = io.BytesIO()
     sheet.save(stream, "WEBP", quality=WEBP_QUALITY)
     return stream.getvalue()
+
+
+def _view(drawn: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> View:
+    """Around all that is drawn, as wide as it is high, with a margin; everything where nothing is drawn."""
+    found = [np.flatnonzero(drawn.any(axis=axes)) for axes in ((0, 2), (0, 1))]
+    if not found[0].size:
+        return slice(None), slice(None)
+    extents_mm = [(where[-1] + 1 - where[0]) * mm for where, mm in zip(found, spacing_mm, strict=True)]
+    half_mm = max(max(extents_mm) * (0.5 + MARGIN), LEAST_VIEW_MM / 2)
+    rows, columns = (
+        slice(
+            max(0, int((where[0] + where[-1] + 1) / 2 - half_mm / mm)),
+            int(np.ceil((where[0] + where[-1] + 1) / 2 + half_mm / mm)),
+        )
+        for where, mm in zip(found, spacing_mm, strict=True)
+    )
+    return rows, columns
 
 
 def _telling_slices(drawn: NDArray[np.bool_], wanted: Sequence[int]) -> list[int]:
@@ -103,14 +141,25 @@ def _tile(
     dy: float,
     other: NDArray[np.integer] | None,
 ) -> Image.Image:
-    colour = np.repeat(grey[..., np.newaxis], 3, axis=2)
-    if other is not None:
-        for _, mask in labels.masks(other):
-            colour[mask & ~binary_erosion(mask)] = OTHER_COLOUR
-    for position, (_, mask) in enumerate(labels.masks(label_map)):
-        colour[mask & ~binary_erosion(mask)] = COLOURS[position % len(COLOURS)]
     rows, columns = grey.shape
     width_mm, height_mm = columns * dx, rows * dy
     scale = TILE_PIXELS / max(width_mm, height_mm)
-    size = (max(1, round(width_mm * scale)), max(1, round(height_mm * scale)))
-    return Image.fromarray(colour).resize(size, Image.Resampling.NEAREST)
+    size = (max(1, round(height_mm * scale)), max(1, round(width_mm * scale)))
+    # Lines are drawn at the tile's own size: of thin ones little is left when a picture is made smaller.
+    colour = np.array(Image.fromarray(grey).resize(size[::-1], Image.Resampling.BOX).convert("RGB"))
+    if other is not None:
+        light = np.indices(size).sum(axis=0) // DASH_PIXELS % 2 == 0
+        for _, mask in labels.masks(other):
+            line = _outline(mask, size)
+            colour[line & light], colour[line & ~light] = LIGHT, DARK
+    for position, (_, mask) in enumerate(labels.masks(label_map)):
+        colour[_outline(mask, size)] = COLOURS[position % len(COLOURS)]
+    return Image.fromarray(colour)
+
+
+def _outline(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Of a mask brought to another size, in which a pixel counts if anything of the mask lies in it."""
+    for axis, pixels in enumerate(size):
+        begins = np.arange(pixels) * mask.shape[axis] // pixels
+        mask = np.logical_or.reduceat(mask, begins, axis=axis)
+    return np.asarray(mask & ~binary_erosion(mask, iterations=OUTLINE_PIXELS))

@@ -11,9 +11,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tasks.review.curves import Point, curve
+from tasks.review.curves import Point, curve, in_words
 from tasks.review.fate import fate_of
-from tasks.review.montage import thumbnail
+from tasks.review.montage import colour_of, thumbnail
 from tasks.review.page import template
 from tasks.review.scores import mean_of_defined
 from tasks.review.suspects import Suspect
@@ -73,6 +73,8 @@ class ReportContent:
         In the order in which they are to be looked at.
     not_pictured
         How many more there are, further down the worklist.
+    pictured
+        The structures of the model in use, in the order of their colours in the pictures.
     """
 
     dataset_id: str
@@ -88,6 +90,7 @@ class ReportContent:
     strategy: str = ""
     predictions: Sequence[PredictedCase] = field(default_factory=list)
     not_pictured: int = 0
+    pictured: Sequence[str] = field(default_factory=list)
     suspects: Sequence[SuspectCase] = field(default_factory=list)
     drift: Mapping[str, Any] | None = None
 
@@ -102,14 +105,16 @@ def render(content: ReportContent) -> str:
         effort_header=list(effort[0]) if effort else [],
         effort_rows=[list(row.values()) for row in effort],
         thumbnails={case.case_id: thumbnail(case.picture) for case in content.predictions},
+        key={name: colour_of(number) for number, name in enumerate(content.pictured)},
+        millilitres=millilitres,
         model_header=_model_header(content),
-        model_rows=[_model_row(content, model) for model in content.models],
+        model_rows=[_model_row(content, number) for number in range(len(content.models))],
         drift_rows=_drift_rows(content.drift),
     )
 
 
 def _learning_curve(content: ReportContent) -> str:
-    """Empty where nobody is in the test set."""
+    """Empty where no model was scored on a test set."""
     if not any(point for points in content.test_points.values() for point in points):
         return ""
     names = [str(model["model_id"]) for model in content.models]
@@ -121,20 +126,20 @@ def _effort_curve(content: ReportContent) -> str:
         return ""
     models = list(dict.fromkeys(row.model for row in content.effort))
     found = {(row.structure, row.model): row.path_length_mm for row in content.effort}
-    structures = list(dict.fromkeys(row.structure for row in content.effort))
+    # In the order of the other curve and of the pictures: one colour is one structure, drawn or not.
+    structures = list(dict.fromkeys([*content.structures, *(row.structure for row in content.effort)]))
     lines = {name: [found.get((name, model)) for model in models] for name in structures}
     return curve("Added path length per case, mm, by the model that predicted", models, lines)
 
 
 def effort_row(row: StructureEffort) -> dict[str, str]:
     """A row of the table, the column's name with its unit → what stands there."""
-    path = row.path_length_mm
     return {
         "predicted by": row.model,
         "structure": row.structure,
         "came back": str(row.cases),
         "unedited": f"{row.unedited / row.cases:.0%}",
-        "path, mm": f"{path.value:.0f} ({path.low:.0f} to {path.high:.0f})",
+        "path, mm": in_words(row.path_length_mm, ".0f"),
         "slices": f"{row.slices:.1f}",
         "ml": f"{row.volume_ml:.2f}",
         "Dice": _score(row.dice),
@@ -150,15 +155,35 @@ def _model_header(content: ReportContent) -> list[str]:
     return [*header, "outcome"]
 
 
-def _model_row(content: ReportContent, model: Mapping[str, Any]) -> list[Any]:
+def _model_row(content: ReportContent, number: int) -> list[Any]:
+    model = content.models[number]
     origin = model["parent"] or ("imported" if model["imported_from"] else "from scratch")
     row: list[Any] = [model["model_id"], origin, model["lineage"]]
     row += [model["cases"]["training"], model["cases"]["test"]]
-    row += [_score(model["test_dice"].get(name)) for name in content.structures]
+    points = [content.test_points.get(name, []) for name in content.structures]
+    row += [_score_of(point[number]) if number < len(point) else "–" for point in points]
     row += [_score(model["test_surface_dice"].get(name)) for name in content.structures]
-    row += [_score(model["test_hd95_mm"].get(name), 1) for name in content.structures]
+    row += [f"{_score(model['test_hd95_mm'].get(name), 1)}{_of(model, name)}" for name in content.structures]
     row += [_score(_cross_validation(model, name)) for name in content.structures]
     return [*row, _outcome(model, content.in_use)]
+
+
+def _score_of(point: Point | None) -> str:
+    return "–" if point is None else in_words(point, ".3f")
+
+
+def _of(model: Mapping[str, Any], structure: str) -> str:
+    """Of how many test cases a distance is, if not of all: where a mask is empty there is none."""
+    scored = [row for row in model["test_cases"] if row["dice"].get(structure) is not None]
+    defined = sum(row["hd95_mm"].get(structure) is not None for row in scored)
+    return f" ({defined} of {len(scored)} cases)" if defined < len(scored) else ""
+
+
+def millilitres(volume_ml: float) -> str:
+    """A volume as people read it: a little is not nothing."""
+    if not volume_ml:
+        return "nothing"
+    return f"{volume_ml:.2f} ml" if volume_ml >= 0.01 else f"{volume_ml:.1g} ml"
 
 
 def _outcome(model: Mapping[str, Any], in_use: str | None) -> str:

@@ -173,9 +173,12 @@ def _class_stratified(candidates: Sequence[Candidate], draw: np.random.Generator
         for name, queue in queues.items() or {"": list(candidates)}.items():
             following = next((c for c in queue if c.case_id not in found), None)
             if following is not None:
-                value = following.disagreement.get(name, 0.0)
-                words = f"for {name}, seen in {seen.get(name, 0)} images: Dice between folds {1 - value:.2f}"
-                found[following.case_id] = _ranked(following, value, words)
+                value = following.disagreement.get(name)
+                what = (
+                    _disagreement_words(following) if value is None else f"Dice between folds {1 - value:.2f}"
+                )
+                words = f"for {name}, seen in {seen.get(name, 0)} images: {what}"
+                found[following.case_id] = _ranked(following, value or 0.0, words)
     return list(found.values())
 
 

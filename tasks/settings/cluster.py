@@ -66,6 +66,7 @@ class Allocation(Settings):
         return value
 
 
+OF_JOBS = ("stop_before_s", "queue_is_full_after_min", "logs_url", "interface")
 ONLY_SLURM = ("walltime", "partition", "gres", "account", "qos", "constraint", "directives", "prologue")
 
 
@@ -77,7 +78,8 @@ class ClusterSettings(Allocation):
     stages: dict[Stage, dict[str, Any]] = Field(default={})
     """Stage → what its workers are given instead, with the keys from `workers` to `prologue`."""
     attempts: PositiveInt = 3
-    """How often a fold or a chunk of cases is tried whose worker or program was lost."""
+    """How often a fold or a chunk of cases is tried whose worker or program was lost; a fold that got further
+    before it was lost begins to count anew."""
     stop_before_s: PositiveInt = 120
     """A job's training is told so long before the walltime to end with this epoch, or validated case, and to
     save."""
@@ -96,6 +98,9 @@ class ClusterSettings(Allocation):
                 named = [key for key in ONLY_SLURM if getattr(allocation, key)]
                 if named:
                     raise ValueError(f"`{named[0]}` (stage {stage}) means something with `kind: slurm` only")
+                of_jobs = [k for k in OF_JOBS if k in self.model_fields_set and getattr(self, k) is not None]
+                if of_jobs:
+                    raise ValueError(f"`{of_jobs[0]}` means something with `kind: slurm` only")
                 continue
             missing = [k for k in ("cpus", "memory_gb", "walltime") if getattr(allocation, k) is None]
             if allocation.workers == "auto" and stage != "train":

@@ -144,7 +144,7 @@ class DatasetSettings(Settings):
     surface_tolerance_mm: PositiveFloat = 2.0
     """Of surface Dice on the test set and of effort."""
     released_code_only: bool = False
-    """Refuse to run from a checkout that was changed since its commit."""
+    """Refuse to prepare, train, predict or run from a checkout that was changed since its commit."""
     night: NightSettings | None = None
     """When the nightly run is due; left out: never by itself."""
 
@@ -179,10 +179,11 @@ class DatasetSettings(Settings):
                 "`label_image` or `priority`, or leave the cases out with `error`"
             )
         unknown = self.missing_structures or self.not_annotated or self.mask_strategy == "label_image"
-        if self.converter == "imgtools" and unknown:
+        if self.converter == "imgtools" and (unknown or self.several_rois == "error"):
             raise ValueError(
                 "converter `imgtools` knows neither `missing_structures` nor `not_annotated` nor a refusal "
-                "of overlaps; set mask_strategy `priority`, and leave the others out"
+                "of overlaps or of several ROIs of a structure; set mask_strategy `priority` and "
+                "several_rois `merge`, and leave the others out"
             )
         return self
 

@@ -32,7 +32,8 @@ def artifact_key(*parts: str) -> str:
 def show_table(stage: str, dataset_id: str, rows: Sequence[dict[str, Any]], summary: str) -> None:
     """Show a table in the UI; one of the same stage and dataset becomes its newest version.
 
-    A simulated lab shows none: its tables would stand where the dataset's own are looked for.
+    A simulated lab shows none: its tables would stand where the dataset's own are looked for. A server that
+    is away for a while ends nothing.
     """
     if is_a_lab():
         return
@@ -40,9 +41,11 @@ def show_table(stage: str, dataset_id: str, rows: Sequence[dict[str, Any]], summ
         {k: "" if v is None else str(v) for k, v in row.items() if k not in PATHS_ARE_FOR_SCRIPTS}
         for row in rows
     ]
-    create_table_artifact(
-        table=table or [{"": "nothing"}], key=artifact_key(stage, dataset_id), description=summary
-    )
+    key = artifact_key(stage, dataset_id)
+    try:
+        create_table_artifact(table=table or [{"": "nothing"}], key=key, description=summary)
+    except Exception as error:  # whatever the client raises
+        _logger().warning("the table %s could not be shown: %s", key, type(error).__name__)
 
 
 def progress_artifact(key: str) -> Callable[[float, str], None]:
@@ -61,9 +64,16 @@ def progress_artifact(key: str) -> Callable[[float, str], None]:
             else:
                 made.append(cast(UUID, create_progress_artifact(percent, key=key, description=words)))
         except Exception as error:  # whatever the client raises
-            get_run_logger().warning("progress could not be shown: %s", type(error).__name__)
+            _logger().warning("progress could not be shown: %s", type(error).__name__)
 
     return show
+
+
+def _logger() -> Any:
+    try:
+        return get_run_logger()
+    except MissingContextError:  # called by itself, as a function
+        return get_logger(__name__)
 
 
 def log_broken(case_id: str, what: str, error: Exception) -> str:
@@ -71,12 +81,8 @@ def log_broken(case_id: str, what: str, error: Exception) -> str:
 
     Its message may quote a patient's name, and the log goes to Prefect's database.
     """
-    try:
-        logger: Any = get_run_logger()
-    except MissingContextError:  # called by itself, as a function
-        logger = get_logger(__name__)
     kind, place = type(error).__name__, traceback.extract_tb(error.__traceback__)[-1]
-    logger.error("case %s broke %s: %s in %s:%s", case_id, what, kind, place.name, place.lineno)
+    _logger().error("case %s broke %s: %s in %s:%s", case_id, what, kind, place.name, place.lineno)
     return kind
 
 

@@ -77,6 +77,12 @@ def note_step(file: Path, step: Step, done: int, of: int) -> None:
     file.write_text(json.dumps([step, done, of]))
 
 
+def noted_step(file: Path) -> tuple[int, int]:
+    """How far a task is that noted its steps, in numbers that grow: which kind of step, and how many."""
+    step, done, _ = _noted(file, "epoch")
+    return list(_STEPS).index(step), done
+
+
 def _noted(file: Path, first: Step) -> tuple[Step, int, int]:
     try:
         step, done, of = json.loads(file.read_text())

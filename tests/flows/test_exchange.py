@@ -32,8 +32,12 @@ def exported(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def image(lab: Lab) -> Path:
-    return next((lab.data / "procdata" / "STS" / "store").glob("*/image-*.nii.gz"))
+def image(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A part of a CT, of a few patches; a whole one has 150."""
+    whole = sitk.ReadImage(next((lab.data / "procdata" / "STS" / "store").glob("*/image-*.nii.gz")))
+    file = tmp_path_factory.mktemp("part") / "x_0000.nii.gz"
+    sitk.WriteImage(whole[40:104, 40:104, 12:36], file)
+    return file
 
 
 def test_the_file_tells_no_path_no_case_and_no_patient(lab: Lab, exported: Path) -> None:
@@ -58,7 +62,7 @@ def test_plain_nnunet_installs_it_and_predicts_the_same(
 ) -> None:
     for name in ("raw", "preprocessed", "results", "in", "out"):
         (tmp_path / name).mkdir()
-    shutil.copy(image, tmp_path / "in" / "x_0000.nii.gz")
+    shutil.copy(image, tmp_path / "in")
     env = {**os.environ, "nnUNet_def_n_proc": "1"}
     env |= {f"nnUNet_{name}": str(tmp_path / name) for name in ("raw", "preprocessed", "results")}
     programs = Path(sys.executable).parent

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from predicted_lab import a_model
 
+from flows import iterate as iterating
 from flows import predict as predicting
 from flows import prepare as preparing
 from flows import train as training
@@ -61,6 +62,7 @@ def test_a_promotion_that_was_cut_off_waits_for_nobody_but_a_person(
 ) -> None:
     candidate = replace(a_model(paths, ["GTV"]), compared_with=None, accepted=True, promoted=False)
     monkeypatch.setattr(training, "model_of", lambda *_: candidate)
+    monkeypatch.setattr(training, "load_models", lambda _: [candidate])
     monkeypatch.setattr(training, "_in_use", lambda _: None)
     monkeypatch.setattr(training, "was_rolled_back_since", lambda *_: rolled_back)
     monkeypatch.setattr(training, "_report", lambda *_: {"state": "nothing new"})
@@ -85,7 +87,7 @@ def test_what_came_back_is_recognised_before_anything_is_read(
             preparing.prepare.fn("D")
         else:
             settings: Any = None
-            predicting._images(paths, settings, None, None)
+            predicting._images(paths, settings, None)
 
 
 def test_the_error_says_what_to_do(paths: DatasetPaths, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,3 +96,38 @@ def test_the_error_says_what_to_do(paths: DatasetPaths, monkeypatch: pytest.Monk
     monkeypatch.setattr(training, "model_of", lambda *_: None)
     with pytest.raises(UserDataError, match="another model is in use; run `iterseg prepare D` first"):
         training.train.fn("D")
+
+
+def test_a_label_that_comes_by_day_does_not_cost_the_model_of_the_night(
+    paths: DatasetPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its promotion was cut off; a newer iteration would be prepared from the model before it."""
+    candidate = replace(a_model(paths, ["GTV"]), compared_with=None, accepted=True, promoted=False)
+    monkeypatch.setattr(training, "load_models", lambda _: [candidate])
+    monkeypatch.setattr(training, "promote_model", asks)
+    monkeypatch.setattr(iterating, "nothing_new", lambda _: False)
+    monkeypatch.setattr(iterating, "ingest", lambda _: pytest.fail("ingested before"))
+    with pytest.raises(Asked):
+        iterating._iterate(paths, "local", None, None, None)
+
+
+UNREADABLE = {"case_id": "case1", "state": "rejected", "reason": "changed-after-sealing"}
+TILTED = {"case_id": "case2", "state": "rejected", "reason": "gantry-tilt"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "asked_for", "words"),
+    [
+        pytest.param([TILTED], False, None, id="what is left over when all others are labelled"),
+        pytest.param([TILTED], True, "sheared by a gantry tilt", id="but not what somebody asks for"),
+        pytest.param([TILTED, UNREADABLE], False, "none of 2 images", id="nor what may be mended"),
+    ],
+)
+def test_an_image_that_can_never_be_predicted_does_not_fail_every_night(
+    rows: list[dict[str, Any]], asked_for: bool, words: str | None
+) -> None:
+    if words is None:
+        predicting._none_predicted(rows, {}, asked_for=asked_for)
+        return
+    with pytest.raises(UserDataError, match=words):
+        predicting._none_predicted(rows, {}, asked_for=asked_for)

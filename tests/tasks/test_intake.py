@@ -7,13 +7,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
-from dicom_factory import write_series
+from dicom_factory import ball, write_rois, write_series
 
 from tasks.conversion import to_convert
 from tasks.convert import convert_case
-from tasks.errors import UserDataError
+from tasks.errors import CaseRejected, UserDataError
 from tasks.ingest import take_delivery
 from tasks.ledger.files import sha256_of_file
 from tasks.ledger.journal import Journal
@@ -68,7 +69,11 @@ def test_who_must_have_them_gets_the_masks_of_imgtools(home: Path, sarcoma: Path
     rois = RoiPatterns.model_validate({"GTV": "GTV.*"})
     labels = {}
     for converter in ("iterseg", "imgtools"):
-        settings = DatasetSettings(converter=converter, mask_strategy="priority")  # type: ignore[arg-type]
+        settings = DatasetSettings(
+            converter=converter,  # type: ignore[arg-type]
+            mask_strategy="priority",
+            several_rois="merge",
+        )
         (case,) = state_at(paths, settings)[0].images
         job = to_convert(case, settings, rois)
         convert_case(job, Store(paths.store), settings, rois)
@@ -83,3 +88,33 @@ def test_nothing_is_taken_while_a_snapshot_is_lost(home: Path, tmp_path: Path) -
     Journal(DatasetPaths.of("D").snapshots).append({"snapshot": "2026-11-23__D", "manifest_sha256": "x"})
     with pytest.raises(UserDataError, match="2026-11-23__D: on record, and not in"):
         take(tmp_path / "in")
+
+
+@pytest.mark.parametrize("covered", [False, True])
+def test_imgtools_may_not_leave_a_structure_without_a_voxel(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, covered: bool
+) -> None:
+    """With `priority` the later one wins: a CTV that stands after the GTV covers it."""
+    series = write_series(tmp_path / "in" / "ct", SHAPE)
+    write_rois(tmp_path / "in" / "rt", series, {"GTV": ball(SHAPE, (3, 8, 8), 3)})
+    take(tmp_path / "in")
+    paths = DatasetPaths.of("D")
+    rois = RoiPatterns.model_validate({"GTV": "GTV", "CTV": "CTV"})
+    settings = DatasetSettings(converter="imgtools", mask_strategy="priority", several_rois="merge")
+    (case,) = state_at(paths, settings)[0].images
+
+    def convert(_files: Any, _drawn: Any, _rules: Any, image: Path, label: Path) -> None:
+        drawn = np.zeros(SHAPE, dtype=np.uint8)
+        drawn[2:4, 5:9, 5:9] = 2
+        drawn[2, 5, 5] = 2 if covered else 1
+        for file in (image, label):
+            sitk.WriteImage(sitk.GetImageFromArray(drawn), str(file))
+
+    monkeypatch.setattr("tasks.convert.convert_with_imgtools", convert)
+    job = to_convert(case, settings, rois)
+    if not covered:
+        convert_case(job, Store(paths.store), settings, rois)
+        return
+    with pytest.raises(CaseRejected, match="'GTV' covers no voxel of its own"):
+        convert_case(job, Store(paths.store), settings, rois)
+    assert not Store(paths.store).label(job.case_id, job.label_key or "").is_file()

@@ -14,16 +14,34 @@ from predicted_lab import DOUBT, Predicted, a_model, predict, predicted
 
 from tasks.conversion import CaseToConvert, to_convert
 from tasks.copies import scans_of
-from tasks.errors import UserDataError
+from tasks.dicom.case import case_id_of
+from tasks.errors import TransientError, UserDataError
 from tasks.hand_over import read_prediction, read_triage
-from tasks.ledger.predictions import record_file
+from tasks.ledger.dataset_key import pseudonyms_of
+from tasks.ledger.predictions import record_file, sent_by_case
+from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.snapshots import make_writable
 from tasks.ledger.store import Store
-from tasks.ledger.withdrawals import add_withdrawal
+from tasks.ledger.withdrawals import Withdrawals, add_withdrawal
 from tasks.predict import images_in, predict_cases, stale_predictions
 from tasks.settings.dataset import DatasetSettings, load_dataset_settings, load_rois
 
 SETTINGS = DatasetSettings()
+
+
+class Keyed(Pseudonyms):
+    """Stand-ins that say what they stand for."""
+
+    def __init__(self) -> None: ...
+
+    def patient(self, identity: str) -> str:
+        return f"keyed {identity}"
+
+    def uid(self, uid: str) -> str:
+        return f"2.25.{len(uid)}"
+
+
+KEYED = Keyed()
 
 
 @pytest.fixture
@@ -70,7 +88,7 @@ def test_a_file_that_cannot_be_read_stops_no_prediction(tmp_path: Path) -> None:
     write_series(tmp_path / "in" / "DOE^JOHN", (6, 20, 24))
     (tmp_path / "in" / "DOE^JOHN" / "gone.dcm").symlink_to("nowhere")
     os.mkfifo(tmp_path / "in" / "pipe.dcm")
-    cases, damaged = images_in(tmp_path / "in", SETTINGS, str)
+    cases, damaged = images_in(tmp_path / "in", SETTINGS, KEYED, Withdrawals())
     assert [len(case.files) for case in cases] == [6]
     assert [(row["case_id"], row["reason"]) for row in damaged] == [
         ("file1", "unreadable"),
@@ -82,7 +100,7 @@ def test_a_file_that_cannot_be_read_stops_no_prediction(tmp_path: Path) -> None:
 def test_of_a_folder_without_a_whole_file_it_is_said_how_many_are_damaged(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(b"half")
     with pytest.raises(UserDataError, match="1 files are damaged") as caught:
-        images_in(tmp_path, SETTINGS, str)
+        images_in(tmp_path, SETTINGS, KEYED, Withdrawals())
     assert caught.value.report["totals"] == {"done": 0, "rejected": 1, "ignored": 0}
 
 
@@ -150,3 +168,34 @@ def test_a_withdrawn_patients_scan_is_not_predicted_under_another_name(
     monkeypatch.setattr("tasks.predict.predict_batch", lambda cases, **_: asked.extend(cases) or {})
     (row,) = predict_cases.fn("D", 1, [job], lab.model, settings, 1, triage)
     assert (row["state"], row["reason"], asked) == ("rejected", "same-image-withdrawn", [])
+
+
+def test_what_nothing_was_heard_of_is_not_taken_for_done(
+    lab: Predicted, waiting: Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line of another thread may have come between; the next attempt knows what is there."""
+    job, settings = waiting
+    monkeypatch.setattr("tasks.predict.predict_batch", lambda *_, **__: {})
+    with pytest.raises(TransientError, match=f"nothing was heard of the prediction of {job.case_id}"):
+        predict_cases.fn("D", 1, [job], lab.model, settings, 1)
+
+
+@pytest.mark.parametrize("by", ["patient", "case", "twin"])
+def test_what_is_withdrawn_is_not_predicted_when_it_is_shown(tmp_path: Path, by: str) -> None:
+    series = write_series(tmp_path / "in", (6, 20, 24), patient="P-1")
+    uid = series.uids["series"]
+    out = {
+        "patient": Withdrawals(patients={KEYED.patient("patient:P-1"): "2026-11-20"}),
+        "case": Withdrawals(cases={case_id_of(uid): "2026-11-20"}),
+        "twin": Withdrawals(cases={case_id_of(KEYED.uid(uid)): "2026-11-20"}),
+    }
+    (case,), _ = images_in(tmp_path / "in", SETTINGS, KEYED, out[by])
+    assert (case.state, case.reason) == ("ignored", "withdrawn")
+
+
+def test_what_is_sent_of_a_scan_in_the_clear_is_known_by_its_other_name_too(lab: Predicted) -> None:
+    """What comes back of it is of the de-identified scan that the dataset has."""
+    twin = case_id_of(pseudonyms_of(lab.paths).uid(lab.case().series_instance_uid))
+    assert twin != lab.record["case_id"]
+    found = sent_by_case(lab.paths)
+    assert [sent["kind"] for sent in found[twin]] == [sent["kind"] for sent in found[lab.record["case_id"]]]

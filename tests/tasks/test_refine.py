@@ -38,6 +38,7 @@ from tasks.dicom.convert import label_map
 from tasks.dicom.image import read_series
 from tasks.errors import UserDataError
 from tasks.ingest import take_accepted, take_delivery
+from tasks.intake import Intake
 from tasks.ledger.predictions import object_file
 from tasks.ledger.withdrawals import add_withdrawal
 from tasks.refine import recognise_refinements
@@ -206,11 +207,12 @@ def test_a_disk_that_fails_while_it_is_looked_at_fails_the_step(
     """Unnoted, a prediction would be learned from as a person's work."""
 
     def away(*_: object) -> None:
-        raise OSError(116, "Stale file handle")
+        raise OSError(116, "Stale file handle", "/raw/DOE^JOHN/1.dcm")
 
     monkeypatch.setattr(f"tasks.refine.{what}", away)
-    with pytest.raises(OSError, match="Stale file handle"):
+    with pytest.raises(OSError, match="Stale file handle") as caught:
         comes_back(lab, ohif_seg(lab, tmp_path))
+    assert "DOE" not in str(caught.value), "the message goes into Prefect's database"
 
 
 def test_a_persons_drawing_goes_before_an_accepted_prediction(lab: Predicted, tmp_path: Path) -> None:
@@ -322,3 +324,20 @@ def test_a_viewer_that_saves_in_place_may_do_so_again(
     assert after.segmentation.header.sop_instance_uid != before.header.sop_instance_uid
     again = take_delivery.fn("D", first.parent, date(2026, 11, 24), deidentify)
     assert again["files"]["taken"] == 0, "the same file is known by its content"
+
+
+def test_a_correction_that_is_sent_twice_to_a_receiver_is_one(lab: Predicted, tmp_path: Path) -> None:
+    """It was saved in place, and lost its identity on the way in: its copy looks otherwise."""
+    recipe = Path(__file__).parents[2] / "config" / "deidentification.yaml"
+    (lab.paths.config / recipe.name).write_text(recipe.read_text())
+    sent = saved_in_place(lab, tmp_path).read_bytes()
+    headers = []
+    for day in (23, 24):
+        header, kept = Intake.of(lab.paths, deidentify_all=True).accept(sent, ".dcm", may_change=True)
+        headers.append(header.sop_instance_uid)
+        folder = tmp_path / f"kept-{day}"
+        folder.mkdir()
+        (folder / "a.dcm").write_bytes(kept)
+        taken = take_delivery.fn("D", folder, date(2026, 11, day), deidentify=False)["files"].get("taken", 0)
+        assert taken == (day == 23)
+    assert headers[0] == headers[1]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
-from dicom_factory import ball, write_series
+from dicom_factory import ball, write_rois, write_series
 from predicted_lab import DAY, a_model, predict, predicted
 
 import tasks.report
@@ -63,3 +63,36 @@ def test_two_scans_of_one_patient_are_no_independent_witnesses(
         assert (row.cases, row.path_length_mm.value) == (8, 50.0)
         widths.append(row.path_length_mm.high - row.path_length_mm.low)
     assert widths[1] > widths[0]
+
+
+def test_what_was_neither_predicted_nor_there_cost_nobody_anything(home: Path) -> None:
+    """It would halve what a structure costs that is in every second scan."""
+    paths, models = DatasetPaths.of("D"), [a_model(DatasetPaths.of("D"), ["GTV"])]
+    cost = {"edited_slices": 2, "edited_volume_ml": 1.0, "surface_dice": None, "hd95_mm": None}
+    drawn = {**cost, "added_path_length_mm": 80.0, "unedited": False, "dice": 0.5}
+    absent = {**cost, "added_path_length_mm": 0.0, "edited_slices": 0, "unedited": True, "dice": None}
+    found = {"a": {"GTV": drawn, "node": absent}, "b": {"GTV": absent, "node": absent}}
+    note_refinements(
+        paths.refinements,
+        {c: Refinement(c, "edited", "series", "1.2", "2026-11-20", False, "s", e) for c, e in found.items()},
+    )
+    (row,) = effort_by_model(paths, models)
+    assert (row.structure, row.cases, row.path_length_mm.value, row.unedited) == ("GTV", 1, 80.0, 0)
+
+
+def test_the_account_adds_up_to_all_that_the_dataset_has(home: Path, tmp_path: Path) -> None:
+    lab = predicted(home, tmp_path, MASKS)
+    for name in ("second", "third"):
+        series = write_series(tmp_path / "more" / name, SHAPE, name=name, patient=name)
+    for rival in ("one", "other"):  # of one date: which of them counts?
+        write_rois(tmp_path / "more" / rival, series, MASKS, name=rival)
+    take_delivery.fn("D", tmp_path / "more", DAY)
+    page = BeautifulSoup(write_report.fn("D").read_text(), "html.parser")
+    cells = [[cell.text for cell in row.find_all("td")] for row in page.select("table")[0].select("tbody tr")]
+    account = {name: int(count) for name, count in cells}
+    settings = load_dataset_settings(lab.paths.config, "D")
+    assembly, _ = state_at(lab.paths, settings)
+    assert sum(account.values()) == len(assembly.images) + len(assembly.segmentations)
+    assert account["images, unlabelled"] == 2
+    assert account["images that cannot be used"] == 1
+    assert account["further segmentations that cannot be used"] == 2

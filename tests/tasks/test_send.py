@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -109,3 +111,23 @@ def test_what_was_sent_before_addresses_were_noted_counts(lab: Predicted, wire: 
     journal.unlink()
     Journal(journal).append({"when": entry["when"], "uids": entry["uids"]})
     assert send_predictions.fn("D", VIEWER, jobs(lab), lab.model)["known"] == 1
+
+
+def test_a_file_that_is_gone_stops_nobody_and_is_not_named(
+    lab: Predicted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder may be called after the patient, and the message goes into Prefect's database."""
+    (job,) = jobs(lab)
+    job = replace(job, files=[*job.files[:-1], "/raw/DOE^JOHN/1.dcm"])
+    said: list[str] = []
+
+    def read(_url: str, files: list[Path]) -> None:
+        for file in files:
+            file.read_bytes()
+
+    logger = SimpleNamespace(error=lambda *words: said.append(str(words)))
+    monkeypatch.setattr("tasks.send.get_run_logger", lambda: logger)
+    monkeypatch.setattr("tasks.send.store_web", read)
+    assert send_predictions.fn("D", VIEWER, [job], lab.model)["refused"] == 1
+    assert "cannot be read" in said[0]
+    assert "DOE" not in said[0]

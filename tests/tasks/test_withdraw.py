@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import SimpleITK as sitk
 from dicom_factory import edit, write_series
-from predicted_lab import a_model
-from withdrawing import DAY, GONE, SETTINGS, SHAPE, fates, two_patients, withdraw
+from predicted_lab import a_model, predict, predicted
+from withdrawing import DAY, GONE, MASK, SETTINGS, SHAPE, fates, files_with, two_patients, withdraw
 
+from tasks.deletion import delete_withdrawn
 from tasks.dicom.case import case_id_of
 from tasks.errors import UserDataError
 from tasks.ingest import take_delivery
@@ -23,7 +24,8 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import extend_patients, load_patients
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.store import Store
-from tasks.ledger.withdrawals import load_withdrawals
+from tasks.ledger.withdrawals import Withdrawals, load_withdrawals
+from tasks.predict import images_in
 from tasks.state import state_at
 from tasks.withdraw import withdraw_from_ledger
 
@@ -163,3 +165,16 @@ def test_a_scan_that_is_out_does_not_come_back_in_the_clear(home: Path, tmp_path
         edit(file, lambda ds: setattr(ds, "StudyID", "4711"))
     report = take_delivery.fn("D", tmp_path / "in" / "scan", date(2026, 11, 23))
     assert (report["files"]["taken"], report["reasons"]) == (0, {"withdrawn": 6})
+
+
+def test_a_patient_who_was_only_predicted_can_be_withdrawn(home: Path, tmp_path: Path) -> None:
+    """`predict --input` takes nothing in, and leaves objects with a name in them."""
+    lab = predicted(home, tmp_path, {"GTV": MASK})
+    write_series(tmp_path / "shown", SHAPE, name="shown", patient=GONE)
+    (case,), _ = images_in(tmp_path / "shown", SETTINGS, pseudonyms_of(lab.paths), Withdrawals())
+    predict(lab.paths, lab.model, {"GTV": MASK}, case)
+    out = withdraw(patient_id=GONE)
+    assert out["cases"] == [case.case_id]
+    delete_withdrawn.fn("D")
+    assert files_with(home / "data", GONE) == []
+    assert lab.object("seg").is_file(), "somebody else's"

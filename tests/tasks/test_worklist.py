@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -10,10 +11,14 @@ import pytest
 from dicom_factory import ball, write_series
 from predicted_lab import Predicted, predicted
 
+from tasks.conversion import to_convert
 from tasks.errors import ConfigError
 from tasks.ingest import take_delivery
+from tasks.ledger.files import read_json
 from tasks.ledger.patients import extend_patients
-from tasks.settings.dataset import load_dataset_settings
+from tasks.outcomes import remember_outcomes, remember_unpredictable
+from tasks.report import write_report
+from tasks.settings.dataset import load_dataset_settings, load_rois
 from tasks.state import state_at
 from tasks.worklist import COLUMNS, IN_TEST_SET, NOT_PREDICTED, mark_cases, worklist_of, write_worklist
 
@@ -51,6 +56,7 @@ def test_an_image_of_the_test_set_does_not_wait_for_a_prediction(lab: Predicted,
     assert len(tested) == 4
     assert {case_id for case_id, reason in said.items() if reason == IN_TEST_SET} == tested
     assert list(said.values()).count(NOT_PREDICTED) == 4
+    assert list(said.values())[-4:] == [IN_TEST_SET] * 4, "after what a model could help with"
 
 
 def test_marks_outlive_the_list(lab: Predicted) -> None:
@@ -67,3 +73,29 @@ def test_only_what_waits_can_be_marked(lab: Predicted) -> None:
     with pytest.raises(ConfigError, match="that waits is called case0"):
         mark_cases(lab.paths, {key: {"skipped": True} for key in ("case0", lab.record["case_id"])})
     assert not worklist_of(lab.paths)[0]["skipped"]
+
+
+def test_an_image_that_cannot_be_predicted_says_so_until_it_changes(lab: Predicted, tmp_path: Path) -> None:
+    """The code stood in the answer of one run, and nowhere after it."""
+    write_series(tmp_path / "more", SHAPE, name="more", patient="more")
+    take_delivery.fn("D", tmp_path / "more", date(2026, 11, 21))
+    settings, rois = load_dataset_settings(lab.paths.config, "D"), load_rois(lab.paths.config, "D")
+    cases = [c for c in state_at(lab.paths, settings)[0].images if c.case_id != lab.record["case_id"]]
+    jobs = [to_convert(case, settings, rois) for case in cases]
+    rejected = {"state": "rejected", "reason": "gantry-tilt", "detail": "by 3 degrees"}
+    remember_unpredictable(lab.paths, jobs, [{"case_id": jobs[0].case_id, **rejected}])
+    said = {row["case_id"]: row["reason"] for row in worklist_of(lab.paths)}
+    assert said[jobs[0].case_id] == "cannot be predicted: gantry-tilt: by 3 degrees"
+    assert "gantry-tilt: by 3 degrees" in write_report.fn("D").read_text().split("Set aside")[-1]
+    remember_unpredictable(lab.paths, [replace(jobs[0], image_key="another")], [])
+    said = {row["case_id"]: row["reason"] for row in worklist_of(lab.paths)}
+    assert said[jobs[0].case_id] == NOT_PREDICTED
+
+
+def test_what_prepare_and_predict_remember_does_not_displace_each_other(lab: Predicted) -> None:
+    settings, rois = load_dataset_settings(lab.paths.config, "D"), load_rois(lab.paths.config, "D")
+    job = to_convert(lab.case(), settings, rois)
+    row = {"case_id": job.case_id, "state": "rejected", "reason": "gantry-tilt", "detail": ""}
+    remember_unpredictable(lab.paths, [job], [row])
+    remember_outcomes(lab.paths, state_at(lab.paths, settings)[0], {})
+    assert read_json(lab.paths.outcomes)["images"][job.case_id]["why"] == "gantry-tilt"

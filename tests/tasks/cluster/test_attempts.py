@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ from distributed import KilledWorker
 from ended import Ended
 from prefect.logging import disable_run_logger
 
-from tasks.cluster.attempts import Stopped, run_all
+from tasks.cluster.attempts import BrokenError, Stopped, run_all
 from tasks.errors import ConfigError, ExternalToolError, UserDataError
 
 DONE = {"dice": 0.9}
 LOST = KilledWorker("task", None, 0)
 KILLED = ExternalToolError("python -m fold", -9, Path("log"))
 FAILED = ExternalToolError("python -m fold", 1, Path("log"))
+BROKEN = BrokenError(FAILED, "w")
 WRONG = UserDataError("the label is empty")
 
 
@@ -51,6 +53,8 @@ def run(outcomes: list[Any], **limits: Any) -> tuple[Any, int]:
         ([stopped(3), stopped(6), stopped(9), stopped(12), DONE], 5),
         ([LOST, stopped(3), LOST, stopped(4), DONE], 5),
         ([stopped(4), stopped(9), stopped(9, 2), stopped(9, 3), stopped(9, 7), DONE], 6),
+        ([BROKEN, DONE], 2),
+        ([LOST, BROKEN, DONE], 3),
     ],
 )
 def test_what_is_lost_or_told_to_stop_goes_on(outcomes: list[Any], attempts: int) -> None:
@@ -63,6 +67,8 @@ def test_what_is_lost_or_told_to_stop_goes_on(outcomes: list[Any], attempts: int
         ([LOST, LOST, LOST, DONE], 3, Exception, "its worker was lost, 3 times"),
         ([KILLED, KILLED, KILLED, DONE], 3, ExternalToolError, "signal 9"),
         ([FAILED, DONE], 1, ExternalToolError, "exit code 1"),
+        ([BROKEN, BROKEN, DONE], 2, ExternalToolError, "exit code 1"),
+        ([LOST, LOST, BROKEN, DONE], 3, ExternalToolError, "exit code 1"),
         ([WRONG, DONE], 1, UserDataError, "the label is empty"),
         ([stopped(0), stopped(0), stopped(0), stopped(0), DONE], 4, ConfigError, "raise `walltime`"),
         ([stopped(9, 2)] * 4 + [DONE], 4, ConfigError, "a case that is validated"),
@@ -99,6 +105,7 @@ class Cluster:
 
     def __init__(self) -> None:
         self.ended: list[str] = []
+        self.blamed: list[str] = []
 
     def check(self) -> None: ...
 
@@ -107,6 +114,10 @@ class Cluster:
 
     def end_worker(self, name: str) -> None:
         self.ended.append(name)
+
+    def blame(self, name: str) -> None:
+        assert name not in self.ended, "whose node it was is known while it is there"
+        self.blamed.append(name)
 
 
 @pytest.mark.parametrize(
@@ -141,3 +152,31 @@ def test_a_lost_worker_is_a_crashed_run_and_a_failed_program_is_not(crashed: lis
     assert len(crashed) == 1
     run([KILLED, DONE])
     assert len(crashed) == 1
+
+
+def test_a_node_on_which_a_fold_failed_is_given_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that has fallen off fails a fold in seconds, and is idle for the next one."""
+    cluster = Cluster()
+    monkeypatch.setattr("tasks.cluster.attempts._cluster", lambda: cluster)
+    assert run([BROKEN, DONE]) == (DONE, 2)
+    assert (cluster.blamed, cluster.ended) == (["w"], ["w"])
+
+
+def test_where_something_failed_is_known_on_the_other_side_of_a_process() -> None:
+    there = pickle.loads(pickle.dumps(BROKEN))
+    assert (there.worker, str(there), there.error.returncode) == ("w", str(FAILED), 1)
+
+
+@pytest.mark.parametrize(
+    ("come", "attempts", "done"),
+    [
+        pytest.param([3, 9, 15, 40], 5, True, id="each got further than the one before"),
+        pytest.param([3, 9, 9, 9], 4, False, id="from the third on none did"),
+        pytest.param([9, 3, 3, 3], 3, False, id="fewer are no progress"),
+    ],
+)
+def test_a_training_of_days_may_be_lost_now_and_then(come: list[int], attempts: int, done: bool) -> None:
+    """Three preemptions of a night are not three of a week."""
+    left = iter(come)
+    outcome, count = run([*[LOST] * len(come), DONE], how_far=lambda _: (0, next(left)))
+    assert (outcome == DONE, count) == (done, attempts)

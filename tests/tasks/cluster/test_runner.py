@@ -181,7 +181,9 @@ def test_a_worker_that_nobody_replaces_goes_on_after_a_training_that_was_stopped
 def test_a_loopback_address_means_another_machine_on_every_node(
     url: str, interface: str | None, reachable: bool
 ) -> None:
-    assert is_reachable_from_nodes(url, ClusterSettings(interface=interface)) is reachable
+    job = {"workers": 1, "cpus": 1, "memory_gb": 1, "walltime": "1:00:00"}
+    slurm = ClusterSettings.model_validate({"kind": "slurm", "interface": interface, **job})
+    assert is_reachable_from_nodes(url, slurm) is reachable
 
 
 def test_few_small_cases_are_not_worth_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tasks.cluster.slurm import CONTROLLER_AWAY_S, WatchedCluster
-from tasks.cluster.slurm_queue import end_of_this_job
+from tasks.cluster.slurm import CONTROLLER_AWAY_S, MOST_AVOIDED, WatchedCluster
+from tasks.cluster.slurm_queue import FENCE_S, end_of_this_job, fence
 from tasks.errors import ConfigError, ExternalToolError, TransientError
+from tasks.ledger.paths import DatasetPaths
 
 AWAY = "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)"
 FAILED = {"JobState": "FAILED", "Reason": "NonZeroExitCode", "ExitCode": "7:0"}
@@ -129,3 +131,81 @@ def test_where_there_is_no_squeue_a_job_has_no_known_end(monkeypatch: pytest.Mon
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     monkeypatch.setenv("PATH", "/nowhere")
     assert end_of_this_job() is None
+
+
+def test_jobs_that_die_on_two_nodes_do_not_end_the_folds_on_others(
+    cluster: WatchedCluster, nodes: dict[str, str]
+) -> None:
+    """Two that were booted without the shared disk are idle, and so get the next jobs."""
+    for number, node in enumerate(["node3", "node3", "node4", "node4"]):
+        nodes[str(number)] = node
+        cluster._learn([str(number)])
+    assert directives(cluster)[-1] == "--exclude=node7,node3,node4"
+
+
+def test_where_jobs_die_on_node_after_node_it_is_not_the_nodes(
+    cluster: WatchedCluster, nodes: dict[str, str]
+) -> None:
+    for number in range(100):
+        nodes[str(number)] = f"other{number // 2}"
+        try:
+            cluster._learn([str(number)])
+        except ExternalToolError:
+            break
+    assert number < 4 * MOST_AVOIDED
+    assert len(directives(cluster)[-1].split(",")) == 1 + MOST_AVOIDED
+
+
+def test_a_node_that_is_blamed_is_avoided_at_once(cluster: WatchedCluster, nodes: dict[str, str]) -> None:
+    vars(cluster)["workers"] = {"w": SimpleNamespace(job_id="1"), "v": SimpleNamespace(job_id=None)}
+    cluster._rows["1"] = {"node": "node3"}
+    cluster.blame("v")
+    cluster.blame("gone")
+    assert directives(cluster)[-1] == "--exclude=node7"
+    cluster.blame("w")
+    assert directives(cluster)[-1] == "--exclude=node7,node3"
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [("COMPLETING", None), ("RUNNING", "jobs 7 of an earlier run do not end")],
+)
+def test_a_node_that_does_not_say_that_a_job_has_ended_keeps_nobody_waiting(
+    home: Path, monkeypatch: pytest.MonkeyPatch, state: str, words: str | None
+) -> None:
+    """A dead node, or a long epilog: what the job ran was killed. What runs on is another matter."""
+    now, cancelled = [0.0], []
+    monkeypatch.setattr("tasks.cluster.slurm_queue.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("tasks.cluster.slurm_queue.time.sleep", lambda s: now.append(now.pop() + s))
+    monkeypatch.setattr("tasks.cluster.slurm_queue.queued", lambda _: {"7": {"state": state}})
+    monkeypatch.setattr("tasks.cluster.slurm_queue.slurm", lambda *command: cancelled.append(command))
+    if words is None:
+        assert fence(DatasetPaths.of("D")) == ["7"]
+    else:
+        with pytest.raises(TransientError, match=words):
+            fence(DatasetPaths.of("D"))
+    assert now[0] > FENCE_S
+    assert cancelled == [("scancel", "7")]
+
+
+def test_a_controller_that_hiccups_does_not_end_the_night(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[Any] = [
+        TransientError("Socket timed out"),
+        {"7": {"state": "RUNNING"}},
+        TransientError("x"),
+        {},
+    ]
+
+    def queued(_: str) -> Any:
+        said = left.pop(0)
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    monkeypatch.setattr("tasks.cluster.slurm_queue.time.sleep", lambda _: None)
+    monkeypatch.setattr("tasks.cluster.slurm_queue.queued", queued)
+    monkeypatch.setattr("tasks.cluster.slurm_queue.slurm", lambda *_: "")
+    assert fence(DatasetPaths.of("D")) == ["7"]
+    assert left == []

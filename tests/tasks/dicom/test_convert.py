@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from dicom_factory import Series, ball, edit, write_rois, write_segments, write_series
+from numpy.typing import NDArray
 from pydicom.uid import generate_uid
 
 from tasks.dicom.convert import LabelRules, label_map, structure_masks
@@ -244,3 +245,54 @@ def test_an_error_names_the_slice_as_a_viewer_does(tmp_path: Path) -> None:
     lowest = int(np.flatnonzero(LEFT.any(axis=(1, 2)))[0])
     with pytest.raises(CaseRejected, match=f"contours that overlap, slice {100 - lowest}$"):
         label_map(read_series(series.files), edit(file, twice), "RTSTRUCT", RULES)
+
+
+def planes(*drawn: int, apart: int = 0) -> NDArray[np.bool_]:
+    """A square on some of twelve slices; ``apart``: on each so many pixels further."""
+    mask = np.zeros((12, 20, 24), dtype=bool)
+    for number, k in enumerate(drawn):
+        mask[k, 4:9, 2 + number * apart : 6 + number * apart] = True
+    return mask
+
+
+@pytest.mark.parametrize("kind", ["RTSTRUCT", "SEG"])
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        pytest.param(
+            planes(2, 4, 6, 8), "with 3 gaps, such as between the slices 3 and 5", id="every second"
+        ),
+        pytest.param(planes(1, 4, 7, 10), "with 3 gaps", id="every third"),
+        pytest.param(planes(2, 3, 5, 6, 8, 9), None, id="more often drawn than not"),
+        pytest.param(planes(2, 3, 4, 6, 7), None, id="one gap"),
+        pytest.param(planes(1, 5, 9, apart=6), None, id="lesions of one slice in different places"),
+        pytest.param(planes(3, 4, 5, 6), None, id="every slice"),
+    ],
+)
+def test_what_was_drawn_on_some_slices_only_is_no_label(
+    tmp_path: Path, mask: NDArray[np.bool_], words: str | None, kind: str
+) -> None:
+    series = write_series(tmp_path / "ct", mask.shape)
+    if kind == "SEG":
+        file = write_segments(tmp_path / "s.dcm", series, mask.astype(int), ["left"])
+    else:
+        file = write_rois(tmp_path / "s.dcm", series, {"left": mask})
+    volume, rules = read_series(series.files), LabelRules({"Left": ["left"]})
+    if words is None:
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(label_map(volume, file, kind, rules)), mask)
+        return
+    with pytest.raises(CaseRejected, match=words) as caught:
+        label_map(volume, file, kind, rules)
+    assert caught.value.reason == Reason.SLICES_SKIPPED
+
+
+def test_the_slices_between_may_be_marked_as_not_annotated(tmp_path: Path) -> None:
+    mask = planes(2, 4, 6, 8)
+    between = np.zeros_like(mask)
+    between[[3, 5, 7]] = True
+    series = write_series(tmp_path / "ct", mask.shape)
+    file = write_segments(tmp_path / "s.dcm", series, mask + 2 * between, ["left", "between"])
+    rules = LabelRules({"Left": ["left"]}, not_annotated=["between"])
+    labels = sitk.GetArrayFromImage(label_map(read_series(series.files), file, "SEG", rules))
+    assert (labels[3] == 2).all()
+    assert (labels[4] == mask[4]).all()

@@ -10,7 +10,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-from dicom_factory import ORIENTATIONS, Series, ball, grid_for, shapes, write_segments, write_series
+from dicom_factory import ORIENTATIONS, Series, ball, edit, grid_for, shapes, write_segments, write_series
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -239,3 +239,34 @@ def test_a_seg_of_an_image_with_odd_spacings_is_read_back(tmp_path: Path, change
     mask = shapes(SHAPE)["donut"]
     seg = SegObject(write_segments(tmp_path / "seg.dcm", series, mask.astype(int), ["x"]))
     np.testing.assert_array_equal(seg.mask(seg.segments[0], volume.grid), mask)
+
+
+def without_a_step(ds: Any) -> None:
+    del ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
+
+
+def with_a_gap(step_mm: float) -> Callable[[Any], None]:
+    """As an MR says how much lies between its slices, and not from slice to slice."""
+
+    def change(ds: Any) -> None:
+        ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices = step_mm
+
+    return change
+
+
+@pytest.mark.parametrize("change", [without_a_step, with_a_gap(0), with_a_gap(0.5)])
+@pytest.mark.parametrize("drawn", [(3,), (1, 2, 3), (1, 4)], ids=["a slice", "slices", "slices apart"])
+def test_a_seg_that_does_not_say_its_step_is_read(
+    tmp_path: Path, drawn: tuple[int, ...], change: Callable[[Any], None]
+) -> None:
+    """One structure lies on few slices, another beside it on all."""
+    labels = np.zeros(SHAPE, dtype=int)
+    labels[:, 2:5, 2:5] = 1
+    labels[list(drawn), 10:14, 10:14] = 2
+    series = write_series(tmp_path / "ct", grid=grid_for(SHAPE, spacing_mm=(0.8, 0.8, 3.0)))
+    for segments in ([1, 2], [2]):
+        names = ["all", "few"][-len(segments) :]
+        shown = np.where(np.isin(labels, segments), labels - (2 - len(segments)), 0)
+        file = edit(write_segments(tmp_path / "s.dcm", series, np.maximum(shown, 0), names), change)
+        seg = SegObject(file, 3.0)
+        np.testing.assert_array_equal(seg.mask(seg.segments[-1], series.grid), labels == 2)

@@ -25,17 +25,34 @@ def test_a_series_of_which_more_arrives_meanwhile_stays(tmp_path: Path) -> None:
 def test_a_folder_that_is_taken_away_as_more_arrives_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inbox, touch, taken = Inbox(tmp_path), Path.touch, []
+    inbox, write, taken = Inbox(tmp_path), Path.write_text, []
 
-    def touch_too_late(path: Path) -> None:
+    def write_too_late(path: Path, text: str) -> None:
         if not taken:
             taken.append(path)
             path.parent.rmdir()
-        touch(path)
+        write(path, text)
 
-    monkeypatch.setattr(Path, "touch", touch_too_late)
+    monkeypatch.setattr(Path, "write_text", write_too_late)
     inbox.begin("first", "series")
     inbox.put("series", "a", b"a")
     inbox.end("first", whole=True)
     assert [file.name for file in inbox.ready()] == ["a"]
     assert taken
+
+
+def test_one_of_two_transfers_does_not_free_what_the_other_left_half_sent(tmp_path: Path) -> None:
+    """A PACS sends a series over two associations, of which one is cut off: the rest makes an even grid."""
+    inbox = Inbox(tmp_path)
+    inbox.begin("one", "series")
+    inbox.begin("other", "series")
+    inbox.put("series", "a", b"a")
+    inbox.end("one", whole=False)
+    inbox.put("series", "b", b"b")
+    inbox.end("other", whole=True)
+    assert inbox.ready() == []
+    assert inbox.held() == {"series": 2}
+    inbox.begin("again", "series")
+    inbox.put("series", "c", b"c")
+    inbox.end("again", whole=True)
+    assert [file.name for file in inbox.ready()] == ["a", "b", "c"]

@@ -187,3 +187,17 @@ def test_a_lock_that_a_person_replaced_is_not_removed(tmp_path: Path) -> None:
     with dataset_lock(tmp_path):
         hold(tmp_path, "node17", 1)
     assert (tmp_path / "lock.json").exists()
+
+
+def test_a_lock_is_on_the_disk_before_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that a power cut has emptied is nobody's to take over."""
+    flushed: list[tuple[bool, str]] = []
+
+    def sync(path: Path) -> None:
+        flushed.append(((tmp_path / "lock.json").exists(), path.read_text() if path.is_file() else "names"))
+
+    monkeypatch.setattr(tasks.ledger.lock, "sync", sync)
+    with dataset_lock(tmp_path):
+        (content, names) = flushed
+    assert (content[0], "pid" in content[1]) == (False, True)
+    assert names == (True, "names")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from tasks.ledger.accounts import FileRow
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.snapshots import (
+    day_of_arrival,
     load_snapshots,
     make_read_only,
     next_snapshot_name,
@@ -81,3 +82,12 @@ def test_a_snapshot_that_is_on_record_is_there(paths: DatasetPaths) -> None:
     shutil.rmtree(paths.rawdata / "2026-11-23__D")
     with pytest.raises(UserDataError, match="2026-11-23__D: on record, and not in .* restore it"):
         require_whole(paths)
+
+
+def test_what_comes_in_while_a_snapshot_is_ahead_of_the_clock_is_of_its_day(paths: DatasetPaths) -> None:
+    """Receiver and worker may be in two zones, or one of them has booted with another date."""
+    assert day_of_arrival(paths) == date.today()
+    ahead = date.today() + timedelta(days=1)
+    (paths.rawdata / f"{ahead}__D").mkdir(parents=True)
+    assert day_of_arrival(paths) == ahead
+    assert next_snapshot_name(paths, day_of_arrival(paths)).day == ahead

@@ -13,7 +13,7 @@ from untrained_model import untrained_model
 
 from tasks.labels import Labels
 from tasks.ledger.images import write_image
-from tasks.nnunet.predict import predict_batch
+from tasks.nnunet.predict import _work, predict_batch
 
 SHAPE = (14, 40, 30)
 
@@ -103,3 +103,32 @@ def test_each_case_is_told_while_the_next_is_predicted(
             on_message=listen,
         )
     assert told == ["0"]
+
+
+@pytest.mark.parametrize(("most_bytes", "order"), [(10**9, "PPwPww"), (0, "PwPwPw")])
+def test_large_images_are_written_before_the_next_is_predicted(
+    model: Path,
+    images: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    most_bytes: int,
+    order: str,
+) -> None:
+    """Else two images' logits of all folds lie in memory, and what needs more than there is never ends."""
+    from tasks.nnunet.ensemble import Ensemble
+
+    happened: list[str] = []
+    predicts = Ensemble.fold_logits
+
+    def fold_logits(self: Ensemble, image: Any) -> Any:
+        happened.append("P")
+        return predicts(self, image)
+
+    monkeypatch.setattr(Ensemble, "fold_logits", fold_logits)
+    monkeypatch.setattr("tasks.nnunet.predict.MOST_HELD_BYTES", most_bytes)
+    monkeypatch.setattr(
+        "tasks.nnunet.predict.tell", lambda **said: happened.extend("w" * ("written" in said))
+    )
+    cases = [{"case_id": i.name[0], "image": str(i), "output": str(tmp_path / i.name)} for i in images]
+    _work({"cases": cases, "model_folder": str(model), "folds": None, "device": "cpu", "mirroring": False})
+    assert "".join(happened) == order

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,3 +85,27 @@ def test_a_user_who_trains_compiled_predicts_all_the_same(
     monkeypatch.setenv("nnUNet_compile", "t")
     compiled = Predictor(folder, device="cpu", mirroring=False).predict_from_single_image(image)["A"]
     np.testing.assert_array_equal(sitk.GetArrayFromImage(compiled), sitk.GetArrayFromImage(plain))
+
+
+@pytest.mark.parametrize(
+    ("kind", "channel", "refused"),
+    [("CT", "CT", False), ("MR", "CT", True), ("CT", "MR", True), ("MR", "T1", False), (None, "CT", False)],
+)
+def test_a_model_of_cts_does_not_predict_an_mr(
+    image: Path, kind: str | None, channel: str, refused: bool
+) -> None:
+    """Its values would be clipped as if they were Hounsfield units, and masks come back all the same."""
+
+    def read(path: Any) -> sitk.Image:
+        found = sitk.ReadImage(str(path))
+        if kind is not None:
+            found.SetMetaData("Modality", kind)
+        return found
+
+    predictor = Decided({"A": [1]}, np.zeros((2, 3, 4), dtype=np.uint8))
+    predictor._read_dicom, predictor.channel, predictor.folder = read, channel, Path("model")
+    if refused:
+        with pytest.raises(UserDataError, match=f"is of {kind}, and the model in model of {channel}"):
+            predictor.predict_single_dicom(image)
+        return
+    assert set(predictor.predict_single_dicom(image)) == {"A"}

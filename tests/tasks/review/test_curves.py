@@ -12,7 +12,8 @@ LOWEST, HIGHEST = HEIGHT - 30.0, float(TOP)
 
 
 def heights(svg: str) -> list[float]:
-    return [float(y) for y in re.findall(r"<circle cx='[^']*' cy='([^']*)'", svg)]
+    marks = re.findall(r"<text x='[^']*' y='([^']*)' text-anchor='middle' fill='rgb[^']*'>[●■▲◆]<", svg)
+    return [float(y) - 4 for y in marks]  # the foot of a letter
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,8 @@ def test_an_axis_of_many_cases_is_read_without_exponents() -> None:
 @pytest.mark.parametrize(("names", "rows"), [(3, 1), (7, 2), (14, 3)])
 def test_a_legend_stays_within_the_picture(names: int, rows: int) -> None:
     drawn = curve("Dice", ["a"], {f"the name {n}": [Point(0.5, 0.4, 0.6, 3)] for n in range(names)})
-    places = re.findall(r"<text x='(\d+)' y='(\d+)' fill='[^']+'>● the name \d+<", drawn)
+    mark = "<tspan fill='rgb[^']+'>[●■▲◆]</tspan>"
+    places = re.findall(rf"<text x='(\d+)' y='(\d+)' fill='currentColor'>{mark} the name \d+<", drawn)
     assert len(places) == names
     assert max(int(x) for x, _ in places) <= 640 - 8 * len("● the name 0")
     assert len({y for _, y in places}) == rows

@@ -6,11 +6,13 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
+from numpy.typing import NDArray
 from PIL import Image
 
 from tasks.labels import Labels
-from tasks.review.montage import TILE_PIXELS, montage
+from tasks.review.montage import COLOURS, TILE_PIXELS, _tile, montage
 
 LABELS = Labels(["a", "b", "c"], "label_image")
 
@@ -39,3 +41,43 @@ def test_a_second_label_map_is_outlined_in_white(files: tuple[Path, Path], tmp_p
         white(montage(image, label, LABELS, tmp_path / "p.nii.gz"))
         > white(montage(image, label, LABELS)) + 100
     )
+
+
+def shown(picture: bytes) -> NDArray[np.int_]:
+    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+
+
+@pytest.mark.parametrize("pixels", [20, 512])
+@pytest.mark.parametrize("share", [0.1, 0.4])
+def test_an_outline_is_whole_whatever_the_size_of_the_image(pixels: int, share: float) -> None:
+    """Those of 512 pixels are made smaller: of a thin line every third pixel would be left."""
+    mask = np.zeros((pixels, pixels), dtype=np.uint8)
+    first, last = pixels // 4, pixels // 4 + round(share * pixels)
+    mask[first:last, first:last] = 1
+    tile = np.asarray(_tile(np.zeros_like(mask), mask, LABELS, 0.9, 0.9, None))
+    drawn = (tile == COLOURS[0]).all(axis=2)
+    rows, columns = (np.flatnonzero(drawn.any(axis=axis)) for axis in (1, 0))
+    assert rows.size == pytest.approx(share * TILE_PIXELS, abs=2)
+    for edge in (drawn[rows[0]], drawn[rows[-1]], drawn[:, columns[0]], drawn[:, columns[-1]]):
+        assert edge[rows[0] : rows[-1] + 1].all()
+    assert not drawn[rows[0] + 3 : rows[-1] - 2, columns[0] + 3 : columns[-1] - 2].any()
+
+
+def test_a_picture_shows_the_part_in_which_something_is_drawn(tmp_path: Path) -> None:
+    mask = np.zeros((2, 512, 512), dtype=np.uint8)
+    mask[:, 400:420, 60:80] = 1
+    for name, array in (("i", np.zeros_like(mask)), ("l", mask), ("n", np.zeros_like(mask))):
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / f"{name}.nii.gz"))
+    pixels = shown(montage(tmp_path / "i.nii.gz", tmp_path / "l.nii.gz", LABELS))[:, :TILE_PIXELS]
+    columns = np.flatnonzero((pixels[..., 0] - pixels[..., 2] > 60).any(axis=0))
+    assert columns[-1] - columns[0] > 20, "20 mm of 512 would be 6 pixels"
+    assert montage(tmp_path / "i.nii.gz", tmp_path / "n.nii.gz", LABELS), "where nothing is drawn, all of it"
+
+
+def test_a_slice_bears_the_number_that_a_viewer_gives_it(files: tuple[Path, Path]) -> None:
+    plain, numbered = (shown(montage(*files, LABELS, numbers=n)) for n in ((), range(101, 111)))
+    differs = np.abs(plain - numbered).max(axis=2) > 60
+    for position in range(plain.shape[1] // TILE_PIXELS):
+        tile = differs[:, position * TILE_PIXELS : (position + 1) * TILE_PIXELS]
+        assert tile[:20, :40].any()
+        assert not tile[40:].any()

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
 
 from tasks.review.curves import Point
-from tasks.review.report import PredictedCase, ReportContent, StructureEffort, SuspectCase, render
+from tasks.review.montage import colour_of
+from tasks.review.report import (
+    PredictedCase,
+    ReportContent,
+    StructureEffort,
+    SuspectCase,
+    millilitres,
+    render,
+)
 from tasks.review.suspects import Suspect
 
 EFFORT = StructureEffort("2026-11-23", "GTV", 4, 1, Point(120, 80, 160, 4), 3.5, 0.75, 0.81, 0.9, 4.25)
@@ -44,6 +53,7 @@ def content(**changes: object) -> ReportContent:
         "validation_dice": {"0": {"GTV": 0.7}, "1": {"GTV": 0.9}},
         "test_surface_dice": {"GTV": 0.95},
         "test_hd95_mm": {"GTV": 2.25},
+        "test_cases": [{"dice": {"GTV": 0.9}, "hd95_mm": {"GTV": 2.25}}],
         "compared_with": None,
         "basis": "the first model",
         "verdicts": [],
@@ -129,3 +139,57 @@ def test_a_dataset_without_a_model_has_a_page() -> None:
     text = render(content(**{key: [] for key in empty}, in_use=None, test_points={}, drift=None))
     assert "none yet" in text
     assert "No model has been trained yet" in text
+
+
+def test_a_distance_says_of_how_many_cases_it_is() -> None:
+    """A model that misses a tumour has no distance there, and must not look the better for it."""
+    missed = {"dice": {"GTV": 0.0}, "hd95_mm": {"GTV": None}}
+    absent = {"dice": {"GTV": None}, "hd95_mm": {"GTV": None}}
+    models = [dict(model) for model in content().models]
+    models[0]["test_cases"] = [*models[0]["test_cases"], missed, absent]
+    text = BeautifulSoup(render(content(models=models)), "html.parser").get_text(" ")
+    assert "2.2 (1 of 2 cases)" in text
+    assert text.count("cases)") == 1, "of all it need not be said"
+
+
+def test_a_single_patient_has_no_interval() -> None:
+    alone = StructureEffort("2026-11-23", "GTV", 1, 0, Point(120, 120, 120, 1), 3.5, 0.75, 0.81, 0.9, 4.25)
+    text = BeautifulSoup(render(content(effort=[alone])), "html.parser").get_text(" ")
+    assert "120 to 120" not in text
+
+
+@pytest.mark.parametrize(
+    ("volume_ml", "words"),
+    [(0.0, "nothing"), (0.0004, "0.0004 ml"), (0.012, "0.01 ml"), (1.5, "1.50 ml")],
+)
+def test_a_little_is_not_nothing(volume_ml: float, words: str) -> None:
+    assert millilitres(volume_ml) == words
+
+
+def test_a_structure_has_one_colour_on_the_page() -> None:
+    """In the pictures' captions, the learning curve and the curve of effort, in whatever order they came."""
+    effort = [
+        StructureEffort("2026-11-23", name, 4, 1, Point(120, 80, 160, 4), 3, 1, 1, 1, 1) for name in "ab"
+    ]
+    points = {name: [Point(0.8, 0.7, 0.9, 2)] * 3 for name in "ba"}
+    page = BeautifulSoup(
+        render(
+            content(
+                structures=["b", "a"],
+                pictured=["b", "a"],
+                effort=effort,
+                test_points=points,
+                predictions=[PredictedCase("case2", "x.dcm", {"a": 1.5, "b": 0.0}, PICTURE)],
+            )
+        ),
+        "html.parser",
+    )
+    for name, number in (("b", 0), ("a", 1)):
+        legends = [t for t in page.find_all("text") if t.get_text().endswith(f" {name}")]
+        assert {str(legend.tspan["fill"]) for legend in legends if legend.tspan} == {colour_of(number)}
+        assert len(legends) == 2
+        key = [span for span in page.find_all("span") if str(span.next_sibling).strip() == name]
+        assert {str(span["style"]) for span in key} <= {f"color: {colour_of(number)}"}
+    caption = page.find("figcaption")
+    assert caption is not None
+    assert "a: 1.50 ml, ● b: nothing" in " ".join(caption.get_text().split())

@@ -25,6 +25,8 @@ SLURM = "kind: slurm\ncpus: 4\nmemory_gb: 16\nwalltime: '24:00:00'\nworkers: 2\n
         (SLURM + "partition: 'gpu\n#SBATCH --uid=0'", "partition"),
         (SLURM + 'prologue: ["module load cuda\\nrm -r /"]', "prologue.0"),
         ("gres: gpu:1", "`gres` (stage prepare) means something with `kind: slurm` only"),
+        ("stop_before_s: 60", "`stop_before_s` means something with `kind: slurm` only"),
+        ("logs_url: https://hpc/", "`logs_url` means something with `kind: slurm` only"),
         ("workers: 0", "greater than 0"),
     ],
 )

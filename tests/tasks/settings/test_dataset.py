@@ -111,6 +111,7 @@ def test_a_recipe_that_keeps_nothing_is_a_mistake(config: Path) -> None:
             ["A cannot be `unlabelled` with mask_strategy `regions`", "label_image"],
         ),
         ("converter: imgtools", ["knows neither", "mask_strategy `priority`"]),
+        ("converter: imgtools\nmask_strategy: priority", ["several ROIs of a structure", "`merge`"]),
         ("converter: plastimatch", ["converter", "'iterseg' or 'imgtools'"]),
         ("segmentation_precedence: '[('", ["segmentation_precedence", "is no pattern"]),
         ("arrival_quiet_s: -1", ["arrival_quiet_s"]),

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tasks.shown.artifacts import artifact_key, progress_artifact, url_of
+from tasks.shown.artifacts import artifact_key, progress_artifact, show_table, url_of
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,17 @@ def test_a_simulated_lab_shows_no_progress(monkeypatch: pytest.MonkeyPatch) -> N
         "tasks.shown.artifacts.create_progress_artifact", lambda *_, **__: pytest.fail("shown")
     )
     progress_artifact("key")(50, "half")
+
+
+def test_a_table_that_cannot_be_shown_ends_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server is restarted just then, and the night is not over."""
+    warned: list[str] = []
+
+    def away(**_: object) -> None:
+        raise ConnectionError("the server is away")
+
+    logger = SimpleNamespace(warning=lambda *words: warned.append(words[-1]))
+    monkeypatch.setattr("tasks.shown.artifacts.create_table_artifact", away)
+    monkeypatch.setattr("tasks.shown.artifacts.get_run_logger", lambda: logger)
+    show_table("prepare", "D", [], "nothing")
+    assert warned == ["ConnectionError"]

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from tasks.shown import progress
-from tasks.shown.progress import note_step, steps_shown, told, waiting
+from tasks.shown.progress import note_step, noted_step, steps_shown, told, waiting
 
 
 class Terminal(io.StringIO):
@@ -97,3 +97,12 @@ def test_without_a_terminal_nothing_is_printed(capsys: pytest.CaptureFixture[str
     with waiting("x"), steps_shown([tmp_path / "0.steps"]):
         assert list(progress.progress([1, 2], "read")) == [1, 2]
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_a_lost_task_has_noted_grows_from_its_first_epoch_to_its_last_case(tmp_path: Path) -> None:
+    file = tmp_path / "fold-0.steps"
+    found = [noted_step(file)]
+    for step, done in (("epoch", 1), ("epoch", 30), ("validated", 1), ("validated", 4)):
+        note_step(file, step, done, 30)  # type: ignore[arg-type]
+        found.append(noted_step(file))
+    assert found == sorted(set(found))
