@@ -185,8 +185,9 @@ def imports_alone(*flows: str) -> Side:
 
 
 def imports(modules: str) -> str:
-    """A word of a shell: nothing but some imports."""
-    return shlex.join([sys.executable, "-c", f"import {modules}"])
+    """A word of a shell: nothing but some imports, collecting garbage as rarely as a command does."""
+    rarely = "import atexit, gc; gc.set_threshold(100_000, 50, 50); atexit.register(gc.freeze)"
+    return shlex.join([sys.executable, "-c", f"{rarely}; import {modules}"])
 
 
 def nothing_new_row(home: Path, server: Mapping[str, str], seed: Row, cases: int, limit_s: int) -> Row:

@@ -82,6 +82,23 @@ def test_a_fold_goes_on_elsewhere(
 
 
 @pytest.mark.timeout(300)
+def test_a_broken_node_costs_an_attempt_and_not_the_night(
+    lab: SlurmLab, undisturbed: Weights, tmp_path: Path
+) -> None:
+    """It fails in seconds what it is given, and is idle again for whatever waits."""
+    broken = tmp_path / "nnunetv2" / "__init__.py"
+    broken.parent.mkdir()
+    broken.write_text("raise RuntimeError('the GPU has fallen off the bus')\n")
+    lab.cluster(prologue=[f'[ "$SLURMD_NODENAME" != node1 ] || export PYTHONPATH="{tmp_path}:$PYTHONPATH"'])
+    done = lab.run("train")
+    assert done.returncode == 0, done.stderr
+    assert_equal(lab.weights(), undisturbed)
+    assert lab.runs_of_folds("FAILED") == 1, lab.runs()
+    assert lab.runs_of_folds("COMPLETED") == 2
+    lab.assert_all_is_well(attempts=2)
+
+
+@pytest.mark.timeout(300)
 def test_datasets_share_a_cluster_and_do_not_mix(
     lab: SlurmLab, prepared: SlurmLab, tmp_path: Path, undisturbed: Weights
 ) -> None:
