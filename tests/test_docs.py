@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -178,3 +179,9 @@ def test_what_was_installed_is_remembered(tmp_path: Path) -> None:
     other = ["make", "-n", "install", "TORCH=cpu"]
     planned = subprocess.run(other, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "TORCH=cpu bash deployments/install.sh" in planned.stdout
+
+
+def test_each_row_of_the_bench_says_how_far_it_is_from_what_bounds_it() -> None:
+    rows = json.loads((ROOT / "tests" / "bench" / "report.json").read_text())["rows"]
+    assert rows
+    assert [r["name"] for r in rows if r["alone"] not in r["runs"] and not r.get("least_mb")] == []

@@ -10,14 +10,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from predicted_lab import a_model
+from dicom_factory import ball
+from predicted_lab import a_model, predicted
 
 from flows import iterate as iterating
 from flows import predict as predicting
 from flows import prepare as preparing
+from flows import rollback as going_back
 from flows import train as training
 from tasks.errors import UserDataError
+from tasks.ledger.files import replace_symlink
 from tasks.ledger.paths import DatasetPaths
+from tasks.worklist import write_worklist
 
 
 class Asked(Exception):
@@ -131,3 +135,24 @@ def test_an_image_that_can_never_be_predicted_does_not_fail_every_night(
         return
     with pytest.raises(UserDataError, match=words):
         predicting._none_predicted(rows, {}, asked_for=asked_for)
+
+
+def test_the_worklist_names_no_prediction_of_a_model_that_was_taken_out(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = predicted(home, tmp_path, {"GTV": ball((6, 20, 24), (3, 8, 8), 4)})
+    write_worklist.fn("D")
+    assert lab.model.model_id in lab.paths.worklist.read_text()
+    newer = a_model(lab.paths, ["GTV"], "2026-11-21")
+    (lab.paths.home / newer.folder).mkdir(parents=True)
+
+    def put_back(*_: Any) -> dict[str, str]:
+        replace_symlink(lab.paths.latest, lab.paths.home / newer.folder)
+        return {"model": newer.model_id}
+
+    for name, stand_in in (("turn_of", at_once), ("put_back", put_back), ("show_table", lambda *_: None)):
+        monkeypatch.setattr(going_back, name, stand_in)
+    for step in ("write_worklist", "write_report"):
+        monkeypatch.setattr(going_back, step, getattr(going_back, step).fn)
+    going_back.rollback.fn("D", newer.model_id)
+    assert lab.model.model_id not in lab.paths.worklist.read_text()

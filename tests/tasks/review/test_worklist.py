@@ -114,3 +114,9 @@ def test_a_model_of_one_fold_is_asked_what_it_doubts_itself() -> None:
     assert first.reason == "one fold, and none to compare it with: its entropy is 0.300 nats"
     (nothing,) = rank([CASES[-1]], "fold_disagreement", 0.0, 1)
     assert nothing.reason == "no fold sees anything"
+
+
+def test_where_no_fold_sees_a_structure_they_are_not_said_to_agree_on_it() -> None:
+    (empty,) = rank([candidate("empty", fold_dice={"A": None}, foreground=0.0)], "class_stratified", 0.0, 1)
+    assert empty.reason == "for A, seen in 0 images: no fold sees anything"
+    assert empty.score == 0
