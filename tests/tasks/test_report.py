@@ -12,6 +12,7 @@ from predicted_lab import DAY, a_model, predict, predicted
 import tasks.report
 from tasks.ingest import take_delivery
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.patients import extend_patients
 from tasks.ledger.refinements import Refinement, note_refinements
 from tasks.report import effort_by_model, write_report
 from tasks.settings.dataset import load_dataset_settings
@@ -86,13 +87,21 @@ def test_the_account_adds_up_to_all_that_the_dataset_has(home: Path, tmp_path: P
         series = write_series(tmp_path / "more" / name, SHAPE, name=name, patient=name)
     for rival in ("one", "other"):  # of one date: which of them counts?
         write_rois(tmp_path / "more" / rival, series, MASKS, name=rival)
+    for number in range(4):
+        write_series(tmp_path / "more" / f"{number}", SHAPE, name=f"{number}", patient=f"P{number}")
     take_delivery.fn("D", tmp_path / "more", DAY)
+    cases = state_at(lab.paths, load_dataset_settings(lab.paths.config, "D"))[0].images
+    waiting = {case.patient for case in cases if case.reason == "unlabelled"}
+    tested = extend_patients(lab.paths.patients, [], 2, 0.5, unlabelled=waiting, every_fold=False).test
     page = BeautifulSoup(write_report.fn("D").read_text(), "html.parser")
     cells = [[cell.text for cell in row.find_all("td")] for row in page.select("table")[0].select("tbody tr")]
     account = {name: int(count) for name, count in cells}
     settings = load_dataset_settings(lab.paths.config, "D")
     assembly, _ = state_at(lab.paths, settings)
     assert sum(account.values()) == len(assembly.images) + len(assembly.segmentations)
-    assert account["images, unlabelled"] == 2
+    seen = {case.patient for case in cases if case.case_id == lab.record["case_id"]}
+    left = tested - seen  # which was predicted before
+    assert account["images of the test set, to be drawn by hand"] == len(left) > 0
+    assert account["images, unlabelled"] == 6 - len(left)
     assert account["images that cannot be used"] == 1
     assert account["further segmentations that cannot be used"] == 2

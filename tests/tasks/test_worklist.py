@@ -87,7 +87,8 @@ def test_an_image_that_cannot_be_predicted_says_so_until_it_changes(lab: Predict
     said = {row["case_id"]: row["reason"] for row in worklist_of(lab.paths)}
     assert said[jobs[0].case_id] == "cannot be predicted: gantry-tilt: by 3 degrees"
     assert "gantry-tilt: by 3 degrees" in write_report.fn("D").read_text().split("Set aside")[-1]
-    remember_unpredictable(lab.paths, [replace(jobs[0], image_key="another")], [])
+    of_former_files = replace(jobs[0], image_key="another")
+    remember_unpredictable(lab.paths, [of_former_files], [{"case_id": jobs[0].case_id, **rejected}])
     said = {row["case_id"]: row["reason"] for row in worklist_of(lab.paths)}
     assert said[jobs[0].case_id] == NOT_PREDICTED
 

@@ -63,6 +63,14 @@ def test_an_outline_is_whole_whatever_the_size_of_the_image(pixels: int, share: 
     assert not drawn[rows[0] + 3 : rows[-1] - 2, columns[0] + 3 : columns[-1] - 2].any()
 
 
+@pytest.mark.parametrize("row", range(100, 104))
+def test_a_single_voxel_is_seen_wherever_it_lies(row: int) -> None:
+    mask = np.zeros((512, 512), dtype=np.uint8)
+    mask[row, 2 * row] = 1
+    tile = np.asarray(_tile(np.zeros_like(mask), mask, LABELS, 0.9, 0.9, None))
+    assert (tile == COLOURS[0]).all(axis=2).sum() == 1
+
+
 def test_a_picture_shows_the_part_in_which_something_is_drawn(tmp_path: Path) -> None:
     mask = np.zeros((2, 512, 512), dtype=np.uint8)
     mask[:, 400:420, 60:80] = 1
