@@ -22,6 +22,7 @@ from tasks.ledger.files import digest_of, read_json, sha256_of_file, whole_file,
 from tasks.ledger.models import ModelRecord
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import label_file, object_file, picture_file, record_file, triage_file
+from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.store import Store
 from tasks.review.montage import montage
 from tasks.settings.dataset import DatasetSettings
@@ -52,6 +53,7 @@ def write_prediction(
     folder = paths.predictions(model.model_id)
     image = Store(paths.store).image(case.case_id, case.image_key)
     volume = read_series([Path(file) for file in case.files])
+    pseudonyms = pseudonyms_of(paths)
     label, disputed = label_file(folder, case.case_id), _disputed(doubt)
     picture = montage(image, label, model.labels, slices=disputed, numbers=volume.numbers)
     with whole_file(picture_file(folder, case.case_id)) as temporary:
@@ -62,7 +64,7 @@ def write_prediction(
     record: dict[str, Any] = {
         "case_id": case.case_id,
         # Of a scan that is shown in the clear, as it is called where the dataset is de-identified.
-        "twin": case_id_of(pseudonyms_of(paths).uid(case.series_instance_uid)),
+        "twin": case_id_of(pseudonyms.uid(case.series_instance_uid)),
         "patient": case.patient,
         "image_key": case.image_key,
         "model": model.model_id,
@@ -73,7 +75,9 @@ def write_prediction(
         "objects": {},
     }
     for kind in settings.prediction.outputs:
-        record["objects"][kind] = _write_object(paths, kind, record, volume.files, masks, model, settings)
+        record["objects"][kind] = _write_object(
+            paths, kind, record, volume.files, masks, model, settings, pseudonyms
+        )
     write_json(record_file(folder, case.case_id), record)
     return record
 
@@ -86,11 +90,11 @@ def _write_object(
     masks: Masks,
     model: ModelRecord,
     settings: DatasetSettings,
+    pseudonyms: Pseudonyms,
 ) -> str:
     """Write a SEG or an RTSTRUCT, and put it on record as handed out; its SOPInstanceUID."""
     # The same image and model give the same UIDs: writing again changes nothing for the PACS.
     # Keyed: de-identification knows them for ours when they come back, and leaves them as they are.
-    pseudonyms = pseudonyms_of(paths)
     series_uid, sop_uid = (
         pseudonyms.uid(f"{record['image_key']} {record['recipe']} {kind} {part}")
         for part in ("series", "instance")

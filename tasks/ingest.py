@@ -23,6 +23,7 @@ from tasks.ledger.snapshots import (
     MANIFEST,
     Origin,
     Snapshot,
+    day_of_arrival,
     load_snapshots,
     make_read_only,
     next_snapshot_name,
@@ -173,7 +174,7 @@ def seal_by_hand(dataset_id: str) -> list[dict[str, Any]]:
         later = _added_later(snapshot)
         if later:
             # Of today: under the day of the newest label it would be another one of one date.
-            day = max(date.today(), load_snapshots(paths)[-1].name.day)
+            day = day_of_arrival(paths)
             wanted = settings.deidentify_folders
             report = _take(paths, later, snapshot.folder, day, "copied", deidentify=wanted)
             # Copies of what is known may lie there for ever, and are no news.

@@ -9,6 +9,7 @@ from typing import Any
 
 from prefect import task
 
+from tasks.cluster.attempts import a_broken_node_takes_no_more
 from tasks.cluster.placement import gpu_of_this_worker
 from tasks.cluster.retries import RETRIED
 from tasks.conversion import CaseToConvert
@@ -120,17 +121,18 @@ def predict_cases(
         image = str(store.image(case.case_id, case.image_key))
         return {"case_id": case.case_id, "image": image, **output}
 
-    failures = predict_batch(
-        [asked(case) for case in waiting.values()],
-        model_folder=paths.home / model.folder,
-        folds=sorted(int(fold) for fold in model.checkpoints),
-        device=settings.prediction.device,
-        mirroring=settings.prediction.triage_mirroring if triage else settings.prediction.mirroring,
-        log=paths.logs / f"predict-{model.model_id}-{chunk}.log",
-        threads=threads,
-        placement=gpu_of_this_worker(),
-        on_message=hand_out,
-    )
+    with a_broken_node_takes_no_more():
+        failures = predict_batch(
+            [asked(case) for case in waiting.values()],
+            model_folder=paths.home / model.folder,
+            folds=sorted(int(fold) for fold in model.checkpoints),
+            device=settings.prediction.device,
+            mirroring=settings.prediction.triage_mirroring if triage else settings.prediction.mirroring,
+            log=paths.logs / f"predict-{model.model_id}-{chunk}.log",
+            threads=threads,
+            placement=gpu_of_this_worker(),
+            on_message=hand_out,
+        )
     if untold := sorted(waiting.keys() - heard - failures.keys()):
         # A message was lost, between lines of another thread.
         raise TransientError(f"nothing was heard of the prediction of {', '.join(untold)}; run it again")

@@ -9,6 +9,7 @@ from typing import Any
 
 from prefect import task
 
+from tasks.cluster.attempts import a_broken_node_takes_no_more
 from tasks.cluster.retries import RETRIED
 from tasks.errors import TransientError, UserDataError
 from tasks.labels import Labels
@@ -86,7 +87,9 @@ def score_test_set(
         write_json(folder / SCORES, {"weights": list(weights), "scores": done})
 
     show = shown_steps(dataset_id, f"test-set-{name}", scoring_file(paths, iteration, name))
-    _predict(paths, iteration, name, model_folder, settings, threads, missing, _each(missing, score, show))
+    hear = _each(missing, score, show)
+    with a_broken_node_takes_no_more():
+        _predict(paths, iteration, name, model_folder, settings, threads, missing, hear)
     untold = [case["case_id"] for case in wanted if _identity(case) not in scored]
     if untold:  # a message was lost, between lines of another thread
         raise TransientError(f"model {name}: nothing was heard of {', '.join(untold)}; run it again")

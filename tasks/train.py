@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prefect import task
 
-from tasks.cluster.attempts import BrokenError, Stopped
+from tasks.cluster.attempts import Stopped, a_broken_node_takes_no_more
 from tasks.cluster.placement import gpu_of_this_worker, take_no_more, this_worker
 from tasks.cluster.retries import RETRIED
 from tasks.cluster.slurm_queue import end_of_this_job
 from tasks.copies import is_one_of
-from tasks.errors import ConfigError, ExternalToolError, UserDataError
+from tasks.errors import UserDataError
 from tasks.ledger.dated import DatedName
 from tasks.ledger.files import digest_of, read_json, write_json
 from tasks.ledger.iterations import Contender, Iteration
@@ -216,7 +215,7 @@ def train_fold(
         return Stopped((0, 0), None, budget_spent=True)
     job_ends_at = end_of_this_job()
     limits = [limit for limit in (job_ends_at, stop_at) if limit is not None]
-    with _a_broken_node_takes_no_more():
+    with a_broken_node_takes_no_more():
         result = run_fold(
             fold_job(paths, iteration, fold, settings, control=control),
             {**at.environment(control=control), **fold_environment(threads, settings, limits)},
@@ -230,19 +229,6 @@ def train_fold(
         spent = not result[ASKED] and stop_at is not None and stop_at == min(limits)
         return Stopped((result[STOPPED], result[VALIDATED]), this_worker(), budget_spent=spent)
     return {"fold": fold, "worker": this_worker(), **{k: v for k, v in result.items() if k != "job"}}
-
-
-@contextmanager
-def _a_broken_node_takes_no_more() -> Iterator[None]:
-    """What fails in a job of its own, and is not the data's fault, may do better in another one's."""
-    try:
-        yield
-    except (ExternalToolError, ConfigError) as error:
-        killed = isinstance(error, ExternalToolError) and error.returncode < 0  # it was well until then
-        worker = None if killed else take_no_more()
-        if worker is None:
-            raise
-        raise BrokenError(error, worker) from error
 
 
 def fold_environment(threads: int, settings: DatasetSettings, limits: Sequence[float]) -> dict[str, str]:

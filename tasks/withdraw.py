@@ -14,10 +14,11 @@ from tasks.dicom.case import case_id_of
 from tasks.dicom.headers import IMAGE_KINDS, identity_with
 from tasks.errors import UserDataError
 from tasks.ledger.dataset_key import pseudonyms_of
+from tasks.ledger.files import read_json
 from tasks.ledger.iterations import load_iterations
 from tasks.ledger.models import latest_model, load_models
 from tasks.ledger.paths import DatasetPaths
-from tasks.ledger.predictions import predictions_of
+from tasks.ledger.predictions import case_of
 from tasks.ledger.snapshots import load_snapshots
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import add_withdrawal, load_withdrawals, withdrawn_before
@@ -110,7 +111,9 @@ def _rows_of_dataset(paths: DatasetPaths) -> list[tuple[str, str]]:
         for row in snapshot.taken
         if row.header is not None and row.header["kind"] in IMAGE_KINDS
     ]
-    records = [record for model in load_models(paths) for record in predictions_of(paths, model.model_id)]
+    known = {case for case, _ in taken}
+    files = paths.predicted.glob("*/[!.]*.json") if paths.predicted.is_dir() else ()
+    records = [read_json(file) for file in files if case_of(file) not in known]
     # Older records do not say whose they are.
     return [*taken, *((record["case_id"], record.get("patient", "")) for record in records)]
 

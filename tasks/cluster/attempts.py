@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
@@ -22,6 +23,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Crashed
 
+from tasks.cluster.placement import take_no_more
 from tasks.errors import ConfigError, ExternalToolError, IterSegError
 from tasks.shown.artifacts import show_jobs
 from tasks.shown.events import tell_event
@@ -73,6 +75,22 @@ class BrokenError(IterSegError):
 
     def __reduce__(self) -> tuple[type[BrokenError], tuple[IterSegError, str]]:
         return type(self), (self.error, self.worker)
+
+
+@contextmanager
+def a_broken_node_takes_no_more() -> Iterator[None]:
+    """Around a program of a task: what fails in a job of its own may do better in another one's.
+
+    Unless the data are at fault, or it was killed: then the node was well.
+    """
+    try:
+        yield
+    except (ExternalToolError, ConfigError) as error:
+        killed = isinstance(error, ExternalToolError) and error.returncode < 0
+        worker = None if killed else take_no_more()
+        if worker is None:
+            raise
+        raise BrokenError(error, worker) from error
 
 
 def run_all(

@@ -11,8 +11,8 @@ import pytest
 import SimpleITK as sitk
 from predicted_lab import a_model
 
-from tasks.cluster.attempts import BrokenError, Stopped
-from tasks.errors import ConfigError, ExternalToolError, UserDataError
+from tasks.cluster.attempts import Stopped
+from tasks.errors import UserDataError
 from tasks.ledger.images import fingerprint, write_image
 from tasks.ledger.paths import DatasetPaths, IterationPaths
 from tasks.ledger.store import Store
@@ -22,7 +22,6 @@ from tasks.processes.program import THREADS, on_threads
 from tasks.settings.dataset import DatasetSettings
 from tasks.train import (
     Share,
-    _a_broken_node_takes_no_more,
     fold_environment,
     require_current,
     train_fold,
@@ -107,23 +106,3 @@ def test_a_training_that_was_begun_early_takes_any_fold_of_its_job() -> None:
     folders = IterationPaths(Path("x")).environment()
     assert {*told, *folders} - set(LATE) == set(on_threads(3))
     assert {told[name] for name in THREADS} == {"3"}
-
-
-@pytest.mark.parametrize(
-    ("error", "worker", "raised"),
-    [
-        (ExternalToolError("fold", 1, Path("log")), "w", BrokenError),
-        (ConfigError("there is no GPU"), "w", BrokenError),
-        (ExternalToolError("fold", 1, Path("log")), None, ExternalToolError),  # on this machine alone
-        (ExternalToolError("fold", -9, Path("log")), "w", ExternalToolError),  # killed: it is lost
-        (UserDataError("the label is empty"), "w", UserDataError),
-    ],
-)
-def test_what_fails_in_a_job_may_be_the_fault_of_its_node(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, worker: str | None, raised: type[Exception]
-) -> None:
-    asked: list[str | None] = []
-    monkeypatch.setattr("tasks.train.take_no_more", lambda: asked.append(worker) or worker)
-    with pytest.raises(raised), _a_broken_node_takes_no_more():
-        raise error
-    assert bool(asked) == (raised is BrokenError or worker is None)

@@ -13,7 +13,7 @@ from distributed import KilledWorker
 from ended import Ended
 from prefect.logging import disable_run_logger
 
-from tasks.cluster.attempts import BrokenError, Stopped, run_all
+from tasks.cluster.attempts import BrokenError, Stopped, a_broken_node_takes_no_more, run_all
 from tasks.errors import ConfigError, ExternalToolError, UserDataError
 
 DONE = {"dice": 0.9}
@@ -180,3 +180,23 @@ def test_a_training_of_days_may_be_lost_now_and_then(come: list[int], attempts: 
     left = iter(come)
     outcome, count = run([*[LOST] * len(come), DONE], how_far=lambda _: (0, next(left)))
     assert (outcome == DONE, count) == (done, attempts)
+
+
+@pytest.mark.parametrize(
+    ("error", "worker", "raised"),
+    [
+        (ExternalToolError("fold", 1, Path("log")), "w", BrokenError),
+        (ConfigError("there is no GPU"), "w", BrokenError),
+        (ExternalToolError("fold", 1, Path("log")), None, ExternalToolError),  # on this machine alone
+        (ExternalToolError("fold", -9, Path("log")), "w", ExternalToolError),  # killed: it is lost
+        (UserDataError("the label is empty"), "w", UserDataError),
+    ],
+)
+def test_what_fails_in_a_job_may_be_the_fault_of_its_node(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, worker: str | None, raised: type[Exception]
+) -> None:
+    asked: list[str | None] = []
+    monkeypatch.setattr("tasks.cluster.attempts.take_no_more", lambda: asked.append(worker) or worker)
+    with pytest.raises(raised), a_broken_node_takes_no_more():
+        raise error
+    assert bool(asked) == (raised is BrokenError or worker is None)
