@@ -28,6 +28,7 @@ from tasks.last_run import inputs_of, nothing_new, remember_run
 from tasks.ledger.lock import held_for_h, is_lost
 from tasks.ledger.models import latest_model
 from tasks.ledger.paths import DatasetPaths
+from tasks.prepare import is_stored
 from tasks.settings.cluster import load_cluster
 from tasks.settings.dataset import load_dataset_settings
 from tasks.shown.artifacts import show_table
@@ -191,6 +192,11 @@ def _resumed(
     if begun is None:
         return None
     name = paths.dataset_id
+    if not is_stored(paths, begun):
+        told(f"making again what {begun.name} is made of")
+        # What is there of that day by now may be another iteration; then there is nothing to go on with.
+        if prepare(name, cluster, date.fromisoformat(begun.name[:10]))["iteration"] != begun.name:
+            return None
     goes_on = f"going on with the training of {begun.name}; what has come since it was begun follows"
     told(goes_on)
     get_run_logger().info(goes_on)

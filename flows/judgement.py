@@ -10,7 +10,7 @@ from tasks.cluster.pieces import run_one
 from tasks.cluster.runner import threads_per_worker, worker_count
 from tasks.labels import Labels
 from tasks.ledger.iterations import Contender, Iteration
-from tasks.ledger.models import ModelRecord, best_in_use, latest_model
+from tasks.ledger.models import ModelRecord, best_in_use, check_weights, latest_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.promote import judge_candidate, race
 from tasks.scoring import score_test_set, scoring_file
@@ -68,6 +68,8 @@ def _scores_of(
     # An imported model was validated elsewhere; without a test set it is asked what the folds are, unless it
     # is one of ours that came back and has learned from them.
     validated_elsewhere = model.imported_from is not None and not model.seen and not iteration.test_cases()
+    if validated_elsewhere or iteration.test_cases():
+        check_weights(paths, model)  # with a fold less it would be easier to beat
     return _scored(
         where,
         paths,

@@ -159,10 +159,10 @@ def _show(paths: DatasetPaths, settings: DatasetSettings, report: dict[str, Any]
 
 def _show_dataset(paths: DatasetPaths, settings: DatasetSettings) -> None:
     """What waits; there is nothing to say of one that has only an imported model yet."""
-    waiting = write_worklist(paths.dataset_id)
+    rows = write_worklist(paths.dataset_id)
     write_report(paths.dataset_id)
     strategy = settings.review.strategy.replace("_", " ")
-    show_table("worklist", paths.dataset_id, waiting, f"{len(waiting)} images wait, by {strategy}")
+    show_table("worklist", paths.dataset_id, rows, f"{len(rows)} images wait, by {strategy}")
     cost = [effort_row(row) for row in effort_by_model(paths, load_models(paths))]
     show_table("effort", paths.dataset_id, cost, "what corrections cost, by the model that predicted")
 
@@ -171,10 +171,10 @@ def _leave_test_set_out(
     paths: DatasetPaths, settings: DatasetSettings, cases: list[Case], *, from_outside: bool
 ) -> None:
     """Nobody is to draw a test case over a prediction."""
-    waiting = [case for case in cases if case.reason == Reason.UNLABELLED]
-    patients = {case.patient for case in waiting}
+    unlabelled = [case for case in cases if case.reason == Reason.UNLABELLED]
+    patients = {case.patient for case in unlabelled}
     test = patients_of_test_set(paths.dataset_id, patients, settings, from_outside=from_outside)
-    for case in waiting:
+    for case in unlabelled:
         if case.patient in test:
             case.settle("ignored", Reason.TEST_SET.value, "")
 

@@ -59,7 +59,9 @@ def status_of(dataset_id: str, *, verify: bool = False) -> dict[str, Any]:
         "test_dice": model.test_dice if model else {},
         "account": account,
         "lineage": lineage.number if lineage else None,
-        "next": _next(account, waiting, _start(paths, lineage)),
+        "next": _next(
+            account, waiting, _start(paths, lineage), lineage is not None and lineage.plans is None
+        ),
         "verified": verify_dataset(paths) if verify else None,
         "report": str(paths.report) if paths.report.is_file() else None,
         "cases": rows,
@@ -94,14 +96,15 @@ def _start(paths: DatasetPaths, lineage: Lineage | None) -> str:
     return f"trains warm from {parent.model_id}" if parent else "trains from scratch"
 
 
-def _next(account: dict[str, int], waiting: list[str], start: str) -> str:
+def _next(account: dict[str, int], waiting: list[str], start: str, plans_anew: bool) -> str:
     changes = [f"{n} {what}" for what, n in account.items() if n and what != "reused"]
     if waiting:
         changes.insert(0, f"ingests {', '.join(waiting)}")
-    if not changes and "anew" not in start and not account.get("reused"):
-        return "nothing: no image is labelled yet"
-    if not changes and "anew" not in start:
-        return "nothing new, unless a candidate is waiting"
+    if not changes and not plans_anew:
+        labelled = account.get("reused")
+        return (
+            "nothing new, unless a candidate is waiting" if labelled else "nothing: no image is labelled yet"
+        )
     return "; ".join([", ".join(changes), start] if changes else [start])
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from prefect import flow
+from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from pydantic import Field
 
@@ -18,7 +19,7 @@ from flows.parameters import ClusterName, DatasetId, Day, GpuHours, Jobs, run_na
 from tasks.cluster.attempts import run_all
 from tasks.cluster.pieces import submitting
 from tasks.cluster.runner import task_runner, threads_per_worker
-from tasks.errors import ConfigError, IterSegError
+from tasks.errors import ConfigError, IterSegError, UserDataError
 from tasks.ledger.iterations import Contender, Iteration, newest_iteration
 from tasks.ledger.lineages import load_lineages
 from tasks.ledger.models import ModelRecord, latest_model, load_models, was_rolled_back_since
@@ -28,7 +29,7 @@ from tasks.report import suspects_of, write_report
 from tasks.settings.cluster import ClusterSettings, load_cluster
 from tasks.settings.dataset import DatasetSettings, load_dataset_settings
 from tasks.shown.artifacts import show_table
-from tasks.shown.progress import noted_step, steps_shown
+from tasks.shown.progress import noted_step, steps_shown, told
 from tasks.shown.steps import steps_file
 from tasks.state import require_dataset
 from tasks.train import (
@@ -82,10 +83,16 @@ def finish_promotion(paths: DatasetPaths) -> None:
         return
     newest = models[-1]
     waits = newest.accepted and not newest.promoted and not was_rolled_back_since(paths, newest)
-    if waits and _in_use(paths) in (newest.compared_with, newest.model_id):
+    if not waits or _in_use(paths) not in (newest.compared_with, newest.model_id):
+        return
+    try:
         promote_model(paths.dataset_id, newest)
-        write_worklist(paths.dataset_id)
-        write_report(paths.dataset_id)
+    except UserDataError as error:  # somebody made room; what has come since can be learned from
+        told(f"model {newest.model_id} was accepted, and is not put into use: {error}")
+        get_run_logger().error("model %s was accepted, and is not put into use: %s", newest.model_id, error)
+        return
+    write_worklist(paths.dataset_id)
+    write_report(paths.dataset_id)
 
 
 def _train(

@@ -175,7 +175,11 @@ def _accept(report: dict[str, Any]) -> list[str]:
 
 
 def _sent(report: dict[str, Any]) -> list[str]:
-    words = {"known": "were there", "locked": "are locked: somebody is at them"}
+    words = {
+        "known": "were there",
+        "locked": "are locked: somebody is at them",
+        "outdated": "have grown since they were predicted: `iterseg predict` does so again",
+    }
     return [
         f"  {name}: {counts['sent']} cases sent"
         + "".join(f", {n} {words.get(fate, fate)}" for fate, n in counts.items() if n and fate != "sent")
@@ -269,7 +273,7 @@ _HEADLINES = {
 
 def of_cases(report: dict[str, Any]) -> list[str]:
     """How many cases ended how, and what is wrong with those that were set aside."""
-    if report["stage"] == "train" or "totals" not in report:
+    if report["stage"] == "train" or not report.get("totals"):
         return []
     rows = report["cases"]
     # What is labelled may still turn out to be unusable: that is seen when it is converted.

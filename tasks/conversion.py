@@ -27,7 +27,6 @@ class CaseToConvert:
     """
 
     case_id: str
-    kind: str
     files: list[str]
     image_key: str
     segmentation: str | None = None
@@ -48,7 +47,6 @@ def to_convert(case: Case, settings: DatasetSettings, rois: RoiPatterns) -> Case
     if case.segmentation is None:
         return CaseToConvert(
             case.case_id,
-            case.kind,
             files,
             key,
             patient=case.patient,
@@ -59,7 +57,6 @@ def to_convert(case: Case, settings: DatasetSettings, rois: RoiPatterns) -> Case
         del choices["not_annotated"]  # labels that were made before it could be chosen are the same
     return CaseToConvert(
         case.case_id,
-        case.kind,
         files,
         key,
         str(case.segmentation.path),

@@ -15,7 +15,8 @@ from tasks.dicom.case import Case
 from tasks.dicom.reasons import Reason
 from tasks.ledger.images import fingerprint, voxel_bytes
 from tasks.ledger.paths import DatasetPaths
-from tasks.ledger.patients import load_patients
+from tasks.ledger.patients import places_of_patients
+from tasks.ledger.scans import load_scans
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
 
@@ -25,14 +26,18 @@ def without_copies(
 ) -> dict[str, CaseToConvert]:
     """The converted cases, less those whose image is also a case of another patient, or a withdrawn one's.
 
-    The other patient may be in the test set. Of two the one stays whose patient has a place, else that which
-    came first.
+    The other patient may be in the test set. Of two the one stays that was used before, for ever: models know
+    it. Else the one whose patient has a place, else that which came first.
     """
-    patients, store = load_patients(paths.patients), Store(paths.store)
-    places = patients.place if patients else {}
+    places, store = places_of_patients(paths.patients), Store(paths.store)
+    used = load_scans(paths.scans)
 
-    def rank(case: Case) -> tuple[bool, int, str]:
-        return case.patient not in places, min(file.arrival for file in case.files), case.case_id
+    def is_used(case: Case) -> bool:
+        return (case.case_id, converted[case.case_id].image_key) in used.images
+
+    def rank(case: Case) -> tuple[bool, bool, int, str]:
+        came = min(file.arrival for file in case.files)
+        return not is_used(case), case.patient not in places, came, case.case_id
 
     withdrawn = load_withdrawals(paths.withdrawals).scans
     files = {case_id: store.image(case_id, job.image_key) for case_id, job in converted.items()}
@@ -43,6 +48,12 @@ def without_copies(
         file = files[case.case_id]
         if is_one_of(withdrawn, file):
             case.settle("rejected", Reason.WITHDRAWN_ELSEWHERE, "")
+            del files[case.case_id]
+            continue
+        # Also where that case is gone, or its label, and nobody else stands here for its voxels.
+        new = not is_used(case) and is_one_of(used.patients, file)
+        if new and used.patients[fingerprint(file)] != case.patient:
+            case.settle("rejected", Reason.SAME_IMAGE, "it was used before, as another patient's")
             del files[case.case_id]
             continue
         if with_as_many[bytes_of[case.case_id]] == 1:  # one that is alone with its size need not be read

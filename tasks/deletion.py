@@ -12,8 +12,9 @@ from tasks.cluster.retries import RETRIED
 from tasks.dicom.case import case_id_of
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
+from tasks.intake import any_content_name
 from tasks.ledger.accounts import FileRow, read_account, write_account
-from tasks.ledger.files import read_json, remove_temporaries, write_json
+from tasks.ledger.files import json_files, read_json, remove_temporaries, write_json
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import (
     MANIFEST,
@@ -49,7 +50,7 @@ def delete_withdrawn(dataset_id: str) -> dict[str, int]:
 
 def _delete(paths: DatasetPaths, doomed: _Doomed) -> dict[str, int]:
     try:
-        deleted = {str(snapshot.name): _delete_raw(snapshot, doomed) for snapshot in load_snapshots(paths)}
+        gone = {"rawdata": sum(_delete_raw(snapshot, doomed) for snapshot in load_snapshots(paths))}
     except PermissionError as error:  # whose path may be made of a name
         raise UserDataError(
             f"a file of the raw data cannot be deleted ({error.strerror}): another account filled that "
@@ -62,7 +63,6 @@ def _delete(paths: DatasetPaths, doomed: _Doomed) -> dict[str, int]:
             str(s.name) for s in load_snapshots(paths) if any(r.state == "withdrawn" for r in s.files)
         ],
     )
-    gone = {"rawdata": sum(count or 0 for count in deleted.values())}
     gone["rawdata"] += _delete_set_aside(paths, doomed)
     gone["rawdata"] += sum(_delete_named(paths.inbox, case) for case in doomed.cases)
     for place, root in (("procdata", paths.procdata), ("results", paths.results)):
@@ -100,11 +100,14 @@ class _Doomed:
         ]
         series = {header["series_instance_uid"] for header in out}
         images = {header["sop_instance_uid"] for header in out}
-        # What refers to an image that is out shows it, whoever's it is.
+        # What refers to an image that is out shows it, whoever's it is; also to one that is gone by now.
         out += [
             header
             for _, header in headers
-            if series & set(header.get("referenced_series", []))
+            if any(
+                uid in series or case_id_of(uid) in withdrawn.cases
+                for uid in header.get("referenced_series", [])
+            )
             or images & set(header.get("referenced_instances", []))
         ]
         instances = frozenset(header["sop_instance_uid"] for header in out)
@@ -146,11 +149,11 @@ def _blank(row: FileRow) -> FileRow:
     )
 
 
-def _delete_raw(snapshot: Snapshot, doomed: _Doomed) -> int | None:
-    """Delete the files of a snapshot that are out, and blank their rows; None where none is."""
+def _delete_raw(snapshot: Snapshot, doomed: _Doomed) -> int:
+    """Delete the files of a snapshot that are out, and blank their rows."""
     rows = [row for row in snapshot.files if doomed.includes(row)]
     if not rows:
-        return None
+        return 0
     make_writable(snapshot.folder)
     deleted = 0
     # In a folder that a user filled, copies and rejected files lie there too.
@@ -173,10 +176,10 @@ def _rewrite(account: Path, doomed: _Doomed) -> None:
 def _delete_set_aside(paths: DatasetPaths, doomed: _Doomed) -> int:
     deleted = 0
     for uid in doomed.instances:
-        for file in paths.set_aside.glob(f"{uid}.????????.dcm"):
+        for file in paths.set_aside.glob(any_content_name(uid)):
             file.unlink()
             deleted += 1
-    for account in paths.deliveries.glob("[!.]*.json"):
+    for account in json_files(paths.deliveries):
         _rewrite(account, doomed)
     return deleted
 

@@ -41,6 +41,7 @@ from tasks.nnunet.fold import trained_model_folder
 from tasks.nnunet.foreign import ForeignModel, look_into, order_of_heads, own_plans, take_over
 from tasks.review.card import card_as_markdown, card_of, write_card
 from tasks.settings.dataset import DatasetSettings, RoiPatterns, load_rois, roi_file
+from tasks.settings.yaml_model import said_of
 from tasks.versions import versions
 
 ID_DIGITS = 8
@@ -111,7 +112,7 @@ def _rois(paths: DatasetPaths, model: ForeignModel, names: Mapping[str, str]) ->
     try:
         return RoiPatterns.model_validate({name: re.escape(name) for name in structures})
     except ValidationError as error:
-        raise ConfigError(f"{error.errors()[0]['msg']}; give --map THEIRS=OURS") from None
+        raise ConfigError(f"{said_of(error.errors()[0])}; give --map THEIRS=OURS") from None
 
 
 def _frozen(paths: DatasetPaths, record: ModelRecord) -> None:

@@ -23,6 +23,7 @@ from tasks.ledger.models import ModelRecord
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import label_file, object_file, picture_file, record_file, triage_file
 from tasks.ledger.pseudonyms import Pseudonyms
+from tasks.ledger.snapshots import newest_sealed
 from tasks.ledger.store import Store
 from tasks.review.montage import montage
 from tasks.settings.dataset import DatasetSettings
@@ -103,7 +104,8 @@ def _write_object(
     target = object_file(paths.predictions(model.model_id), record["case_id"], kind)
     with whole_file(target) as temporary:
         if kind == "RTSTRUCT":
-            write_rtstruct(temporary, image_files, masks, _structure_set(series_uid, sop_uid, model))
+            structure_set = _structure_set(series_uid, sop_uid, paths.dataset_id, model)
+            write_rtstruct(temporary, image_files, masks, structure_set)
         else:
             seg = _segmentation(series_uid, sop_uid, tracking, paths.dataset_id, model, settings)
             write_seg(temporary, image_files, masks, seg)
@@ -118,15 +120,21 @@ def _write_object(
         "tracking_uids": list(tracking.values()) if kind == "SEG" else [],
         "sha256": sha256_of_file(target),
         "drawn": [d for d in earlier.get("drawn", []) if d != drawn] + [drawn],
+        # What had come by then was drawn without it.
+        "newest_snapshot": earlier.get("newest_snapshot") or newest_sealed(paths),
     }
     write_json(paths.sent / f"{sop_uid}.json", sent)
     return sop_uid
 
 
-def _structure_set(series_uid: str, sop_uid: str, model: ModelRecord) -> StructureSetIdentity:
+def _structure_set(
+    series_uid: str, sop_uid: str, dataset_id: str, model: ModelRecord
+) -> StructureSetIdentity:
     made, number = datetime.fromisoformat(model.created), SERIES_NUMBERS["RTSTRUCT"]
-    label = f"IterSeg {model.model_id}"
-    return StructureSetIdentity(series_uid, sop_uid, label, made, number, generation=AUTOMATIC)
+    description = f"{ALGORITHM} {dataset_id} {model.model_id}"
+    return StructureSetIdentity(
+        series_uid, sop_uid, model.model_id, made, number, generation=AUTOMATIC, description=description
+    )
 
 
 def _segmentation(

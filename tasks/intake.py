@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tasks.cluster.placement import cores
 from tasks.delivery import content_of
-from tasks.dicom.case import case_id_of
+from tasks.dicom.case import case_id_of, case_ids_of
 from tasks.dicom.deidentify import Deidentification, deidentify
-from tasks.dicom.headers import Header, describe, header_of, parse
+from tasks.dicom.headers import DICOM_SUFFIXES, Header, describe, header_of, parse
 from tasks.dicom.reasons import Reason
 from tasks.dicom.written import under_another_uid
 from tasks.errors import CaseRejected, ConfigError
@@ -32,7 +32,10 @@ from tasks.shown.progress import progress
 
 IGNORED = (Reason.NO_DICOM, Reason.OTHER_KIND, Reason.WITHDRAWN)
 DICOM_SUFFIX = ".dcm"
+CONTENT_DIGITS = 8
+"""Of a file's sha256, in its name: two contents that claim one UID lie side by side."""
 LARGE_BYTES = 1 << 28
+"""Of a file that is looked at before it is read into memory: a slice has a thousandth of that."""
 
 
 @dataclass(frozen=True)
@@ -176,9 +179,9 @@ class Intake:
         return deidentify(content, self.rules, self.pseudonyms, self.known_uids.__contains__)
 
     def _is_withdrawn(self, header: Header) -> bool:
-        """Also in the clear, where it was the de-identified scan that was withdrawn."""
-        series = header.series_instance_uid
-        cases = {case_id_of(uid) for uid in (series, self.pseudonyms.uid(series))}
+        """Also what refers to a scan that was withdrawn, of which nothing else may be here any more."""
+        series = (header.series_instance_uid, *header.referenced_series)
+        cases = [case_id for uid in series for case_id in case_ids_of(uid, self.pseudonyms.uid)]
         return any(self.withdrawn.hold(header.patient, case_id) for case_id in cases)
 
     def _stranger(self, uid: str) -> bool:
@@ -275,7 +278,7 @@ def refused_row(path: str, error: CaseRejected, content: bytes) -> FileRow:
 
 def _is_large_and_no_dicom(path: Path) -> bool:
     """Archives and films lie beside deliveries, and need not be held in memory to be passed over."""
-    if path.stat().st_size < LARGE_BYTES or path.suffix.lower() in (DICOM_SUFFIX, ".ima"):
+    if path.stat().st_size < LARGE_BYTES or path.suffix.lower() in DICOM_SUFFIXES:
         return False
     with path.open("rb") as stream:
         return stream.read(132)[128:] != b"DICM"
@@ -284,4 +287,14 @@ def _is_large_and_no_dicom(path: Path) -> bool:
 def _staged(folder: Path, header: Header, digest: str) -> Path:
     """A place made of UIDs alone: digits and dots, whatever the source was called."""
     series = f"{header.kind}_{case_id_of(header.series_instance_uid)}"
-    return folder / series / f"{header.sop_instance_uid}.{digest[:8]}{DICOM_SUFFIX}"
+    return folder / series / content_name(header.sop_instance_uid, digest)
+
+
+def content_name(sop_instance_uid: str, sha256_of_content: str) -> str:
+    """What a file is called before it is known whether another one claims its UID."""
+    return f"{sop_instance_uid}.{sha256_of_content[:CONTENT_DIGITS]}{DICOM_SUFFIX}"
+
+
+def any_content_name(sop_instance_uid: str) -> str:
+    """A pattern of every :func:`content_name` of a UID."""
+    return content_name(sop_instance_uid, "?" * CONTENT_DIGITS)

@@ -16,6 +16,7 @@ from tasks.ledger.lineages import load_lineages
 from tasks.ledger.models import load_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import MANIFEST, noted_snapshots, unsealed_folders
+from tasks.settings.dataset import dataset_file, roi_file
 from tasks.versions import versions
 
 Digests = dict[str, str]
@@ -57,7 +58,7 @@ def inputs_of(paths: DatasetPaths) -> Digests:
         for name, folder in folders.items()
         if noted.get(name, {}).get("origin") == "by hand"
     }
-    configuration = [paths.config / f"{kind}_{paths.dataset_id}.yaml" for kind in ("roi", "dataset")]
+    configuration = [of(paths.config, paths.dataset_id) for of in (roi_file, dataset_file)]
     lineage = load_lineages(paths)[1] or 1  # the first run opens the first
     return {
         "snapshots": digest_of({n: sha256_of_file(m) for n, m in manifests.items() if m.is_file()}),
@@ -76,7 +77,7 @@ def results_of(paths: DatasetPaths) -> Digests:
     """Digests of what a run leaves: models, which of them is in use, what it predicted."""
     models = load_models(paths)
     in_use = str(paths.latest.readlink()) if paths.latest.is_symlink() else None
-    predicted = sorted(p.name for p in paths.results.glob("predictions/*/*"))
+    predicted = sorted(p.name for p in paths.predicted.glob("*/*"))
     return {
         "models": digest_of([record.digest for record in models]),
         "latest": digest_of([in_use, paths.latest.exists(), paths.report.is_file()]),

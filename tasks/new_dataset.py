@@ -25,6 +25,7 @@ from tasks.settings.dataset import (
     dataset_file,
     roi_file,
 )
+from tasks.settings.yaml_model import said_of
 from tasks.shipped import write_missing
 
 USUAL_FOLDS = 5
@@ -164,7 +165,7 @@ def write(config_dir: Path, dataset_id: str, beginning: Beginning) -> list[Path]
         RoiPatterns.model_validate(dict(beginning.structures))
         DatasetSettings.model_validate(yaml.safe_load(beginning.choices()))
     except ValidationError as error:
-        said = "; ".join(str(item["msg"]) for item in error.errors())
+        said = "; ".join(said_of(item) for item in error.errors())
         raise ConfigError(f"{said}. Nothing was written") from None
     texts = {
         dataset_file(config_dir, dataset_id): beginning.choices(),

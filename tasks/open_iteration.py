@@ -15,12 +15,14 @@ from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.case_book import BookedCase, book_cases
 from tasks.ledger.dated import DatedName
 from tasks.ledger.files import digest_of, remove_temporaries
+from tasks.ledger.images import fingerprint
 from tasks.ledger.iterations import Iteration, load_iterations
 from tasks.ledger.journal import Journal
 from tasks.ledger.lineages import Lineage, current_lineage, open_lineage
 from tasks.ledger.models import load_models, parent_in
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import TEST, PatientTable, extend_patients
+from tasks.ledger.scans import load_scans, note_scans
 from tasks.ledger.snapshots import note_snapshots, require_whole
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
@@ -47,6 +49,8 @@ WITHOUT_EFFECT_ON_WHAT_IS_LEARNED: Any = {
     "training": {"device", "checkpoint_every_s", "augmentation_workers", "control_every"},
 }
 FIRST = "the first iteration"
+WRITTEN_IN_S = 60.0
+"""What is younger may be on its way to its name."""
 
 
 @task(task_run_name="book-cases", **RETRIED)
@@ -54,7 +58,8 @@ def book(dataset_id: str, snapshot: DatedName, cases: Mapping[str, BookedCase]) 
     """Write into the ledger what each case is now; what killed runs left half-written is removed."""
     paths = DatasetPaths.of(dataset_id)
     for root in (paths.procdata, paths.ledger, paths.predicted):
-        remove_temporaries(root)  # of runs that were killed; the dataset is locked
+        # Of runs that were killed; who waits for the dataset's lock, or marks a case, writes meanwhile.
+        remove_temporaries(root, WRITTEN_IN_S)
     for left in (*paths.procdata.glob(".scratch.*.tmp"), *paths.procdata.glob(f"{PLANNED_ASIDE}*")):
         shutil.rmtree(left, ignore_errors=True)
     note_snapshots(paths)
@@ -105,9 +110,23 @@ def open_iteration(
         _every_fold_knows_background(Store(paths.store), cases)
     if lineage is None or not planned:
         lineage = _opened(paths, lineage, settings, rois)
+    _note_scans(paths, snapshot, cases)
     asked = _new_iteration(paths, snapshot, lineage, cases, settings, rois)
     existing = _opened_before(paths, asked.digest, asked.parent)
     return existing or asked, existing is not None
+
+
+def _note_scans(paths: DatasetPaths, snapshot: DatedName, cases: Sequence[Mapping[str, Any]]) -> None:
+    """Note whose voxels are learned from and tested on, before anything is."""
+    used, store = load_scans(paths.scans).images, Store(paths.store)
+    new = [case for case in cases if (case["case_id"], case["image_key"]) not in used]
+    images = {case["case_id"]: store.image(case["case_id"], case["image_key"]) for case in new}
+    found = {
+        case["case_id"]: (case["image_key"], fingerprint(images[case["case_id"]]), case["patient"])
+        for case in new
+        if images[case["case_id"]].is_file()
+    }
+    note_scans(paths.scans, str(snapshot), found)
 
 
 def _new_iteration(
@@ -120,7 +139,8 @@ def _new_iteration(
 ) -> Iteration:
     parent = parent_in(paths, lineage.number)
     return Iteration(
-        name=str(_free_name(paths, snapshot)),
+        # A folder that was never finished is free.
+        name=str(snapshot.first_free(lambda name: paths.iteration(name).record.is_file())),
         digest=digest_of_inputs(lineage.number, cases, settings, rois),
         parent=parent.model_id if parent else None,
         modality=settings.image_modality,
@@ -184,7 +204,7 @@ def _nothing_is_lost(paths: DatasetPaths) -> None:
     require_whole(paths)
     known = list(load_iterations(paths).values())
     for name, head in (known[-1].ledger if known else {}).items():
-        journal = Journal(paths.ledger / f"{name}.json")
+        journal = Journal(paths.what_an_iteration_is_of[name])
         if not journal.has_been_at(head):
             raise UserDataError(
                 f"{journal.path} has lost what it held when {known[-1].name} was prepared; restore it from "
@@ -260,11 +280,3 @@ def _same_modality(paths: DatasetPaths, lineage: Lineage, settings: DatasetSetti
             f"{settings.image_modality}: those are two datasets. Set it back, and begin another one with "
             "`iterseg init`"
         )
-
-
-def _free_name(paths: DatasetPaths, snapshot: DatedName) -> DatedName:
-    """The snapshot's own name, or the next of its day; a folder that was never finished is free."""
-    name = snapshot
-    while paths.iteration(name).record.is_file():
-        name = name.next()
-    return name

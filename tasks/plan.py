@@ -27,7 +27,7 @@ def measure_drift(dataset_id: str, settings: DatasetSettings) -> dict[str, Any]:
     Returns
     -------
     ``lineage``, ``iteration``, ``cases`` (how many there are today), ``rows``
-    (:func:`tasks.nnunet.drift.compare_plans`) and ``worth_it``.
+    (:func:`tasks.nnunet.drift.compare_plans`), ``worth_it``, and ``measured`` (when).
     """
     paths = DatasetPaths.of(dataset_id)
     lineage = current_lineage(paths)

@@ -16,7 +16,7 @@ from tasks.conversion import CaseToConvert
 from tasks.convert import convert_image, told_without_names
 from tasks.copies import is_one_of
 from tasks.delivery import content_of, files_below
-from tasks.dicom.case import Case, DicomFile, case_id_of
+from tasks.dicom.case import Case, DicomFile, case_ids_of
 from tasks.dicom.cases import assemble
 from tasks.dicom.headers import Header, header_of
 from tasks.dicom.reasons import Reason
@@ -63,9 +63,8 @@ def images_in(
         report = {"stage": "predict", "cases": damaged, "totals": totals(damaged)}
         raise UserDataError(f"the input folder holds no CT or MR series{unreadable}").with_report(report)
     for case in cases:
-        # Also in the clear, where it was the de-identified scan that was withdrawn.
-        twin = case_id_of(pseudonyms.uid(case.series_instance_uid))
-        if any(withdrawn.hold(case.patient, case_id) for case_id in (case.case_id, twin)):
+        case_ids = case_ids_of(case.series_instance_uid, pseudonyms.uid)
+        if any(withdrawn.hold(case.patient, case_id) for case_id in case_ids):
             case.settle("ignored", Reason.WITHDRAWN.value, "")
     return cases, damaged
 
@@ -99,9 +98,10 @@ def predict_cases(
 
     Returns
     -------
-    For each case ``case_id``, ``state``, ``reason``, ``detail``, ``image`` and ``label`` (the SEG). A
-    case that this model has predicted before is not predicted again; each is handed out while the next
-    one is predicted, so that a killed job loses the cases it was at.
+    For each case ``case_id``, ``series_instance_uid``, ``state``, ``reason``, ``detail``, ``image`` and
+    ``label`` (the SEG, or the RTSTRUCT where no SEG is written; None after a triage). A case that this model
+    has predicted before is not predicted again; each is handed out while the next one is predicted, so that
+    a killed job loses the cases it was at.
     """
     paths = DatasetPaths.of(dataset_id)
     store, folder = Store(paths.store), paths.predictions(model.model_id)
@@ -208,11 +208,9 @@ def stale_predictions(paths: DatasetPaths, model: ModelRecord, cases: Collection
 
     What was sent stays where it is, and a correction of it is still known for one of that model.
     """
-    if not paths.results.is_dir():
-        return {}
     counts = {
         folder.name: sum(record_file(folder, case).is_file() for case in cases)
-        for folder in sorted(paths.results.glob("predictions/*"))
+        for folder in sorted(paths.predicted.glob("*"))
         if folder.name != model.model_id
     }
     return {name: count for name, count in counts.items() if count}
@@ -221,6 +219,7 @@ def stale_predictions(paths: DatasetPaths, model: ModelRecord, cases: Collection
 def _outcome(case: CaseToConvert, store: Store, written: Path | None) -> dict[str, Any]:
     return {
         "case_id": case.case_id,
+        "series_instance_uid": case.series_instance_uid,
         "state": "done",
         "reason": None,
         "detail": "",

@@ -10,6 +10,7 @@ from typing import Any
 
 from prefect import task
 
+from tasks.cluster.attempts import a_broken_node_takes_no_more
 from tasks.cluster.retries import RETRIED
 from tasks.conversion import CaseToConvert
 from tasks.labels import Labels
@@ -50,14 +51,15 @@ def plan_iteration(dataset_id: str, iteration: Iteration, settings: DatasetSetti
     write_raw(at.raw, [_training_case(store, case) for case in iteration.training_cases()], description)
     plans_file = f"{iteration.plans_name}.json"
     if frozen is None:
-        plan_dataset(
-            environment=at.environment(),
-            dataset=at.nnunet_dataset,
-            planner=settings.planner,
-            configuration=settings.configuration,
-            overrides=settings.plan_overrides.model_dump(),
-            log=paths.logs / f"{iteration.name}.plan.log",
-        )
+        with a_broken_node_takes_no_more():
+            plan_dataset(
+                environment=at.environment(),
+                dataset=at.nnunet_dataset,
+                planner=settings.planner,
+                configuration=settings.configuration,
+                overrides=settings.plan_overrides.model_dump(),
+                log=paths.logs / f"{iteration.name}.plan.log",
+            )
         names = (plans_file, DESCRIPTION, FINGERPRINT)
         keep_plans(paths, lineage, {name: read_json(at.preprocessed / name) for name in names})
     else:
@@ -96,7 +98,7 @@ def _training_case(store: Store, case: dict[str, Any]) -> TrainingCase:
 
 
 @task(task_run_name="preprocess-{chunk}", **RETRIED)
-def preprocess(dataset_id: str, chunk: int, iteration: Iteration, cases: Sequence[dict[str, Any]]) -> int:
+def preprocess(dataset_id: str, chunk: int, iteration: Iteration, cases: Sequence[dict[str, Any]]) -> None:
     """Preprocess a chunk of training cases into the store; those it has are left alone."""
     paths = DatasetPaths.of(dataset_id)
     at = paths.iteration_named(iteration.name)
@@ -109,14 +111,14 @@ def preprocess(dataset_id: str, chunk: int, iteration: Iteration, cases: Sequenc
         }
         for case in cases
     ]
-    preprocess_cases(
-        jobs,
-        plans=at.preprocessed / f"{iteration.plans_name}.json",
-        description=at.preprocessed / DESCRIPTION,
-        configuration=iteration.configuration,
-        log=paths.logs / f"{iteration.name}.preprocess-{chunk}.log",
-    )
-    return len(jobs)
+    with a_broken_node_takes_no_more():
+        preprocess_cases(
+            jobs,
+            plans=at.preprocessed / f"{iteration.plans_name}.json",
+            description=at.preprocessed / DESCRIPTION,
+            configuration=iteration.configuration,
+            log=paths.logs / f"{iteration.name}.preprocess-{chunk}.log",
+        )
 
 
 def to_preprocess(paths: DatasetPaths, iteration: Iteration) -> tuple[list[dict[str, Any]], list[Path]]:
@@ -124,6 +126,20 @@ def to_preprocess(paths: DatasetPaths, iteration: Iteration) -> tuple[list[dict[
     store = Store(paths.store)
     missing = [case for case in iteration.training_cases() if not _stored(store, iteration, case).is_dir()]
     return missing, [_training_case(store, case).image for case in missing]
+
+
+def is_stored(paths: DatasetPaths, iteration: Iteration) -> bool:
+    """Whether the store holds all that an iteration is made of; a backup need not hold the store."""
+    store = Store(paths.store)
+    converted = [
+        file
+        for case in iteration.cases
+        for file in (
+            store.image(case["case_id"], case["image_key"]),
+            store.label(case["case_id"], case["label_key"]),
+        )
+    ]
+    return all(file.is_file() for file in converted) and not to_preprocess(paths, iteration)[0]
 
 
 def _stored(store: Store, iteration: Iteration, case: dict[str, Any]) -> Path:

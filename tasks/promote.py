@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from prefect import task
@@ -164,16 +163,16 @@ def race(
 
 
 @task(task_run_name="promote", **RETRIED)
-def promote_model(dataset_id: str, record: ModelRecord) -> Path:
+def promote_model(dataset_id: str, record: ModelRecord) -> None:
     """Point ``latest`` at a model that was accepted, in one atomic step."""
     paths = DatasetPaths.of(dataset_id)
     check_record(paths, record)
     check_weights(paths, record)
-    why = f"not worse than {record.compared_with} on the {record.basis}"
-    promote(paths, record, why if record.compared_with else record.basis)
+    than = f"not worse than {record.compared_with} on the " if record.compared_with else ""
+    why = f"{than}{record.basis}"
+    promote(paths, record, why)
     save_model(paths, replace(record, promoted=True))
     tell_event("iterseg.model.promoted", dataset_id, model=record.model_id, why=why)
-    return paths.latest
 
 
 @task(task_run_name="rollback", **RETRIED)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from tasks.dicom.case import case_id_of
 from tasks.errors import CaseRejected
-from tasks.intake import DICOM_SUFFIX, Intake, refused_row
+from tasks.intake import DICOM_SUFFIX, Intake, content_name, refused_row
 from tasks.ledger.inbox import Inbox
 from tasks.ledger.paths import DatasetPaths
 
@@ -55,7 +55,7 @@ class InboxTransfers:
             raise
         series = case_id_of(header.series_instance_uid)
         self.inbox.begin(f"{self._via}-{transfer}", series)
-        name = f"{header.sop_instance_uid}.{sha256(kept).hexdigest()[:8]}{DICOM_SUFFIX}"
+        name = content_name(header.sop_instance_uid, sha256(kept).hexdigest())
         self.inbox.put(series, name, kept)
         with self._lock:
             self.stored["stored"] += 1

@@ -28,6 +28,7 @@ from tasks.dicom.provenance import Provenance, provenance_of
 from tasks.errors import CaseRejected
 from tasks.labels import Masks, is_same_drawing, what_is_drawn
 from tasks.ledger.dataset_key import pseudonyms_of
+from tasks.ledger.dated import DatedName
 from tasks.ledger.models import ModelRecord, load_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import label_file, sent_by_case
@@ -143,7 +144,7 @@ class _Recogniser:
         trace = provenance_of(file.path)
         arrived = file.path.relative_to(self._paths.rawdata).parts[0]
         shape = volume.grid.shape
-        prediction, evidence = self._evidence(trace, sent, masks, shape)
+        prediction, evidence = self._evidence(trace, sent, masks, shape, arrived)
         if prediction is None:
             return Refinement(case.case_id, "new", "", None, None, False, arrived)
         predicted = self._predicted(prediction, shape)
@@ -154,12 +155,13 @@ class _Recogniser:
             same = grown and file.header.predicted and not trace.approved
         else:
             compared = self._compared(predicted, masks)
-            spacing = volume.image.GetSpacing()[::-1]
-            tolerance = self._settings.surface_tolerance_mm
-            cost = efforts(_seen(compared, hidden), _seen(masks, hidden), spacing, tolerance)
+            spacing_mm = volume.image.GetSpacing()[::-1]
+            tolerance_mm = self._settings.surface_tolerance_mm
+            cost = efforts(_seen(compared, hidden), _seen(masks, hidden), spacing_mm, tolerance_mm)
             same = _are_equal(compared, masks)
         uid = prediction["sop_instance_uid"]
         same |= file.sha256 == prediction["sha256"] or self._is_drawn_in(prediction, masks)
+        same = same and hidden is None  # who marks what nobody has looked at has worked
         return Refinement(
             case.case_id,
             "unedited" if same else "edited",
@@ -172,9 +174,13 @@ class _Recogniser:
         )
 
     def _evidence(
-        self, trace: Provenance, sent: Sequence[Sent], masks: Masks, shape: Shape
+        self, trace: Provenance, sent: Sequence[Sent], masks: Masks, shape: Shape, arrived: str
     ) -> tuple[Sent | None, Evidence]:
-        """The prediction that a segmentation was made from, and what tells so."""
+        """The prediction that a segmentation was made from, and what tells so.
+
+        Where it bears no trace, only what it looks like: then it has something drawn, and came after the
+        prediction. That nothing is there is said in one way by whoever says it.
+        """
         signs: list[tuple[Evidence, Callable[[Sent], bool]]] = [
             ("instance", lambda row: row["sop_instance_uid"] == trace.sop_instance_uid),
             ("predecessor", lambda row: row["sop_instance_uid"] in trace.predecessors),
@@ -184,12 +190,23 @@ class _Recogniser:
         for evidence, says_so in signs:
             if match := next(filter(says_so, sent), None):
                 return match, evidence
-        if match := next((row for row in reversed(sent) if self._is_drawn_in(row, masks)), None):
+        before = [row for row in sent if self._came_after(arrived, row)]
+        if not before or not any(mask.any() for mask in masks.values()):
+            return None, ""
+        if match := next((row for row in reversed(before) if self._is_drawn_in(row, masks)), None):
             return match, "overlap"
-        one_kind = [row for row in sent if row["kind"] == "SEG"] or sent
+        one_kind = [row for row in before if row["kind"] == "SEG"] or before
         overlaps = [(self._overlap(row, masks, shape), row["model"], row) for row in one_kind]
         best = max(overlaps, key=lambda found: found[:2])
         return (best[2], "overlap") if best[0] >= OVERLAP else (None, "")
+
+    def _came_after(self, arrived: str, row: Sent) -> bool:
+        """Whether a snapshot was sealed after a prediction was handed out; older records do not say when."""
+        newest, came = (
+            DatedName.parse(name, self._paths.dataset_id)
+            for name in (row.get("newest_snapshot", ""), arrived)
+        )
+        return newest is None or came is None or came > newest
 
     def _overlap(self, row: Sent, masks: Masks, shape: Shape) -> float:
         """Mean Dice over the structures that were predicted; 0 where others were drawn."""

@@ -16,12 +16,13 @@ from tasks.cluster.retries import RETRIED
 from tasks.dicom.case import Assembly, Case
 from tasks.dicom.reasons import Reason
 from tasks.ledger.case_book import load_cases
+from tasks.ledger.dated import DatedName
 from tasks.ledger.files import read_json, write_text
 from tasks.ledger.iterations import load_iteration
 from tasks.ledger.models import ModelRecord, latest_model, load_models
 from tasks.ledger.paths import DatasetPaths, fold_folder
 from tasks.ledger.predictions import picture_file, record_file
-from tasks.ledger.refinements import load_refinements
+from tasks.ledger.refinements import Refinement, load_refinements
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.nnunet.fold import RESULT
@@ -129,9 +130,7 @@ def effort_by_model(paths: DatasetPaths, models: Sequence[ModelRecord]) -> list[
     """What corrections of each model's predictions cost, oldest model first, of each structure."""
     patients = _patients(paths)
     found: dict[tuple[str, str], list[tuple[str, Mapping[str, Any]]]] = defaultdict(list)
-    for refinement in load_refinements(paths.refinements).values():
-        if refinement.kind == "new" or not refinement.is_a_persons:
-            continue
+    for refinement in _last_of_each_case(paths):
         for structure, figures in refinement.effort.items():
             if figures["unedited"] and figures["dice"] is None:
                 continue  # neither predicted nor there: nobody had to do anything, which says nothing
@@ -140,6 +139,19 @@ def effort_by_model(paths: DatasetPaths, models: Sequence[ModelRecord]) -> list[
     order = [record.model_id for record in models]
     keys = sorted(found, key=lambda key: (order.index(key[0]) if key[0] in order else -1, key[1]))
     return [_effort(model, structure, found[model, structure]) for model, structure in keys]
+
+
+def _last_of_each_case(paths: DatasetPaths) -> list[Refinement]:
+    """The corrections that stand: of a case that was saved again, or as SEG and RTSTRUCT, the last one."""
+    noted = load_refinements(paths.refinements).values()
+    corrections = [r for r in noted if r.kind != "new" and r.is_a_persons]
+    corrections.sort(key=lambda r: _day_of(r.arrived, paths.dataset_id))
+    return list({(r.case_id, r.model): r for r in corrections}.values())
+
+
+def _day_of(snapshot: str, dataset_id: str) -> tuple[str, int]:
+    name = DatedName.parse(snapshot, dataset_id)
+    return (str(name.day), name.number) if name else ("", 0)
 
 
 def _effort(model: str, structure: str, found: Sequence[tuple[str, Mapping[str, Any]]]) -> StructureEffort:

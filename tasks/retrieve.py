@@ -10,7 +10,7 @@ from prefect import task
 from prefect.logging import get_run_logger
 
 from tasks.cluster.retries import RETRIED
-from tasks.dicom.case import case_id_of
+from tasks.dicom.case import case_ids_of
 from tasks.dicom.web import DicomWeb, RemoteSeries
 from tasks.errors import CaseRejected, IterSegError
 from tasks.ledger.dataset_key import pseudonyms_of
@@ -39,8 +39,8 @@ def retrieve_series(dataset_id: str, url: str, studies: list[str], *, deidentify
 
     Returns
     -------
-    ``series`` (how many were fetched, known, withdrawn, incomplete or failed) and ``refused``
-    (instances by code).
+    ``series`` (how many were fetched, known, withdrawn, of another modality, incomplete or failed) and
+    ``refused`` (instances by code).
     """
     paths = DatasetPaths.of(dataset_id)
     transfers = InboxTransfers(dataset_id, deidentify=deidentify, via="web")
@@ -54,7 +54,7 @@ def retrieve_series(dataset_id: str, url: str, studies: list[str], *, deidentify
     counts: Counter[str] = Counter()
     for series in progress(remote, "retrieve"):
         uid = series.series_instance_uid
-        if {case_id_of(uid), case_id_of(pseudonyms.uid(uid))} & set(withdrawn):
+        if any(case_id in withdrawn for case_id in case_ids_of(uid, pseudonyms.uid)):
             counts["withdrawn"] += 1
             continue
         if not series.wanted:

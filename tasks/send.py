@@ -21,6 +21,9 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import object_file, record_file
 from tasks.settings.output import Destination
 
+FATES = ("sent", "known", "refused", "locked", "outdated")
+"""What becomes of a case."""
+
 
 @task(task_run_name="send-to-{destination.name}", **RETRIED)
 def send_predictions(
@@ -47,15 +50,18 @@ def send_predictions(
     # Under the same name another server may stand by now; older entries do not say which it was.
     at = destination.address
     known = {uid for entry in journal.entries() if entry.get("to", at) == at for uid in entry["uids"]}
-    counts, marks = {"sent": 0, "known": 0, "refused": 0, "locked": 0}, load_marks(paths.marks)
+    counts, marks = dict.fromkeys(FATES, 0), load_marks(paths.marks)
     for case in cases:
         if not record_file(folder, case.case_id).is_file():
             continue  # it could not be predicted
+        record = read_json(record_file(folder, case.case_id))
+        if record["image_key"] != case.image_key:
+            counts["outdated"] += 1
+            continue  # the image has grown since
         if marks.get(case.case_id, Mark()).locked:
             counts["locked"] += 1
             continue  # somebody is at it: nothing new appears under their hands
-        objects = read_json(record_file(folder, case.case_id))["objects"]
-        wanted = {uid: object_file(folder, case.case_id, kind) for kind, uid in objects.items()}
+        wanted = {uid: object_file(folder, case.case_id, kind) for kind, uid in record["objects"].items()}
         files = [file for uid, file in wanted.items() if uid not in known]
         uids = list(wanted)
         # An image before what refers to it: viewers look for it at once.
@@ -81,9 +87,7 @@ def _store(destination: Destination, files: Sequence[Path]) -> None:
     if destination.dicomweb is not None:
         store_web(destination.dicomweb, files)
         return
-    assert destination.host is not None and destination.aet is not None
-    peer = Peer(destination.host, destination.port, destination.aet, destination.calling_aet)
-    store_dimse(peer, files)
+    store_dimse(Peer.of(destination), files)
 
 
 def send_to_all(

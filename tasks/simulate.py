@@ -27,7 +27,7 @@ from tasks.labels import Masks
 from tasks.ledger.files import read_json, whole_folder, write_json, write_text
 from tasks.ledger.models import ModelRecord, latest_model, load_models
 from tasks.ledger.paths import DatasetPaths
-from tasks.ledger.patients import TEST, load_patients
+from tasks.ledger.patients import TEST, places_of_patients
 from tasks.ledger.predictions import label_file, sent_by_case
 from tasks.ledger.refinements import load_refinements
 from tasks.review.curves import standing_alone
@@ -53,8 +53,7 @@ def choose(lab: Lab, simulation: Simulation, number: int) -> list[str]:
 
 def _first(lab: Lab, simulation: Simulation) -> list[str]:
     _, settings = check_choices(lab.paths.config, lab.paths.dataset_id)
-    table = load_patients(lab.paths.patients)
-    places = table.place if table else {}
+    places = places_of_patients(lab.paths.patients)
     cases = [c for c in state_at(lab.paths, settings)[0].images if c.reason == Reason.UNLABELLED]
     others = sorted({case.patient for case in cases if places.get(case.patient) != TEST})
     if len(others) < simulation.first_batch:
@@ -135,7 +134,7 @@ def corrected(
 
 
 @task(task_run_name="note-{lab.label}-{number}", **RETRIED)
-def note_round(lab: Lab, number: int, chosen: Sequence[str]) -> Row:
+def note_round(lab: Lab, number: int, chosen: Sequence[str]) -> None:
     """What a round gave: the scores of its model on the test set, and what its corrections cost."""
     paths = lab.paths
     model, in_use = load_models(paths)[-1], latest_model(paths)
@@ -158,7 +157,6 @@ def note_round(lab: Lab, number: int, chosen: Sequence[str]) -> Row:
         },
     }
     lab.note(row)
-    return row
 
 
 @task(task_run_name="curves", **RETRIED)

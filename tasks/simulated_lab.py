@@ -20,7 +20,7 @@ from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.dated import DatedName
 from tasks.ledger.files import digest_of, read_json, whole_folder, write_json
 from tasks.ledger.paths import DatasetPaths
-from tasks.settings.dataset import check_choices, dataset_file
+from tasks.settings.dataset import check_choices, dataset_file, roi_file
 from tasks.settings.simulation import Arm, Simulation, settings_of
 from tasks.state import state_at
 
@@ -157,8 +157,7 @@ def _fill(lab: Lab, simulation: Simulation, home: Path) -> None:
     source, dataset_id = lab.source, lab.source.dataset_id
     paths = DatasetPaths(home, dataset_id)
     paths.config.mkdir(parents=True)
-    roi = f"roi_{dataset_id}.yaml"
-    shutil.copy(source.config / roi, paths.config / roi)
+    shutil.copy(roi_file(source.config, dataset_id), paths.config)
     if (source.config / "clusters").is_dir():
         shutil.copytree(source.config / "clusters", paths.config / "clusters")
     images = paths.rawdata / lab.delivery(0).name

@@ -134,10 +134,8 @@ def rows_of_series(assembly: Assembly) -> list[dict[str, Any]]:
 
     Without paths: in a folder that was filled by hand they may be made from patients' names.
     """
-    for case in assembly.images:
-        if case.state == "pending":
-            case.settle("done", None, case.detail)
-    return [case_row(case) for case in [*assembly.images, *assembly.segmentations]]
+    rows = [case_row(case) for case in [*assembly.images, *assembly.segmentations]]
+    return [{**row, "state": "done" if row["state"] == "pending" else row["state"]} for row in rows]
 
 
 def case_row(case: Case, image: Path | None = None, label: Path | None = None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tasks.errors import UserDataError
 from tasks.ledger.dataset_key import pseudonyms_of
-from tasks.ledger.files import digest_of, read_json, sha256_of_file
+from tasks.ledger.files import digest_of, json_files, read_json, sha256_of_file
 from tasks.ledger.iterations import load_iterations
 from tasks.ledger.journal import Journal
 from tasks.ledger.lineages import load_lineages, plans_of
@@ -89,7 +89,7 @@ def _ancestry(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:
         record_file = paths.iteration_named(name).record
         same = record_file.is_file() and digest_of(read_json(record_file)) == digest
         yield "records", None if same else f"the record of iteration {name} is not what was written"
-    for file in sorted(paths.sent.glob("[!.]*.json")):
+    for file in json_files(paths.sent):
         yield "records", _prediction(paths, read_json(file))
     for record in load_models(paths):
         if record.parent_digest is not None and record.parent is not None:

@@ -22,7 +22,7 @@ from tasks.ledger.lock import dataset_lock
 from tasks.ledger.marks import Mark, load_marks, note_marks
 from tasks.ledger.models import ModelRecord, latest_model
 from tasks.ledger.paths import DatasetPaths
-from tasks.ledger.patients import TEST, load_patients
+from tasks.ledger.patients import TEST, places_of_patients
 from tasks.ledger.predictions import main_object
 from tasks.outcomes import is_unpredictable, settle_as_remembered
 from tasks.review.worklist import Candidate, Ranked, rank
@@ -90,8 +90,7 @@ def rows_of(
     # The same model gives the same list, whenever it is asked for.
     seed = int(digest_of([paths.dataset_id, model.checkpoints if model else {}])[:12], 16)
     ranked = rank(candidates, settings.review.strategy, settings.review.random_share, seed)
-    table = load_patients(paths.patients)
-    places = table.place if table else {}
+    places = places_of_patients(paths.patients)
     unseen = []
     for case_id in sorted(waiting.keys() - found.keys()):
         case = waiting[case_id]

@@ -7,6 +7,9 @@ from uuid import uuid4
 
 from distributed import KilledWorker
 
+NOT_BEGUN = RuntimeError("Failed to reach API at http://login1:4200/api/")
+"""What Dask says of a task that Prefect could not begin on a worker."""
+
 
 class Ended:
     """The future of a task that ended with a result or with an exception, or whose worker was lost."""
@@ -22,6 +25,6 @@ class Ended:
 
     def result(self, *, raise_on_failure: bool) -> Any:
         assert not raise_on_failure
-        if isinstance(self.outcome, KilledWorker):
+        if isinstance(self.outcome, KilledWorker) or self.outcome is NOT_BEGUN:
             raise self.outcome
         return self.outcome

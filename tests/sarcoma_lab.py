@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pydicom
 from dicom_factory import edit
 from tests_support import Answer, PrefectServer, iterseg
 
@@ -33,6 +34,7 @@ prediction: {mirroring: false, device: cpu}
 promotion: {margin: 0.99}  # networks of a few steps score by chance; what is tested is the loop
 """
 PLANTED_ID, PLANTED_NAME = "XYZZY-0815", "Plugh^Xyzzyson"
+AROUND_THE_TUMOUR = slice(12, 36)  # of 47; every tumour lies on the slices from 16 to 31
 
 
 @dataclass
@@ -42,6 +44,11 @@ class Lab:
     home: Path
     server: PrefectServer
     said: dict[str, Answer]
+    scans: Path
+
+    def delivered(self, patient: str) -> list[Path]:
+        """The slices of a patient's CT, as they came."""
+        return sorted(self.scans.glob(f"{patient}-image*/image/*.dcm"))
 
     @property
     def data(self) -> Path:
@@ -59,14 +66,22 @@ class Lab:
 
 
 def deliver(work: Path, patient: str, *parts: str) -> Path:
-    """Copies of a patient's files, under a made-up identity for one of them."""
+    """Copies of a patient's slices around the tumour, under a made-up identity for one of them."""
     folder = work / PLANTED_NAME / f"{patient}-{'-'.join(parts)}"
     for part in parts:
-        shutil.copytree(SARCOMA / patient / "CT" / part, folder / part)
+        (folder / part).mkdir(parents=True)
+        files = sorted((SARCOMA / patient / "CT" / part).iterdir(), key=_height_mm)
+        for file in files[AROUND_THE_TUMOUR] if part == "image" else files:
+            shutil.copy(file, folder / part)
     if patient == "STS_025":
         for file in folder.rglob("*.dcm"):
             edit(file, _plant)
     return folder
+
+
+def _height_mm(file: Path) -> float:
+    ds = pydicom.dcmread(file, specific_tags=["ImagePositionPatient"])
+    return float(ds.ImagePositionPatient[2]) if "ImagePositionPatient" in ds else 0.0
 
 
 def _plant(ds: Any) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tasks.processes.embedded_server import _free_port
+from tasks.processes.embedded_server import free_port
 from tasks.processes.lifeline import PARENT
 
 MORTAL = ("setpriv", "--pdeathsig", "KILL")
@@ -76,7 +76,7 @@ class PrefectServer:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.port = _free_port()
+        self.port = free_port()
         self.api_url = f"http://127.0.0.1:{self.port}/api"
 
     @property

@@ -30,6 +30,8 @@ from tasks.shown.events import tell_event
 
 Key = TypeVar("Key")
 LOOK_EVERY_S = 0.1
+BEGINS_AGAIN_S = 15.0
+SHOWN_LETTERS = 200
 NOT_FOUND = 404
 MARK_TRIES = 5
 """A server on SQLite is too busy now and then when a worker was lost and everything is said at once."""
@@ -214,7 +216,10 @@ def _done(future: PrefectFuture[Any]) -> bool:
 
 
 def _outcome(future: PrefectFuture[Any]) -> Any:
-    """The result of a task, or the exception that ended it; a lost worker is one of them."""
+    """The result of a task, or the exception that ended it; a lost worker is one of them.
+
+    A worker that cannot reach Prefect's server begins no task: that costs an attempt, and not what runs.
+    """
     from distributed import (
         KilledWorker,  # late, as the task runner: where nothing was submitted nobody needs it
     )
@@ -224,6 +229,11 @@ def _outcome(future: PrefectFuture[Any]) -> Any:
     except KilledWorker:
         outcome = LostError("its worker was lost")
         mark_crashed(future.task_run_id, "its worker was lost, with its job or its machine")
+    except Exception as error:  # not of the task, whose own are in its state: of how it was begun
+        words = (str(error).splitlines() or [""])[0][:SHOWN_LETTERS]
+        outcome = LostError(f"it could not be begun ({type(error).__name__}: {words})")
+        mark_crashed(future.task_run_id, str(outcome))
+        time.sleep(BEGINS_AGAIN_S)  # Prefect's server restarts, or a disk is away
     # Dask would compute a finished task again whose worker goes while somebody holds its result.
     future.wrapped_future.release()  # type: ignore[attr-defined]
     return outcome

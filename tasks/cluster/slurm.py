@@ -35,7 +35,10 @@ from tasks.settings.cluster import ClusterSettings, Stage
 
 STRIKES = 2
 """A node on which so many jobs died is avoided for the rest of the run."""
+LOOKS_BEFORE_GIVING_UP = 4
+"""At jobs that died before their worker began, each on other nodes than the last: it is not the nodes."""
 FORGETS_AFTER_S = 20.0
+"""Dask strikes a worker off within seconds of its job's end; one that stays is not waited for longer."""
 MOST_AVOIDED = 5
 """Nodes; where jobs die on more of them it is not the nodes' fault."""
 EXCLUDE = "--exclude="
@@ -287,7 +290,11 @@ class WatchedCluster(SLURMCluster):
         return {key: value for key, value in self.new_spec["options"].items() if key not in own}
 
     def _give_up_after_many(self, job_id: str, code: int) -> None:
-        if self._in_a_row < 2 * STRIKES:
+        if self._in_a_row < LOOKS_BEFORE_GIVING_UP:
+            return
+        if running := len(self.scheduler_info["workers"]):
+            # They go on, and do what waits when they are done: only no other job is asked for.
+            self._adaptive.maximum = running
             return
         log, said = self._log(job_id), self._rows[job_id]
         words = log.read_text(errors="replace").strip().splitlines()[-3:] if log.is_file() else []

@@ -27,6 +27,8 @@ def job_options(settings: ClusterSettings, stage: Stage, paths: DatasetPaths) ->
     exports = [
         f"export {name}={shlex.quote(os.environ[name])}" for name in PROLOGUE_FROM_HERE if name in os.environ
     ]
+    # A task that begins while the server is away goes on, and tells of itself when it is back.
+    exports.append("export PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED=false")
     modules = ["tasks.cluster.stop_signal", *(["tasks.cluster.early_fold"] if stage == "train" else [])]
     preloaded = [word for module in modules for word in ("--preload", module)]
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -77,3 +78,11 @@ def case_id_of(series_instance_uid: str) -> str:
     """The id of a case: 16 hex digits made from the image's SeriesInstanceUID."""
     digest = hashlib.blake2b(series_instance_uid.encode(), digest_size=CASE_ID_BYTES)
     return f"case{digest.hexdigest()}"
+
+
+def case_ids_of(series_instance_uid: str, stand_in: Callable[[str], str]) -> tuple[str, str]:
+    """The ids of a case: as its image came, and under the keyed UID that stands for the image's.
+
+    Who was withdrawn from a de-identified dataset is out also when the scan is shown in the clear.
+    """
+    return case_id_of(series_instance_uid), case_id_of(stand_in(series_instance_uid))

@@ -129,8 +129,8 @@ def structure_masks(
     """
     names, drawn = _drawn(volume, segmentation, kind)
     missing = dict(rules.missing)
-    whole = unseen(volume, segmentation, kind, rules) is None
-    if not whole:
+    hidden = unseen(volume, segmentation, kind, rules)
+    if hidden is not None:
         may_be_elsewhere = [s for s in rules.patterns if missing.get(s, "error") == "error"]
         missing |= dict.fromkeys(may_be_elsewhere, "absent")
     for structure, positions in match_rois(names, rules.patterns, rules.several_rois, missing).items():
@@ -140,23 +140,29 @@ def structure_masks(
         for position in positions:
             mask |= drawn(position)
         if mask.any():
-            if whole:
-                _on_every_slice(structure, mask, volume.numbers)
+            _on_every_slice(structure, mask, hidden, volume.numbers)
             yield structure, mask
         elif missing.get(structure, "error") == "error":
             raise CaseRejected(Reason.EMPTY_MASK, f"{structure!r} covers no voxel")
         # Viewers keep an empty segment for what nobody drew.
 
 
-def _on_every_slice(structure: str, mask: NDArray[np.bool_], numbers: Sequence[int]) -> None:
+def _on_every_slice(
+    structure: str, mask: NDArray[np.bool_], hidden: NDArray[np.bool_] | None, numbers: Sequence[int]
+) -> None:
     """Planning systems contour every second slice and interpolate doses: the others would be background.
 
-    A gap is one where the same pixels are drawn before and after it. One by itself is left alone: where
-    gaps are few something hollow may have been drawn.
+    A gap is one where the same pixels are drawn before and after it, and said to be seen between. One by
+    itself is left alone: where gaps are few something hollow may have been drawn.
     """
+
+    def is_gap(k: int, n: int) -> bool:
+        both = mask[k] & mask[n]
+        return bool(np.any(both if hidden is None else both & ~hidden[k + 1 : n].all(axis=0)))
+
     drawn = np.flatnonzero(mask.any(axis=(1, 2))).tolist()
     steps = list(pairwise(drawn))
-    gaps = [(k, n) for k, n in steps if n - k > 1 and np.any(mask[k] & mask[n])]
+    gaps = [(k, n) for k, n in steps if n - k > 1 and is_gap(k, n)]
     if len(gaps) < LEAST_GAPS or 2 * len(gaps) < len(steps):
         return
     called = numbers or range(1, mask.shape[0] + 1)

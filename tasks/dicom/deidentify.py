@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,24 @@ FOUND_ANYWHERE = 6
 IDENTIFYING = ("PatientID", "PatientName", "OtherPatientIDs", "OtherPatientNames", "PatientBirthName")
 BETWEEN_NAMES = re.compile(r"[\^=\\\s,]+")
 OTHER_IDS = "OtherPatientIDsSequence"
+ACCENTS = r"[\u0300-\u036f]*"
+"""What stands after a letter in a text that is decomposed (Unicode NFD)."""
+ALSO = {"l": "ł", "ł": "l", "d": "đ", "đ": "d", "o": "ø"}
+"""Letters whose strokes are no accents to Unicode."""
+
+
+def _written_together() -> dict[str, str]:
+    """What one system writes as a letter with dots, another as two letters, a third as the plain letter."""
+    found = {"ss": "(?:ss|ß|ẞ)", "aa": "(?:aa|a\u030a)", "a\u030a": f"(?:aa|a{ACCENTS})"}
+    for letter, joined in (("a", "æ"), ("o", "œø"), ("u", "")):
+        or_joined = "".join(f"|{one}" for one in joined)
+        found[f"{letter}e"] = f"(?:{letter}e|{letter}\u0308{or_joined})"
+        found |= dict.fromkeys([f"{letter}\u0308", *joined], f"(?:{letter}e|{letter}{ACCENTS}{or_joined})")
+    return found
+
+
+WRITTEN_TOGETHER = _written_together()
+LETTER = re.compile(rf"(?P<together>{'|'.join(WRITTEN_TOGETHER)})|(?P<letter>.){ACCENTS}", re.DOTALL)
 
 
 class Pseudonymiser(Protocol):
@@ -145,10 +164,17 @@ def without_identity(text: str, files: Sequence[Path]) -> str:
         except Exception as error:  # a damaged file tells nothing, and has said nothing
             if is_of_the_disk(error):
                 return "it cannot be told without the patient's name now"
-    return _pattern(names).sub("[removed]", text) if names else text
+    if not names:
+        return text
+    return unicodedata.normalize("NFC", _pattern(names).sub("[removed]", _decomposed(text)))
+
+
+def _decomposed(text: str) -> str:
+    return unicodedata.normalize("NFD", text)
 
 
 def _pattern(names: Collection[str]) -> re.Pattern[str]:
+    """What finds names in a text that is :func:`_decomposed`."""
     longest_first = sorted(names, key=len, reverse=True)
     return re.compile("|".join(map(_as_people_write_it, longest_first)), re.IGNORECASE)
 
@@ -162,17 +188,30 @@ def _as_people_write_it(name: str) -> str:
     """
     components = [part for part in BETWEEN_NAMES.split(name) if part]
     if len(components) > 1:
-        family, given = map(re.escape, components[:2])
+        family, given = map(_letters, components[:2])
         whole = rf"(?:{family}[\W_]{{0,3}}{given}|{given}[\W_]{{0,3}}{family})"
         if len("".join(components[:2])) < FOUND_ANYWHERE:
             whole = rf"(?<![^\W\d_]){whole}(?![^\W\d_])"
-        return f"{whole}|{re.escape(name)}"
+        return f"{whole}|{_letters(name)}"
     if len(name) >= FOUND_ANYWHERE:
-        return re.escape(name)
+        return _letters(name)
     if len(name) < LEAST_LETTERS:
-        return rf"(?<![^\W_]){re.escape(name)}(?![^\W_])"
+        return rf"(?<![^\W_]){_letters(name)}(?![^\W_])"
     before, after = (r"\d" if end.isdigit() else r"[^\W\d_]" for end in (name[0], name[-1]))
-    return rf"(?<!{before}){re.escape(name)}(?!{after})"
+    return rf"(?<!{before}){_letters(name)}(?!{after})"
+
+
+def _letters(name: str) -> str:
+    """A pattern for a name with its accents and without, as MUELLER, Müller and Muller are."""
+
+    def otherwise(found: re.Match[str]) -> str:
+        together, letter = found.group("together", "letter")
+        if together:
+            return WRITTEN_TOGETHER[together]
+        plain = f"[{letter}{ALSO[letter]}]" if letter in ALSO else re.escape(letter)
+        return f"{plain}{ACCENTS}"
+
+    return LETTER.sub(otherwise, _decomposed(name).casefold())
 
 
 class _Walk:
@@ -200,7 +239,11 @@ class _Walk:
             target.add_new(tag, "SQ", [self.copy(item) for item in source[tag].value or []])
         elif vr == "UI":
             target.add_new(tag, "UI", self._uids(source[tag].value))
-        elif tag in TYPED_BY_PEOPLE and self._names and self._name.search(_text(source[tag].value)):
+        elif (
+            tag in TYPED_BY_PEOPLE
+            and self._names
+            and self._name.search(_decomposed(_text(source[tag].value)))
+        ):
             keyword = source[tag].keyword
             raise CaseRejected(Reason.IDENTITY_LEFT, f"{keyword} quotes the patient's name or ID")
         else:
@@ -221,7 +264,8 @@ def _names(source: Dataset, least: int = LEAST_LETTERS) -> list[str]:
     """What would give the patient away: IDs, and the parts of names."""
     texts = [_text(source.get(keyword)) for keyword in IDENTIFYING]
     texts += [_text(item.get("PatientID")) for item in source.get(OTHER_IDS) or []]
-    return sorted({part for text in texts for part in _parts(text) if len(part) >= least})
+    composed = [unicodedata.normalize("NFC", text) for text in texts]  # its letters are counted
+    return sorted({part for text in composed for part in _parts(text) if len(part) >= least})
 
 
 def _parts(text: str) -> set[str]:

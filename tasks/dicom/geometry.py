@@ -195,25 +195,25 @@ def _line_through(positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], 
 
 
 def _evenly_spaced(
-    along: NDArray[np.float64], first_mm: float, spacing_mm: float, slices: Sequence[Dataset]
+    along_mm: NDArray[np.float64], first_mm: float, spacing_mm: float, slices: Sequence[Dataset]
 ) -> None:
-    gaps = np.diff(along)
-    close = np.flatnonzero(gaps < DISTINCT_POSITIONS_MM)
+    gaps_mm = np.diff(along_mm)
+    close = np.flatnonzero(gaps_mm < DISTINCT_POSITIONS_MM)
     if close.size:
         k = int(close[0])
         raise CaseRejected(
             Reason.DUPLICATE_POSITION,
-            f"{close.size} slices lie where another lies, the first at {along[k]:.2f} mm: "
+            f"{close.size} slices lie where another lies, the first at {along_mm[k]:.2f} mm: "
             f"{_uid(slices[k])} and {_uid(slices[k + 1])}{_phases(slices)}",
         )
-    displaced = np.abs(along - first_mm - spacing_mm * np.arange(len(along)))
-    uneven = np.abs(gaps - spacing_mm)
+    displaced = np.abs(along_mm - first_mm - spacing_mm * np.arange(len(along_mm)))
+    uneven = np.abs(gaps_mm - spacing_mm)
     if max(displaced.max(), uneven.max()) > EVEN_SLICES * spacing_mm:
-        k = int(np.argmax(gaps))
+        k = int(np.argmax(gaps_mm))
         raise CaseRejected(
             Reason.UNEVEN_SLICES,
-            f"distances of slices run from {gaps.min():.3f} to {gaps.max():.3f} mm, the widest from "
-            f"{along[k]:.2f} mm ({_uid(slices[k])}) to {along[k + 1]:.2f} mm ({_uid(slices[k + 1])})",
+            f"distances of slices run from {gaps_mm.min():.3f} to {gaps_mm.max():.3f} mm, the widest from "
+            f"{along_mm[k]:.2f} mm ({_uid(slices[k])}) to {along_mm[k + 1]:.2f} mm ({_uid(slices[k + 1])})",
         )
 
 

@@ -34,6 +34,8 @@ from tasks.dicom.references import frame_of_structure_set, references_of
 from tasks.dicom.structure import check_structure
 from tasks.errors import CaseRejected
 
+DICOM_SUFFIXES = (".dcm", ".ima")
+"""Who is called so is meant to be DICOM, and is not passed over in silence."""
 LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 """PS3.4 B.5; pydicom 3.0 has no name for it yet."""
 
@@ -237,7 +239,7 @@ def _read_without_preamble(content: bytes, suffix: str) -> Dataset:
             return dataset
     except Exception:  # noqa: S110 - forced parsing of arbitrary bytes may raise anything
         pass
-    if suffix.lower() in (".dcm", ".ima"):
+    if suffix.lower() in DICOM_SUFFIXES:
         raise CaseRejected(Reason.UNREADABLE, "it is named like DICOM but holds none")
     raise CaseRejected(Reason.NO_DICOM, "it is no DICOM file")
 

@@ -83,7 +83,9 @@ WHAT_TO_DO: dict[Reason, str] = {
     Reason.SUPERSEDED: "A newer segmentation of the same image is used.",
     Reason.IMAGE_HAS_GROWN: "Slices came after it was drawn that it does not name; save it again on all.",
     Reason.DRAWN_OVER_PREDICTION: "Its patient is in the test set; draw it anew, and not over a prediction.",
-    Reason.SAME_IMAGE: "It has the voxels of another patient's case; withdraw one of the two (`--case`).",
+    Reason.SAME_IMAGE: (
+        "It has the voxels of another patient's case, which stays; withdraw this copy (`--case`)."
+    ),
     Reason.WITHDRAWN_ELSEWHERE: "It has the voxels of a withdrawn patient's scan; withdraw this case, too.",
     Reason.REFERENCE_ABSENT: "Ingest the image series that this segmentation refers to.",
     Reason.REFERENCE_AMBIGUOUS: "It refers to several images; keep one reference.",

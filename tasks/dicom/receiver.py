@@ -17,7 +17,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from tasks.dicom.headers import KIND_OF_SOP_CLASS
-from tasks.dicom.written import IMPLEMENTATION_UID
+from tasks.dicom.written import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
 from tasks.errors import CaseRejected, ConfigError
 
 AE_TITLE_LENGTH = 16
@@ -140,7 +140,7 @@ def _file_of(event: Any) -> bytes:
     meta.MediaStorageSOPClassUID = event.request.AffectedSOPClassUID
     meta.MediaStorageSOPInstanceUID = event.request.AffectedSOPInstanceUID
     meta.TransferSyntaxUID = UID(event.context.transfer_syntax)
-    meta.ImplementationClassUID, meta.ImplementationVersionName = IMPLEMENTATION_UID, "ITERSEG"
+    meta.ImplementationClassUID, meta.ImplementationVersionName = IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
     stream = DicomBytesIO()
     stream.write(b"\0" * 128 + b"DICM")
     write_file_meta_info(stream, meta, enforce_standard=True)

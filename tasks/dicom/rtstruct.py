@@ -47,7 +47,6 @@ LEAST_AREA_VOXELS = 1e-3
 class Roi:
     """A region of interest: contours (n, 3) in patient coordinates, mm."""
 
-    number: int
     name: str
     contours: tuple[NDArray[np.float64], ...]
     types: tuple[str, ...]
@@ -74,15 +73,14 @@ def read_rois(path: Path) -> list[Roi]:
     strangers = sorted(set(contours) - set(items))
     if strangers:
         raise CaseRejected(Reason.UNREADABLE_SEGMENTATION, f"contours of unknown ROIs {strangers}")
-    return [_roi(number, item, contours.get(number, []), frame) for number, item in items.items()]
+    return [_roi(item, contours.get(number, []), frame) for number, item in items.items()]
 
 
 _Contour = tuple[NDArray[np.float64], str, frozenset[str]]
 
 
-def _roi(number: int, item: Dataset, contours: list[_Contour], frame: str) -> Roi:
+def _roi(item: Dataset, contours: list[_Contour], frame: str) -> Roi:
     return Roi(
-        number,
         str(item.get("ROIName") or "").strip(),
         tuple(points for points, _, _ in contours),
         tuple(geometric_type for _, geometric_type, _ in contours),

@@ -57,6 +57,8 @@ class StructureSetIdentity:
     series_number: int | None = None
     generation: Literal["AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"] = "MANUAL"
     """(3006,0036). What is AUTOMATIC and by IterSeg is a prediction, and becomes nobody's label."""
+    description: str = ""
+    """Of the series and the structure set, up to 64 characters; ``label`` has room for 16."""
 
 
 def write_rtstruct(
@@ -134,6 +136,8 @@ def _frame(
     dataset.Manufacturer = MANUFACTURER
     dataset.InstanceNumber = 1
     dataset.StructureSetLabel = identity.label[:16]
+    if identity.description:
+        dataset.SeriesDescription = dataset.StructureSetName = identity.description[:64]
     dataset.StructureSetDate = identity.written.strftime("%Y%m%d")
     dataset.StructureSetTime = identity.written.strftime("%H%M%S")
     dataset.InstanceCreationDate, dataset.InstanceCreationTime = (

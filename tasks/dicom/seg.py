@@ -13,16 +13,19 @@ from pydicom.sequence import Sequence as DicomSequence
 
 from tasks.dicom.bits import close_gaps
 from tasks.dicom.damage import damage_rejects
-from tasks.dicom.geometry import EVEN_SLICES, Grid
+from tasks.dicom.geometry import EVEN_SLICES, GANTRY_TILT_VOXELS, Grid
 from tasks.dicom.headers import read_dataset
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
 
 SAME_GRID_VOXELS = 0.1
 """How far a SEG's voxel centres may lie from the image's over the whole volume, in voxels: spacings and
-cosines are rounded, and hundreds of voxels add that up. Far below half a voxel, nothing changes place."""
+cosines are rounded, and hundreds of voxels add that up. Far below half a voxel, nothing changes place.
+Along the slices, each of which may lie :data:`EVEN_SLICES` off its place, that much more."""
 SAME_PLANE_MM = 0.05
 """Positions of one plane may differ so much by rounding."""
+LEAST_TILT = 1e-3
+"""What highdicom allows by itself."""
 NO_STEP = 0.75
 """What is said of a step is none below this share of the image's."""
 
@@ -84,6 +87,7 @@ class SegObject:
                 allow_missing_positions=True,
                 rescale_fractional=True,
                 rtol=EVEN_SLICES,
+                perpendicular_tol=_tilt_of_jitter(grid),
             )
         values = np.asarray(volume.array)[..., 0]
         for plane in values:  # one after the other, to save memory
@@ -94,6 +98,15 @@ class SegObject:
                     f"segment {segment.name!r} has values between 0 and 1, such as {float(between[0]):.3f}",
                 )
         return _onto(values.astype(bool), np.asarray(volume.affine), grid, segment.name)
+
+
+def _tilt_of_jitter(grid: Grid) -> float:
+    """By how much the cosine of the stack's direction may fall short of 1 where slices lie a bit sideways.
+
+    From one slice to the next an image may go sideways as far as :data:`GANTRY_TILT_VOXELS` each way.
+    """
+    sideways_mm = 2 * GANTRY_TILT_VOXELS * min(grid.spacing_mm[:2])
+    return max(LEAST_TILT, 1 - grid.spacing_mm[2] / float(np.hypot(grid.spacing_mm[2], sideways_mm)))
 
 
 def _index_frames(dataset: Dataset) -> None:
@@ -132,9 +145,9 @@ def _say_steps(dataset: Dataset, step_mm: float) -> None:
     if turned is None or not planes:
         return
     directions = np.array(turned.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float)
-    places = np.array(planes, dtype=float) @ np.cross(directions[:3], directions[3:])
-    steps = np.diff(np.unique(np.round(places, 2)))
-    if np.any((steps > SAME_PLANE_MM) & (steps < NO_STEP * step_mm)):
+    places_mm = np.array(planes, dtype=float) @ np.cross(directions[:3], directions[3:])
+    steps_mm = np.diff(np.unique(np.round(places_mm, 2)))
+    if np.any((steps_mm > SAME_PLANE_MM) & (steps_mm < NO_STEP * step_mm)):
         return
     for group in (shared, *groups):
         for item in group.get("PixelMeasuresSequence") or []:
@@ -167,7 +180,7 @@ def _onto(values: NDArray[np.bool_], affine: NDArray[np.float64], grid: Grid, na
     # A step that is off by little puts the far end of the volume off by much.
     drift = np.abs((at[1:] - at[0] - steps) * (extent - 1)[:, None]).sum(axis=0)
     start = np.rint(at[0]).astype(int)
-    if np.any(drift + np.abs(at[0] - start) > SAME_GRID_VOXELS):
+    if np.any(drift + np.abs(at[0] - start) > SAME_GRID_VOXELS + np.array([EVEN_SLICES, 0, 0])):
         off = np.round(np.abs(at[0] - start) + drift, 3).tolist()
         raise CaseRejected(
             Reason.OTHER_GRID, f"segment {name!r} lies {off} voxels between the image's (slice, row, column)"

@@ -18,6 +18,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # m
 from tasks.dicom.web import DicomWeb
 from tasks.dicom.written import read_to_send
 from tasks.errors import TransientError, UserDataError
+from tasks.settings.output import Destination
 
 TIMEOUT_S = 60.0
 """For an association, an answer to a store, and silence on the network."""
@@ -37,6 +38,12 @@ class Peer:
     port: int
     ae_title: str
     calling: str
+
+    @classmethod
+    def of(cls, destination: Destination) -> Peer:
+        """A destination that has a host."""
+        assert destination.host is not None and destination.aet is not None
+        return cls(destination.host, destination.port, destination.aet, destination.calling_aet)
 
 
 def store_dimse(peer: Peer, files: Sequence[Path]) -> None:

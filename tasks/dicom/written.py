@@ -12,6 +12,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from tasks.dicom.headers import read_dataset
 
 IMPLEMENTATION_UID = UID("2.25.208190843203290193219018283920182911532")
+IMPLEMENTATION_VERSION = "ITERSEG"
 
 
 def as_bytes(target: Dataset, source: Dataset) -> bytes:
@@ -22,7 +23,7 @@ def as_bytes(target: Dataset, source: Dataset) -> bytes:
     old = getattr(source, "file_meta", None)
     meta.TransferSyntaxUID = getattr(old, "TransferSyntaxUID", ExplicitVRLittleEndian)
     # Constant: another version of pydicom must not give other bytes.
-    meta.ImplementationClassUID, meta.ImplementationVersionName = IMPLEMENTATION_UID, "ITERSEG"
+    meta.ImplementationClassUID, meta.ImplementationVersionName = IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
     target.file_meta = meta
     stream = io.BytesIO()
     encoding = source.original_encoding

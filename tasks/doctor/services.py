@@ -105,10 +105,7 @@ def _destination(destination: Destination) -> Verdict:
         if destination.dicomweb:
             DicomWeb(destination.dicomweb, ANSWER_S).answers()
             return Verdict(what, True, f"{destination.dicomweb} answers")
-        assert destination.host is not None
-        assert destination.aet is not None
-        peer = Peer(destination.host, destination.port, destination.aet, destination.calling_aet)
-        echo(peer, ANSWER_S)
+        echo(Peer.of(destination), ANSWER_S)
         return Verdict(what, True, f"{destination.aet} at {destination.host}:{destination.port} answers")
     except IterSegError as error:
         return Verdict(what, False, str(error), "mend `send_to`, or start what should answer there")

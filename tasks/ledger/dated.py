@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from functools import total_ordering
@@ -44,9 +45,12 @@ class DatedName:
     def __lt__(self, other: DatedName) -> bool:
         return (self.day, self.number) < (other.day, other.number)
 
-    def next(self) -> DatedName:
-        """The next of the same day."""
-        return DatedName(self.day, self.number + 1, self.dataset_id)
+    def first_free(self, is_taken: Callable[[DatedName], bool]) -> DatedName:
+        """The name itself, or the next of its day that is not taken."""
+        name = self
+        while is_taken(name):
+            name = DatedName(name.day, name.number + 1, name.dataset_id)
+        return name
 
 
 def misnamed_folders(parent: Path, dataset_id: str) -> int:

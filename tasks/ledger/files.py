@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -78,19 +80,31 @@ def whole_folder(path: Path) -> Iterator[Path]:
                 raise
 
 
-def remove_temporaries(root: Path) -> int:
-    """Remove what killed writers left below a folder; nobody else may be writing there. Returns how many."""
-    removed = 0
+def json_files(folder: Path) -> list[Path]:
+    """The JSON files of a folder in the order of their names, without those that are being written."""
+    return sorted(folder.glob("[!.]*.json"))
+
+
+def remove_temporaries(root: Path, older_than_s: float = 0.0) -> None:
+    """Remove what killed writers left below a folder; nobody else may be writing there what is that old."""
+    latest = time.time() - older_than_s
     for folder, folders, files in os.walk(root):  # `rglob` reads every folder twice
         left = [name for name in (*folders, *files) if name.startswith(".") and ".tmp" in name]
         for path in (Path(folder, name) for name in left):
+            if older_than_s and _changed_at(path) > latest:
+                continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
         folders[:] = [name for name in folders if name not in left]
-        removed += len(left)
-    return removed
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except FileNotFoundError:  # it has its name by now
+        return math.inf
 
 
 def write_text(path: Path, text: str) -> None:

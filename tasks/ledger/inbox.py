@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.ledger.files import read_json, whole_file, write_json
+from tasks.ledger.files import json_files, read_json, whole_file, write_json
 
 OPEN, CUT, REFUSED = ".open-", ".cut-", ".refused"
 
@@ -44,11 +44,9 @@ class Inbox:
         with whole_file(target) as temporary:
             temporary.write_bytes(content)
 
-    def end(self, transfer: str, *, whole: bool) -> list[str]:
-        """A transfer has ended: its series, which are ready now, or held if it was cut off."""
-        ended = []
+    def end(self, transfer: str, *, whole: bool) -> None:
+        """A transfer has ended: its series are ready now, or held if it was cut off."""
         for marker in list(self.root.glob(f"*/{OPEN}{transfer}")):
-            ended.append(marker.parent.name)
             if whole:
                 # One that was cut off meanwhile may have had slices that this one has not.
                 for cut in marker.read_text().split():
@@ -56,7 +54,6 @@ class Inbox:
                 marker.unlink(missing_ok=True)
             else:
                 os.replace(marker, marker.with_name(f"{CUT}{transfer}"))
-        return sorted(ended)
 
     def refuse(self, digest: str, row: dict[str, Any]) -> None:
         """Note what was not taken, for the account of the next delivery."""
@@ -64,7 +61,7 @@ class Inbox:
 
     def refused(self) -> dict[Path, dict[str, Any]]:
         """What was not taken since the last delivery: the note, and what it says."""
-        return {file: read_json(file) for file in sorted((self.root / REFUSED).glob("[!.]*.json"))}
+        return {file: read_json(file) for file in json_files(self.root / REFUSED)}
 
     def cut_off(self, prefix: str) -> None:
         """At the start of whoever names transfers so: what was open when they were killed."""

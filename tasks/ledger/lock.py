@@ -108,7 +108,7 @@ def _take(lock: Path, mine: dict[str, Any]) -> bool:
         filled.write_text(json.dumps({**mine, "since": now()}))
         sync(filled)  # a lock that a power cut has emptied says nobody's name, and is nobody's to take over
         os.link(filled, lock)
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError):  # or who holds it has cleared what was half written
         return False
     finally:
         filled.unlink(missing_ok=True)
@@ -176,12 +176,18 @@ def _namespace() -> str | None:
         return None
 
 
-def _started(pid: int) -> str | None:
-    """When a process began, in the clock ticks of proc_pid_stat(5)."""
+def _stat(pid: int) -> list[str]:
+    """What proc_pid_stat(5) says of a process, from its state on; empty where there is none."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return None
+        return []
+
+
+def _started(pid: int) -> str | None:
+    """When a process began, in clock ticks."""
+    said = _stat(pid)
+    return said[19] if said else None
 
 
 def _is_known(holder: dict[str, Any]) -> bool:
@@ -205,4 +211,5 @@ def _is_gone(holder: dict[str, Any]) -> bool:
         return True
     except PermissionError:
         return False
-    return bool(holder.get("started", _started(pid)) != _started(pid))
+    ended = _stat(pid)[:1] in (["Z"], ["X"])  # and its parent, as of a container, does not ask after it
+    return ended or bool(holder.get("started", _started(pid)) != _started(pid))

@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.errors import UserDataError
 from tasks.labels import Labels, MaskStrategy
-from tasks.ledger.files import digest_of, read_json, replace_symlink, sha256_of_file, write_json
+from tasks.ledger.files import digest_of, json_files, read_json, replace_symlink, sha256_of_file, write_json
 from tasks.ledger.journal import Journal, now
 from tasks.ledger.paths import CHECKPOINT, DatasetPaths, IterationPaths, fold_folder
 
@@ -158,9 +158,7 @@ def load_model(paths: DatasetPaths, model_id: str = "latest") -> ModelRecord:
 
 def load_models(paths: DatasetPaths) -> list[ModelRecord]:
     """All models, oldest first."""
-    if not paths.models.is_dir():
-        return []
-    records = [_read(path) for path in paths.models.glob("[!.]*.json")]
+    records = [_read(path) for path in json_files(paths.models)]
     return sorted(records, key=lambda record: record.created)
 
 
@@ -193,14 +191,18 @@ def latest_model(paths: DatasetPaths) -> ModelRecord | None:
 def promote(paths: DatasetPaths, record: ModelRecord, why: str) -> None:
     """Make a model the one in use, in one atomic step, after the history says so.
 
-    Promoting the model that is in use changes nothing.
+    Promoting the model that is in use changes nothing; but that a person puts it back is written down: what
+    was accepted since is declined.
     """
     target = paths.home / record.folder
-    if paths.latest.is_symlink() and paths.latest.resolve() == target.resolve():
-        return
     history = load_promotions(paths)
     # A run that was killed between the two steps does both again.
-    if not history or history[-1]["model"] != record.model_id:
+    written = bool(history) and history[-1]["model"] == record.model_id
+    if why == BY_ROLLBACK:
+        written = written and history[-1]["why"] == BY_ROLLBACK
+    elif paths.latest.is_symlink() and paths.latest.resolve() == target.resolve():
+        return
+    if not written:
         entry = {
             "at": now(),
             "model": record.model_id,

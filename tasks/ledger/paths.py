@@ -203,9 +203,14 @@ class DatasetPaths:
         """Name → journal: where each stood is noted in an iteration, and from then on it may only grow."""
         journals = (
             *(self.snapshots, self.cases, self.patients, self.labels, self.withdrawals, self.lineages),
-            *(self.refinements, self.acceptances),
+            *(self.refinements, self.acceptances, self.scans),
         )
         return {path.stem: path for path in journals}
+
+    @property
+    def scans(self) -> Path:
+        """Whose voxels were learned from or tested on, append only."""
+        return self.ledger / "scans.json"
 
     @property
     def refinements(self) -> Path:

@@ -44,6 +44,12 @@ def load_patients(path: Path) -> PatientTable | None:
     return PatientTable(entries[0]["folds"], place)
 
 
+def places_of_patients(path: Path) -> dict[str, str | int]:
+    """Patient (keyed hash) → fold or ``"test"``; empty where no patient has been seen."""
+    table = load_patients(path)
+    return table.place if table else {}
+
+
 def extend_patients(
     path: Path,
     labelled: Iterable[str],

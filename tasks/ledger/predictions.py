@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.ledger.files import read_json
+from tasks.ledger.files import json_files, read_json
 from tasks.ledger.paths import DatasetPaths
 from tasks.settings.output import Output
 
@@ -16,7 +16,7 @@ ENDINGS: Mapping[Output, str] = {"SEG": "seg", "RTSTRUCT": "rtstruct"}
 def predictions_of(paths: DatasetPaths, model_id: str) -> list[dict[str, Any]]:
     """The records of what a model predicted, in the order of case ids."""
     folder = paths.predictions(model_id)
-    return [read_json(file) for file in sorted(folder.glob("[!.]*.json"))] if folder.is_dir() else []
+    return [read_json(file) for file in json_files(folder)]
 
 
 def sent_by_case(paths: DatasetPaths) -> dict[str, list[dict[str, Any]]]:
@@ -26,7 +26,7 @@ def sent_by_case(paths: DatasetPaths) -> dict[str, list[dict[str, Any]]]:
     a scan in the clear stands under the name of the de-identified one, too: what comes back is of that.
     """
     found: dict[str, list[dict[str, Any]]] = {}
-    for file in sorted(paths.sent.glob("[!.]*.json")):
+    for file in json_files(paths.sent):
         sent = read_json(file)
         for case_id in {sent["case_id"], sent.get("twin", sent["case_id"])}:  # older ones have no twin
             found.setdefault(case_id, []).append(sent)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from tasks.errors import UserDataError
 from tasks.ledger.accounts import FileRow, read_account, write_account
 from tasks.ledger.dated import DatedName, dated_folders
-from tasks.ledger.files import digest_of, sha256_of_file
+from tasks.ledger.files import digest_of, json_files, sha256_of_file
 from tasks.ledger.journal import Journal
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
@@ -103,13 +103,13 @@ def record_delivery(paths: DatasetPaths, rows: Sequence[FileRow], day: date, roo
     source = digest_of(str(root.resolve()))[:16]
     rows_before = accounted(paths)
     known = {row.sha256 for row in rows_before} | {row.source_sha256 for row in rows_before}
-    accounts = [read_account(file) for file in paths.deliveries.glob("[!.]*.json")]
+    accounts = [read_account(file) for file in json_files(paths.deliveries)]
     lay = {(about.get("source"), one.path) for account, about in accounts for one in account}
     if all(row.sha256 in known if row.sha256 else (source, row.path) in lay for row in rows):
         return None
-    name = DatedName(day, 1, paths.dataset_id)
-    while (file := paths.deliveries / f"{name}.json").exists():
-        name = name.next()
+    first = DatedName(day, 1, paths.dataset_id)
+    name = first.first_free(lambda name: (paths.deliveries / f"{name}.json").exists())
+    file = paths.deliveries / f"{name}.json"
     write_account(file, rows, {"source": source})
     return file
 
@@ -117,7 +117,7 @@ def record_delivery(paths: DatasetPaths, rows: Sequence[FileRow], day: date, roo
 def accounted(paths: DatasetPaths) -> list[FileRow]:
     """Every row of every account: sealed snapshots, and deliveries that brought nothing to take."""
     rows = [row for snapshot in load_snapshots(paths) for row in snapshot.files]
-    for file in sorted(paths.deliveries.glob("[!.]*.json")):
+    for file in json_files(paths.deliveries):
         rows += read_account(file)[0]
     return rows
 
@@ -125,6 +125,12 @@ def accounted(paths: DatasetPaths) -> list[FileRow]:
 def is_sealed(folder: Path) -> bool:
     """Whether the manifest of a folder is written."""
     return (folder / MANIFEST).is_file()
+
+
+def newest_sealed(paths: DatasetPaths) -> str:
+    """The name of the newest sealed snapshot; empty where there is none."""
+    folders = dated_folders(paths.rawdata, paths.dataset_id)
+    return next((str(name) for name in reversed(folders) if is_sealed(folders[name])), "")
 
 
 def unsealed_folders(paths: DatasetPaths) -> dict[DatedName, Path]:
@@ -174,7 +180,4 @@ def next_snapshot_name(paths: DatasetPaths, day: date) -> DatedName:
             f"{paths.dataset_id} has a snapshot of {names[-1].day}; a delivery cannot be dated "
             f"{day}, before it. Leave the date out, or give a later one"
         )
-    name = DatedName(day, 1, paths.dataset_id)
-    while name in names:
-        name = name.next()
-    return name
+    return DatedName(day, 1, paths.dataset_id).first_free(names.__contains__)

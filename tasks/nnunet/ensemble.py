@@ -58,6 +58,13 @@ class Ensemble:
         """Axis of the network → axis (z, y, x) of the image."""
         return [int(axis) for axis in self._nnunet.plans_manager.transpose_forward]
 
+    def require_device(self) -> None:
+        """Raise what the device says where nothing can be computed on it any more, as after an ECC error.
+
+        A GPU's context is lost with such an error, and every case that follows would fail in milliseconds.
+        """
+        (torch.ones(1, device=self._nnunet.device) + 1).item()
+
     def preprocess(self, image: sitk.Image) -> Preprocessed:
         """Crop, normalise and resample a 3-D image of one channel, as for training.
 

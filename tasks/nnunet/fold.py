@@ -198,8 +198,11 @@ def _trained(trainer: IterSegTrainer, job: FoldJob, final: Path) -> bool:
     if resumable(final, print):
         trainer.load_checkpoint(str(final))
         return False
-    on_the_way = (final.with_name(f"checkpoint_{which}.pth") for which in ("latest", "previous"))
-    saved = next((file for file in on_the_way if resumable(file, print)), None)
+    latest, previous = (final.with_name(f"checkpoint_{which}.pth") for which in ("latest", "previous"))
+    saved = next((file for file in (latest, previous) if resumable(file, print)), None)
+    if saved == previous:
+        # A damaged one: the next save would put it in the place of the only one that is whole.
+        latest.unlink(missing_ok=True)
     if saved is not None:
         trainer.load_checkpoint(str(saved))
         tell(resumed_at=trainer.current_epoch)

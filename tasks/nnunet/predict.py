@@ -13,7 +13,7 @@ from tasks.processes.program import Message, fail_for_the_disk, on_threads, run_
 if TYPE_CHECKING:  # torch takes seconds to import
     import SimpleITK as sitk
 
-    from tasks.nnunet.ensemble import Preprocessed
+    from tasks.nnunet.ensemble import Ensemble, Preprocessed
 
 MOST_HELD_BYTES = 2_000_000_000
 """Logits that are still to be written while the next image is predicted."""
@@ -108,23 +108,26 @@ def _work(job: dict[str, Any]) -> None:
             if number < len(job["cases"]):
                 ahead = reader.submit(read, job["cases"][number])
             if held_bytes > MOST_HELD_BYTES:
-                _settle(behind)
+                _settle(behind, ensemble)
                 behind = None
             try:
                 image, prepared = now.result()
                 folds = ensemble.fold_logits(prepared)
             except Exception as error:  # one case that fails must not take the batch with it
+                _settle(behind, ensemble)
+                behind = None
+                ensemble.require_device()
                 tell(failed=case["case_id"], detail=f"{type(error).__name__}: {error}")
             else:
-                _settle(behind)
+                _settle(behind, ensemble)
                 behind = case, writer.submit(write, case, image, prepared, folds)
                 held_bytes = sum(fold.nbytes for fold in folds)
                 del image, prepared, folds  # whoever writes them lets them go
             tell(predicted=number, of=len(job["cases"]))
-        _settle(behind)
+        _settle(behind, ensemble)
 
 
-def _settle(written: tuple[Mapping[str, str], Future[dict[str, Any]]] | None) -> None:
+def _settle(written: tuple[Mapping[str, str], Future[dict[str, Any]]] | None, ensemble: Ensemble) -> None:
     """Wait for a case to be written, and tell what became of it."""
     if written is None:
         return
@@ -134,6 +137,7 @@ def _settle(written: tuple[Mapping[str, str], Future[dict[str, Any]]] | None) ->
     except OSError as error:  # the disk, not the case
         fail_for_the_disk(error)
     except Exception as error:  # as above
+        ensemble.require_device()
         tell(failed=case["case_id"], detail=f"{type(error).__name__}: {error}")
 
 

@@ -97,7 +97,7 @@ class _Server:
     def start(self) -> str:
         self.folder = TemporaryDirectory(prefix="iterseg-server-")
         self.log = Path(self.folder.name) / "server.log"
-        port = _free_port()
+        port = free_port()
         environment = {**os.environ, **QUIET, PARENT: str(os.getpid())}
         command = [sys.executable, "-P", "-m", __name__, str(port)]
         with self.log.open("wb") as stream:
@@ -137,7 +137,8 @@ class _Server:
         raise ExternalToolError("the Prefect server", process.returncode, kept, words)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback address on which nobody listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -287,6 +287,11 @@ def serve(work: Callable[[dict[str, Any]], None], warm_up: Callable[[], None] = 
     except IterSegError as error:
         print(error)
         sys.exit(1)
+    except OSError as error:
+        if error.errno is not None and not isinstance(error, FileNotFoundError | PermissionError):
+            fail_for_the_disk(error)
+        traceback.print_exc()
+        sys.exit(1)
     except Exception:  # the traceback belongs in the log, the status says that it failed
         traceback.print_exc()
         sys.exit(1)

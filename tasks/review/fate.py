@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -34,6 +34,13 @@ def why_not(model: Mapping[str, Any]) -> str:
     return f"{against}: {changes}" if changes else against
 
 
-def score_in_words(value: float | None) -> str:
+def score_in_words(value: float | None, digits: int = 3) -> str:
     """A score as people read it; one that is not defined is a dash."""
-    return "–" if value is None else f"{value:.3f}"
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def cases_with_distance(test_cases: Sequence[Mapping[str, Any]], structure: str) -> str:
+    """Of how many test cases a mean distance is, if not of all: where a mask is empty there is none."""
+    scored = [row for row in test_cases if row["dice"].get(structure) is not None]
+    defined = sum(row["hd95_mm"].get(structure) is not None for row in scored)
+    return f" ({defined} of {len(scored)} cases)" if defined < len(scored) else ""

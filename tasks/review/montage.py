@@ -74,17 +74,22 @@ def montage(
     voxels = sitk.GetArrayFromImage(image)
     label_map = sitk.GetArrayFromImage(sitk.ReadImage(str(label_file)))
     other = label_map[:0] if other_file is None else sitk.GetArrayFromImage(sitk.ReadImage(str(other_file)))
-    drawn = label_map > 0 if other_file is None else (label_map > 0) | (other > 0)
+    # Of what nobody looked at there is nothing to see, and it may be nearly everything.
+    drawn = (label_map > 0) & (label_map != labels.ignore)
+    if other_file is not None:
+        drawn |= (other > 0) & (other != labels.ignore)
     low, high = np.percentile(voxels, GREY_PERCENTILES)
-    dx, dy, _ = image.GetSpacing()
-    view = _view(drawn, (dy, dx))
+    column_mm, row_mm, _ = image.GetSpacing()
+    view = _view(drawn, (row_mm, column_mm))
     chosen = _telling_slices(drawn, slices)
     sheet = Image.new("RGB", (TILE_PIXELS * len(chosen), TILE_PIXELS))
     written = ImageDraw.Draw(sheet)
     for position, k in enumerate(chosen):
         shown = np.clip((voxels[k][view].astype(np.float32) - low) / max(float(high - low), 1e-6), 0, 1)
         grey = (shown * 255).astype(np.uint8)
-        tile = _tile(grey, label_map[k][view], labels, dx, dy, other[k][view] if len(other) else None)
+        tile = _tile(
+            grey, label_map[k][view], labels, column_mm, row_mm, other[k][view] if len(other) else None
+        )
         left = position * TILE_PIXELS
         sheet.paste(tile, (left, (TILE_PIXELS - tile.height) // 2))
         if numbers:
@@ -137,12 +142,12 @@ def _tile(
     grey: NDArray[np.uint8],
     label_map: NDArray[np.integer],
     labels: Labels,
-    dx: float,
-    dy: float,
+    column_mm: float,
+    row_mm: float,
     other: NDArray[np.integer] | None,
 ) -> Image.Image:
     rows, columns = grey.shape
-    width_mm, height_mm = columns * dx, rows * dy
+    width_mm, height_mm = columns * column_mm, rows * row_mm
     scale = TILE_PIXELS / max(width_mm, height_mm)
     size = (max(1, round(height_mm * scale)), max(1, round(width_mm * scale)))
     # Lines are drawn at the tile's own size: of thin ones little is left when a picture is made smaller.

@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from tasks.review.curves import Point, curve, in_words
-from tasks.review.fate import fate_of
+from tasks.review.fate import cases_with_distance, fate_of, score_in_words
 from tasks.review.montage import colour_of, thumbnail
 from tasks.review.page import template
 from tasks.review.scores import mean_of_defined
@@ -142,9 +142,9 @@ def effort_row(row: StructureEffort) -> dict[str, str]:
         "path, mm": in_words(row.path_length_mm, ".0f"),
         "slices": f"{row.slices:.1f}",
         "ml": f"{row.volume_ml:.2f}",
-        "Dice": _score(row.dice),
-        "surface Dice": _score(row.surface_dice),
-        "HD95, mm": _score(row.hd95_mm, 1),
+        "Dice": score_in_words(row.dice),
+        "surface Dice": score_in_words(row.surface_dice),
+        "HD95, mm": score_in_words(row.hd95_mm, 1),
     }
 
 
@@ -162,21 +162,15 @@ def _model_row(content: ReportContent, number: int) -> list[Any]:
     row += [model["cases"]["training"], model["cases"]["test"]]
     points = [content.test_points.get(name, []) for name in content.structures]
     row += [_score_of(point[number]) if number < len(point) else "–" for point in points]
-    row += [_score(model["test_surface_dice"].get(name)) for name in content.structures]
-    row += [f"{_score(model['test_hd95_mm'].get(name), 1)}{_of(model, name)}" for name in content.structures]
-    row += [_score(_cross_validation(model, name)) for name in content.structures]
+    row += [score_in_words(model["test_surface_dice"].get(name)) for name in content.structures]
+    distances = {name: score_in_words(model["test_hd95_mm"].get(name), 1) for name in content.structures}
+    row += [f"{text}{cases_with_distance(model['test_cases'], name)}" for name, text in distances.items()]
+    row += [score_in_words(_cross_validation(model, name)) for name in content.structures]
     return [*row, _outcome(model, content.in_use)]
 
 
 def _score_of(point: Point | None) -> str:
     return "–" if point is None else in_words(point, ".3f")
-
-
-def _of(model: Mapping[str, Any], structure: str) -> str:
-    """Of how many test cases a distance is, if not of all: where a mask is empty there is none."""
-    scored = [row for row in model["test_cases"] if row["dice"].get(structure) is not None]
-    defined = sum(row["hd95_mm"].get(structure) is not None for row in scored)
-    return f" ({defined} of {len(scored)} cases)" if defined < len(scored) else ""
 
 
 def millilitres(volume_ml: float) -> str:
@@ -201,7 +195,3 @@ def _drift_rows(drift: Mapping[str, Any] | None) -> list[list[Any]]:
         [row["what"], row["frozen"], row["today"], "–" if row["change"] is None else f"{row['change']:.0%}"]
         for row in (drift or {"rows": []})["rows"]
     ]
-
-
-def _score(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"

@@ -17,12 +17,12 @@ from pydantic import (
 )
 
 from tasks.errors import ConfigError
-from tasks.settings.yaml_model import DATASET_ID, Settings, load_yaml
+from tasks.settings.yaml_model import DATASET_ID, Settings, load_yaml, said_of
 
 Stage = Literal["prepare", "train", "predict"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-WALLTIME = re.compile(r"(?:\d+-)?\d{1,2}:\d{2}:\d{2}|\d+-\d{1,2}|\d{1,2}:\d{2}|\d+")
-"""As sbatch(1) takes it: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM:SS."""
+WALLTIME = re.compile(r"\d+-\d{1,2}(?::\d{2}){0,2}|\d+(?::\d{2}){0,2}")
+"""As sbatch(1) takes it: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS."""
 
 # What ends up in a job's script stays on its own line and is no second directive.
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.,:=&|()@*/\[\]+-]+$")]
@@ -34,13 +34,17 @@ class Allocation(Settings):
 
     workers: PositiveInt | Literal["auto"] = "auto"
     """At a time. ``auto``: one for each GPU of this machine, or one for each core where there is none;
-    on Slurm, for training: as many jobs as there are trainings, twice the folds with a control."""
+    on Slurm, for training: as many jobs as there are trainings, twice the folds with a control; for the other
+    stages a number is needed there."""
     cpus: PositiveInt | None = None
-    """CPU cores of a worker; left out: this machine's, divided among the workers."""
+    """CPU cores of a worker, needed with ``kind: slurm``; else, left out, this machine's, divided among the
+    workers."""
     memory_gb: PositiveFloat | None = None
-    """GiB of a job; locally, of a Dask worker, beside which the training program runs."""
+    """GiB of a job, needed with ``kind: slurm``; locally, of a Dask worker, beside which the training program
+    runs."""
     walltime: str | None = None
-    """Of a job, as sbatch takes it: ``24:00:00``. A fold that needs longer goes on in the next job."""
+    """Of a job, needed with ``kind: slurm``, as sbatch takes it: ``24:00:00``. A fold that needs longer goes
+    on in the next job."""
     partition: Word | None = None
     """Of a job; left out, as the four below: Slurm's default."""
     gres: Word | None = None
@@ -116,7 +120,7 @@ class ClusterSettings(Allocation):
             (first, *_) = error.errors(include_url=False)
             key = ".".join(map(str, first["loc"]))
             known = f"; the keys are {', '.join(Allocation.model_fields)}" if "extra" in first["type"] else ""
-            raise ValueError(f"stages.{stage}.{key}: {first['msg']}{known}") from None
+            raise ValueError(f"stages.{stage}.{key}: {said_of(first)}{known}") from None
 
     def stage(self, stage: Stage) -> Allocation:
         """What a worker of a stage is given."""

@@ -97,7 +97,9 @@ class DatasetSettings(Settings):
     )
     """One kind of image and the kinds of segmentation that count, those among them that your viewer saves."""
     converter: Literal["iterseg", "imgtools"] = "iterseg"
-    """``imgtools`` is med-imagetools' own, with its masks; docs/decisions/4-own-masks.md tells them apart."""
+    """``imgtools`` is med-imagetools' own, with its masks; docs/decisions/4-own-masks.md tells them apart. It
+    needs ``mask_strategy: priority`` or ``regions`` and ``several_rois: merge``, and knows neither
+    ``missing_structures`` nor ``not_annotated``."""
     mask_strategy: MaskStrategy = "label_image"
     """Of a voxel in two structures. ``label_image``: an error; ``priority`` (``sparse_mask``): the later one
     of the ROI file has it; ``regions`` (``region_mask``): both keep it."""

@@ -28,7 +28,7 @@ class NightSettings(Budget):
     cluster: str = Field(default="local", pattern=f"^{DATASET_ID.pattern}$")
     """A file in `config/clusters/`, without `.yaml`."""
     late_after_h: PositiveFloat = 6
-    """A run that could not begin so long after its time is skipped."""
+    """A run that would begin more than so many hours late is skipped."""
     on_arrival: Budget | None = None
     """Run as soon as a delivery is complete too (`iterate/on-arrival`), at this cost; left out: by night
     only."""

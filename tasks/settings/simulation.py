@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 from tasks.errors import ConfigError
 from tasks.settings.dataset import DatasetSettings, check_choices, dataset_file
-from tasks.settings.yaml_model import DATASET_ID, Settings, load_yaml
+from tasks.settings.yaml_model import DATASET_ID, Settings, complaints, load_yaml
 
 NOT_ANNOTATED = "not annotated"
 
@@ -92,8 +92,9 @@ def load_simulation(config_dir: Path, dataset_id: str) -> Simulation:
     for name, arm in simulation.arms.items():
         try:
             DatasetSettings.model_validate(settings_of(config_dir, dataset_id, arm))
-        except ValueError as error:
-            raise ConfigError(f"{path}: arms.{name}.settings: {error}") from None
+        except ValidationError as error:
+            where = f"{path}: arms.{name}.settings"
+            raise ConfigError(complaints(where, DatasetSettings, error)) from None
     return simulation
 
 

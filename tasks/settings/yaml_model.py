@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from tasks.errors import ConfigError
 
@@ -38,10 +39,11 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
     try:
         return model.model_validate({} if content is None else content)
     except ValidationError as error:
-        raise ConfigError("\n".join(_complaints(path, model, error))) from None
+        raise ConfigError(complaints(str(path), model, error)) from None
 
 
-def _complaints(path: Path, model: type[BaseModel], error: ValidationError) -> list[str]:
+def complaints(where: str, model: type[BaseModel], error: ValidationError) -> str:
+    """What is wrong, a line for each key, and what is allowed."""
     lines = []
     for item in error.errors(include_url=False):
         key = ".".join(str(part) for part in item["loc"] if part != "root") or "the file"
@@ -49,9 +51,13 @@ def _complaints(path: Path, model: type[BaseModel], error: ValidationError) -> l
         if item["type"] == "extra_forbidden":
             parent = _model_at(model, item["loc"][:-1])
             allowed = f"; the keys are {', '.join(parent.model_fields)}"
-        said = item["msg"].removeprefix("Value error, ")  # ours, as pydantic passes it on
-        lines.append(f"{path}: {key}: {said}{allowed}")
-    return lines
+        lines.append(f"{where}: {key}: {said_of(item)}{allowed}")
+    return "\n".join(lines)
+
+
+def said_of(item: ErrorDetails) -> str:
+    """What pydantic says of one mistake; what is ours it passes on under a title of its own."""
+    return item["msg"].removeprefix("Value error, ")
 
 
 def _model_at(model: type[BaseModel], keys: tuple[Any, ...]) -> type[BaseModel]:

@@ -19,7 +19,7 @@ from predicted_lab import DAY, Predicted, predict, predicted
 from tests_support import MORTAL, wait_until
 
 from tasks.ingest import take_delivery
-from tasks.processes.embedded_server import _free_port
+from tasks.processes.embedded_server import free_port
 from tasks.refine import recognise_refinements
 from tasks.report import write_report
 from tasks.settings.dataset import load_dataset_settings
@@ -94,7 +94,7 @@ def test_the_report_reads_well_and_asks_nobody(lab: Predicted, page: Page, tmp_p
 
 def test_prefects_ui_asks_the_server_that_it_came_from(tmp_path: Path) -> None:
     """Its own default is the address that the server listens on: 0.0.0.0 is nobody's."""
-    port = _free_port()
+    port = free_port()
     env = {**os.environ, "PORT": str(port), "VENV": sys.prefix}
     env |= {"PREFECT_HOME": str(tmp_path), "HOST": "127.0.0.1"}
     with (tmp_path / "log").open("wb") as log:

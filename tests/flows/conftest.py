@@ -12,7 +12,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, prefect_server: PrefectServer)
     (home / "config").mkdir()
     (home / "config" / "roi_STS.yaml").write_text("GTV: GTV.*\n")
     (home / "config" / "dataset_STS.yaml").write_text(SETTINGS)
-    lab = Lab(home, prefect_server, {})
+    lab = Lab(home, prefect_server, {}, work / PLANTED_NAME)
     for patient in ("STS_002", "STS_019"):
         deliver(work, patient, "image", "mask")
     deliver(work, "STS_025", "image")

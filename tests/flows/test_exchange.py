@@ -33,10 +33,10 @@ def exported(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def image(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A part of a CT, of a few patches; a whole one has 150."""
+    """A part of a CT, of a few patches."""
     whole = sitk.ReadImage(next((lab.data / "procdata" / "STS" / "store").glob("*/image-*.nii.gz")))
     file = tmp_path_factory.mktemp("part") / "x_0000.nii.gz"
-    sitk.WriteImage(whole[40:104, 40:104, 12:36], file)
+    sitk.WriteImage(whole[40:104, 40:104, :24], file)
     return file
 
 

@@ -36,6 +36,7 @@ def test_a_training_that_cannot_be_gone_on_with_can_be_given_up(
 
     begun = SimpleNamespace(name="2026-11-21__D")
     monkeypatch.setattr(iterate, "unfinished_iteration", lambda _: begun)
+    monkeypatch.setattr(iterate, "is_stored", lambda *_: True)
     monkeypatch.setattr(iterate, "get_run_logger", lambda: logging.getLogger("test"))
     monkeypatch.setattr(iterate, "train", fails)
     with pytest.raises(type(error), match=words) as caught:

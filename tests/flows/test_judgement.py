@@ -11,6 +11,7 @@ import pytest
 from predicted_lab import a_model
 
 from flows import judgement
+from tasks.errors import UserDataError
 from tasks.ledger.iterations import Iteration
 from tasks.ledger.models import promote, save_model
 from tasks.ledger.paths import DatasetPaths
@@ -38,8 +39,22 @@ def test_an_imported_model_is_scored_on_what_it_has_not_seen(
     model = replace(a_model(DatasetPaths.of("D"), ["GTV"]), imported_from=imported_from, seen=seen)
     iteration: Any = SimpleNamespace(test_cases=lambda: test_cases, training_cases=lambda: ["every case"])
     monkeypatch.setattr(judgement, "_scored", lambda *_, cases, **__: cases)
+    monkeypatch.setattr(judgement, "check_weights", lambda *_: None)
     nothing: Any = None
     assert judgement._scores_of(DatasetPaths.of("D"), iteration, model, nothing, nothing) == asked
+
+
+def test_a_model_that_lacks_a_fold_is_no_measure_of_a_candidate(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With four folds of five it scores less, and is easier to beat."""
+    paths = DatasetPaths.of("D")
+    model = replace(a_model(paths, ["GTV"]), checkpoints={"0": "sha256", "1": "sha256"})
+    iteration: Any = SimpleNamespace(test_cases=lambda: ["t"], training_cases=lambda: [])
+    monkeypatch.setattr(judgement, "_scored", lambda *_, **__: [])
+    nothing: Any = None
+    with pytest.raises(UserDataError, match="fold 0 of model 2026-11-20 is not what was recorded"):
+        judgement._scores_of(paths, iteration, model, nothing, nothing)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +83,7 @@ def test_a_margin_that_is_granted_each_night_does_not_add_up(
         return [{"case_id": row["case_id"], "dice": {"GTV": before.get(given[3], dice)}} for row in cases]
 
     monkeypatch.setattr(judgement, "_scored", scored)
+    monkeypatch.setattr(judgement, "check_weights", lambda *_: None)
     monkeypatch.setattr(judgement, "judge_candidate", judge_candidate.fn)
     monkeypatch.setattr(judgement, "record_model", lambda *given: given[4])
     nothing: Any = None

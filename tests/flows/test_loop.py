@@ -37,8 +37,8 @@ def predicted_folder(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Answ
 
 def test_every_file_and_case_is_accounted_for(lab: Lab) -> None:
     report = lab.said["ingest 1"].report
-    files = sum(1 for p in ("STS_002", "STS_019") for f in (SARCOMA / p / "CT").rglob("*.dcm"))
-    files += len(list((SARCOMA / "STS_025" / "CT" / "image").rglob("*.dcm")))
+    files = len(list(lab.scans.rglob("*.dcm")))
+    assert files == 3 * len(lab.delivered("STS_025")) + 2, "and two RTSTRUCTs"
     assert report["files"] == {"taken": files, "duplicate": 0, "rejected": 0, "ignored": 0}
     assert report["totals"] == {"done": 2, "rejected": 0, "ignored": 1}
 
@@ -110,7 +110,7 @@ def test_the_seg_read_back_is_nnunets_array(lab: Lab) -> None:
     (row,) = (r for r in stages(lab.said["run 1"])["predict"]["cases"])
     assert row["state"] == "done"
     seg = SegObject(Path(row["label"]))
-    images = list((SARCOMA / "STS_025" / "CT" / "image").glob("*.dcm"))
+    images = lab.delivered("STS_025")
     volume = read_series(images)
     predicted = sitk.GetArrayFromImage(sitk.ReadImage(row["label"].replace(".seg.dcm", ".nii.gz")))
     assert [segment.name for segment in seg.segments] == ["GTV"]
@@ -126,7 +126,7 @@ def test_the_python_api_predicts_what_the_flow_predicted(lab: Lab) -> None:
     (row,) = (r for r in stages(lab.said["run 1"])["predict"]["cases"])
     folder = lab.home / lab.models()["2026-11-22"]["folder"]
     predictor = Predictor(folder, device="cpu", mirroring=False)
-    masks = predictor.predict_single_dicom(SARCOMA / "STS_025" / "CT" / "image")
+    masks = predictor.predict_single_dicom(lab.delivered("STS_025")[0].parent)
     stored = sitk.ReadImage(row["label"].replace(".seg.dcm", ".nii.gz"))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(masks["GTV"]), sitk.GetArrayFromImage(stored) == 1)
 

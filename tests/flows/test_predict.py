@@ -50,7 +50,7 @@ def test_a_single_image_is_predicted_where_it_was_asked_for(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr("tasks.cluster.runner.cores", lambda: 8)
     monkeypatch.setattr(flow, "run_chunks", run_chunks)
-    jobs = [CaseToConvert(f"case{number}", "CT", [], "key") for number in range(images)]
+    jobs = [CaseToConvert(f"case{number}", [], "key") for number in range(images)]
     flow._predicted(
         DatasetPaths(home, "D"),
         jobs,

@@ -72,6 +72,16 @@ def test_it_is_finished_and_then_what_came_is_learned_from(
     assert again.report["state"] == "nothing new"
 
 
+def test_it_goes_on_although_the_backup_did_not_hold_the_store(
+    begun: Path, prefect_server: PrefectServer
+) -> None:
+    """Although another label has come: else the training of days would be given up for that."""
+    shutil.rmtree(begun / "data" / "procdata" / "D" / "store")
+    said = night(begun, prefect_server, jobs=2)
+    assert models(begun) == [("2026-11-21", None, 2)], said["state"]
+    assert "resumed_at" in (begun / "data/procdata/D/logs/2026-11-21__D.fold-0.log").read_text()
+
+
 def test_a_night_has_one_budget_and_the_next_one_learns_from_what_came(
     begun: Path, prefect_server: PrefectServer
 ) -> None:

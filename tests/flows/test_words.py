@@ -47,6 +47,11 @@ def test_what_ingest_says(changes: dict[str, Any], words: str) -> None:
     assert in_words({**NOTHING, **changes}) == words
 
 
+def test_what_has_no_cases_says_nothing_of_them() -> None:
+    report = {"stage": "send", "model": "m", "sent": {"pacs": {"sent": 3}}, "cases": [], "totals": {}}
+    assert "cases: none" not in in_words(report)
+
+
 @pytest.mark.parametrize(("patients", "said"), [(3, True), (9, True), (10, False), (0, False)])
 def test_few_test_patients_are_told(patients: int, said: bool) -> None:
     """A bootstrap over a handful promises more than it holds (docs/science.md)."""

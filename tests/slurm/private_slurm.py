@@ -21,7 +21,7 @@ from types import TracebackType
 import psutil
 import pytest
 
-from tasks.processes.embedded_server import _free_port
+from tasks.processes.embedded_server import free_port
 from tasks.processes.lifeline import PARENT
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
@@ -175,7 +175,7 @@ class PrivateSlurm:
             device.symlink_to(os.devnull)  # slurmd wants a device node
             gpus.append(f"NodeName={name} Name=gpu Flags=nvidia_gpu_env File={device}")
             lines.append(
-                f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={_free_port()} "
+                f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={free_port()} "
                 f"CPUs={self.cpus} RealMemory={self.memory_mb} Gres=gpu:1 State=UNKNOWN"
             )
         (self.root / "gres.conf").write_text("\n".join(gpus) + "\n")
@@ -184,7 +184,7 @@ class PrivateSlurm:
         )
         text = CONFIGURATION.format(
             host=host,
-            port=_free_port(),
+            port=free_port(),
             user=Path("/proc/self").owner(),
             root=self.root,
             nodes="\n".join(lines),

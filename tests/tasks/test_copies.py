@@ -19,6 +19,7 @@ from tasks.ledger import images as stored
 from tasks.ledger.images import fingerprint, note_fingerprint, write_image
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import extend_patients
+from tasks.ledger.scans import note_scans
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import add_withdrawal, load_withdrawals
 
@@ -36,7 +37,7 @@ def converted(cases: Sequence[tuple[str, str, int, bytes]]) -> tuple[list[Case],
         images.append(
             Case(case_id, case_id, "CT", patient, [DicomFile(Path(), "", header, arrival)], state="done")
         )
-        jobs[case_id] = CaseToConvert(case_id, "CT", [], "i")
+        jobs[case_id] = CaseToConvert(case_id, [], "i")
     return images, jobs
 
 
@@ -143,3 +144,39 @@ def test_what_is_on_the_list_is_not_put_there_twice_and_a_scan_may_follow(home: 
     assert not add_withdrawal(path, DAY, ["a"], "p1", ["4:x"])
     assert path.read_bytes() == once
     assert load_withdrawals(path).scans == {"4:x"}
+
+
+@pytest.mark.parametrize("why", ["it was withdrawn by its case", "its newer label was refused"])
+def test_a_scan_that_was_learned_from_as_one_patients_is_no_other_patients(home: Path, why: str) -> None:
+    """Nobody else stands for its voxels now; but models know them, and the other patient may be tested."""
+    paths = DatasetPaths.of("D")
+    images, jobs = converted([("a", "p1", 0, b"same"), ("b", "p2", 1, b"same")])
+    note_scans(paths.scans, "2026-11-26__D", {"a": ("i", fingerprint_of("a"), "p1")})
+    if "withdrawn" in why:
+        add_withdrawal(paths.withdrawals, DAY, ["a"])
+    assert without_copies(paths, images, {"b": jobs["b"]}) == {}
+    assert (images[1].reason, images[1].detail) == (
+        "same-image-other-patient",
+        "it was used before, as another patient's",
+    )
+
+
+def test_of_two_the_one_stays_that_models_know(home: Path) -> None:
+    """The other one came first, without a label, and its patient is in the test set."""
+    paths = DatasetPaths.of("D")
+    extend_patients(paths.patients, ["p1", "p2"], 2, 0, every_fold=False)
+    images, jobs = converted([("a", "p1", 0, b"same"), ("b", "p2", 1, b"same")])
+    note_scans(paths.scans, "2026-11-26__D", {"b": ("i", fingerprint_of("b"), "p2")})
+    assert list(without_copies(paths, images, jobs)) == ["b"]
+    assert images[0].reason == "same-image-other-patient"
+
+
+def test_another_scan_of_the_same_patient_is_none_of_this(home: Path) -> None:
+    paths = DatasetPaths.of("D")
+    images, jobs = converted([("a", "p1", 0, b"same"), ("b", "p1", 1, b"same"), ("c", "p3", 1, b"else")])
+    note_scans(paths.scans, "2026-11-26__D", {"a": ("i", fingerprint_of("a"), "p1")})
+    assert list(without_copies(paths, images, jobs)) == ["a", "b", "c"]
+
+
+def fingerprint_of(case_id: str) -> str:
+    return fingerprint(Store(DatasetPaths.of("D").store).image(case_id, "i"))

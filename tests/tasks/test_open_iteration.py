@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -39,7 +41,7 @@ def opened(
     """An iteration of one case a patient; ``partial``: whether its label map holds the ignore label."""
     store, done = Store(DatasetPaths.of("D").store), []
     for number, lacks in enumerate(partial):
-        job = CaseToConvert(f"case{number}", "CT", [], f"i{number}", "", "RTSTRUCT", "", f"l{number}")
+        job = CaseToConvert(f"case{number}", [], f"i{number}", "", "RTSTRUCT", "", f"l{number}")
         write_json(store.voxel_counts(job.case_id, f"l{number}"), {str(IGNORE if lacks else 0): 9, "1": 5})
         done.append((job, f"p{number}"))
     name = DatedName.parse("2026-11-20__D", "D")
@@ -159,8 +161,12 @@ def test_what_killed_runs_left_half_written_is_removed(home: Path) -> None:
     for file in (*left, whole):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("x")
+    young = paths.procdata / ".lock.json.0123456789ab.tmp"  # of who waits for the dataset's lock
+    young.write_text("x")
+    for path in (*left, *(file.parent for file in left)):
+        os.utime(path, (time.time() - 120,) * 2)
     book.fn("D", name, {})
-    assert [file for file in (*left, whole) if file.exists()] == [whole]
+    assert [file for file in (*left, whole, young) if file.exists()] == [whole, young]
 
 
 COUNTS = {

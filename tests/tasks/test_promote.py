@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from flows.train import finish_promotion
 from tasks.errors import UserDataError
 from tasks.ledger.dated import DatedName
 from tasks.ledger.files import sha256_of_file, write_json
@@ -155,6 +157,27 @@ def test_a_model_without_its_weights_is_not_put_into_use(paths: DatasetPaths) ->
     assert latest_model(paths) is None
 
 
+def test_why_a_model_is_used_is_told_as_it_is_written_down(
+    paths: DatasetPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, str]] = []
+    monkeypatch.setattr("tasks.promote.tell_event", lambda *_, **payload: told.append(payload))
+    judgements = {
+        "2026-11-21": (None, "the first model"),
+        "2026-11-22": ("2026-11-21", "test set"),
+    }
+    for day, (compared_with, basis) in judgements.items():
+        model = trained(paths, day, [case(0, 0), case(1, 1)], 0.8)
+        model = replace(model, compared_with=compared_with, basis=basis)
+        save_model(paths, model)
+        promote_model.fn("D", model)
+    assert told == [
+        {"model": "2026-11-21", "why": "the first model"},
+        {"model": "2026-11-22", "why": "not worse than 2026-11-21 on the test set"},
+    ]
+    assert [entry["why"] for entry in load_promotions(paths)] == [payload["why"] for payload in told]
+
+
 def test_a_rollback_is_one_step_and_on_record(paths: DatasetPaths) -> None:
     cases = [case(0, 0), case(1, 1)]
     first, second = trained(paths, "2026-01-01", cases, 0.5), trained(paths, "2026-01-02", cases, 0.6)
@@ -169,6 +192,48 @@ def test_a_rollback_is_one_step_and_on_record(paths: DatasetPaths) -> None:
         ("2026-01-02", "2026-01-01"),
         ("2026-01-01", "2026-01-02"),
     ]
+
+
+def test_who_stays_with_the_model_in_use_has_declined_what_was_accepted_since(paths: DatasetPaths) -> None:
+    """A run was killed before it put that into use; the next one would."""
+    cases = [case(0, 0), case(1, 1)]
+    first = trained(paths, "2026-01-01", cases, 0.5)
+    promote_model.fn("D", first)
+    second = replace(trained(paths, "2026-01-02", cases, 0.6), compared_with="2026-01-01")
+    save_model(paths, second)
+    put_back.fn("D", "2026-01-01")
+    put_back.fn("D", "2026-01-01")
+    assert [entry["why"] for entry in load_promotions(paths)][1:] == ["rollback"], "once"
+    finish_promotion(paths)
+    current = latest_model(paths)
+    assert current is not None
+    assert current.model_id == "2026-01-01"
+
+
+@pytest.mark.parametrize("damage", ["gone", "changed"])
+def test_an_accepted_model_without_its_weights_stops_no_night(
+    paths: DatasetPaths, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody made room while it waited: it is not in use."""
+    cases = [case(0, 0), case(1, 1)]
+    first = trained(paths, "2026-01-01", cases, 0.5)
+    promote_model.fn("D", first)
+    second = replace(trained(paths, "2026-01-02", cases, 0.6), compared_with="2026-01-01")
+    save_model(paths, second)
+    file = second.checkpoint(paths, "0")
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_text("other")
+    said: list[str] = []
+    monkeypatch.setattr("flows.train.promote_model", promote_model.fn)
+    monkeypatch.setattr("flows.train.told", said.append)
+    monkeypatch.setattr("flows.train.get_run_logger", lambda: logging.getLogger("test"))
+    finish_promotion(paths)
+    current = latest_model(paths)
+    assert current is not None
+    assert current.model_id == "2026-01-01"
+    assert "model 2026-01-02 was accepted, and is not put into use: fold 0" in said[0]
 
 
 @pytest.mark.parametrize("damage", ["changed", "gone"])

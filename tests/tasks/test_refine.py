@@ -255,6 +255,35 @@ def test_a_false_positive_that_was_deleted_is_work_though_another_model_saw_noth
     assert lab.case().state == "pending"
 
 
+@pytest.mark.parametrize("saved", [{"GTV": np.zeros_like(TUMOUR)}, {"Heart": TUMOUR}])
+def test_that_nothing_is_there_is_a_persons_word_where_it_bears_no_trace_of_ours(
+    home: Path, tmp_path: Path, saved: dict[str, Mask]
+) -> None:
+    """A model has said the same before, and so it looks like its prediction."""
+    chosen = "arrival_quiet_s: 0\nmodalities: CT,SEG,RTSTRUCT\nmissing_structures: {GTV: absent}\n"
+    (home / "config" / "dataset_D.yaml").write_text(chosen)
+    lab = predicted(home, tmp_path, {"GTV": np.zeros_like(TUMOUR)})
+    predict(lab.paths, a_model(lab.paths, ["GTV"], "2026-11-21"), {"GTV": TUMOUR}, lab.case())
+    assert comes_back(lab, write_rois(tmp_path / "back" / "rt.dcm", lab.series, saved))["recognised"] == {
+        "new": 1
+    }
+    assert lab.case().state == "pending"
+
+
+@pytest.mark.parametrize("back", [by_hand, ohif_seg, ohif_seg_unedited])
+def test_what_was_drawn_before_it_was_predicted_is_no_correction(
+    lab: Predicted, tmp_path: Path, back: Callable[[Predicted, Path], Path]
+) -> None:
+    """A model has learned it, and predicts much the same when it is shown the scan."""
+    for file in lab.paths.sent.iterdir():
+        file.unlink()
+    assert comes_back(lab, back(lab, tmp_path))["recognised"] == {}
+    newer = a_model(lab.paths, list(MASKS), "2026-11-21")
+    predict(lab.paths, newer, MASKS, lab.case())
+    assert recognise_refinements.fn("D") == {"new": 1}
+    assert lab.case().state == "pending"
+
+
 @pytest.mark.parametrize(("drawn", "kind"), [(TUMOUR, "unedited"), (EDITED, "edited")])
 def test_a_structure_that_nobody_need_draw_was_not_taken_away(
     lab: Predicted, tmp_path: Path, drawn: Mask, kind: str
@@ -279,6 +308,18 @@ def test_what_nobody_looked_at_cost_nothing(lab: Predicted, tmp_path: Path) -> N
     assert comes_back(lab, back)["recognised"] == {"edited": 1}
     assert refinement(lab).effort["GTV"]["edited_slices"] == 1
     assert refinement(lab).effort["node"]["unedited"]
+
+
+def test_who_marks_what_nobody_looked_at_has_worked(lab: Predicted, tmp_path: Path) -> None:
+    """The prediction is right where they looked: that is what is to be learned."""
+    file = lab.paths.config / "dataset_D.yaml"
+    file.write_text(f"{file.read_text()}not_annotated: [later]\n")
+    later = np.zeros_like(TUMOUR)
+    later[5:] = True
+    later &= ~(TUMOUR | NODE)
+    back = write_segments(tmp_path / "back" / "x.dcm", lab.series, UNEDITED + 3 * later, [*MASKS, "later"])
+    assert comes_back(lab, back)["recognised"] == {"edited": 1}
+    assert lab.case().state == "pending"
 
 
 def test_a_structure_is_found_by_its_own_name_too(home: Path, tmp_path: Path) -> None:

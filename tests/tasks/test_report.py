@@ -81,6 +81,25 @@ def test_what_was_neither_predicted_nor_there_cost_nobody_anything(home: Path) -
     assert (row.structure, row.cases, row.path_length_mm.value, row.unedited) == ("GTV", 1, 80.0, 0)
 
 
+def test_a_correction_that_was_saved_again_is_counted_once(home: Path) -> None:
+    """Nor twice where a viewer saves it as SEG and as RTSTRUCT."""
+    paths, models = DatasetPaths.of("D"), [a_model(DatasetPaths.of("D"), ["GTV"])]
+    cost = {"edited_slices": 2, "edited_volume_ml": 1.0, "surface_dice": None, "hd95_mm": None}
+    saved = {"2026-11-23.2__D": 300.0, "2026-11-23__D": 100.0}
+    note_refinements(
+        paths.refinements,
+        {
+            arrived: Refinement(
+                *("case1", "edited", "series", "1.2", "2026-11-20", False, arrived),
+                {"GTV": {**cost, "added_path_length_mm": length_mm, "unedited": False, "dice": 0.5}},
+            )
+            for arrived, length_mm in saved.items()
+        },
+    )
+    (row,) = effort_by_model(paths, models)
+    assert (row.cases, row.path_length_mm.value) == (1, 300.0)
+
+
 def test_the_account_adds_up_to_all_that_the_dataset_has(home: Path, tmp_path: Path) -> None:
     lab = predicted(home, tmp_path, MASKS)
     for name in ("second", "third"):

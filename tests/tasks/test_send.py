@@ -49,7 +49,7 @@ def jobs(lab: Predicted) -> list[Any]:
 
 def test_image_and_objects_go_once(lab: Predicted, wire: list[list[str]]) -> None:
     counts = send_predictions.fn("D", VIEWER, jobs(lab), lab.model)
-    assert counts == {"sent": 1, "known": 0, "refused": 0, "locked": 0}
+    assert counts == {"sent": 1, "known": 0, "refused": 0, "locked": 0, "outdated": 0}
     (names,) = wire
     assert len(names) == SHAPE[0] + 2
     assert [name.split(".", 1)[1] for name in names[-2:]] == ["seg.dcm", "rtstruct.dcm"]
@@ -69,6 +69,14 @@ def test_an_image_that_is_wanted_later_follows(lab: Predicted, wire: list[list[s
 def test_what_somebody_is_at_is_not_sent(lab: Predicted, wire: list[list[str]]) -> None:
     mark_cases(lab.paths, {lab.record["case_id"]: {"locked": True}})
     assert send_predictions.fn("D", VIEWER, jobs(lab), lab.model)["locked"] == 1
+    assert wire == []
+
+
+def test_a_prediction_of_half_an_image_is_not_sent(lab: Predicted, wire: list[list[str]]) -> None:
+    """The other half has come since: the prediction would be empty there."""
+    (job,) = jobs(lab)
+    grown = replace(job, image_key="another")
+    assert send_predictions.fn("D", VIEWER, [grown], lab.model)["outdated"] == 1
     assert wire == []
 
 

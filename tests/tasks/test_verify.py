@@ -32,7 +32,7 @@ def test_every_file_of_a_snapshot_is_hashed_again(
     take_delivery.fn("D", tmp_path / "DOE^JOHN", date(2026, 11, 24))
     paths = DatasetPaths.of("D")
     assert verify_dataset(paths) == {
-        "checked": {"files": 6, "checkpoints": 0, "iterations": 0, "records": 13},
+        "checked": {"files": 6, "checkpoints": 0, "iterations": 0, "records": 14},
         "findings": [],
     }
     make_writable(paths.rawdata / "2026-11-24__D")

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
-from dicom_factory import edit, write_series
+from dicom_factory import edit, write_rois, write_series
 from predicted_lab import a_model, predict, predicted
 from withdrawing import DAY, GONE, MASK, SETTINGS, SHAPE, fates, files_with, two_patients, withdraw
 
 from tasks.deletion import delete_withdrawn
 from tasks.dicom.case import case_id_of
 from tasks.errors import UserDataError
-from tasks.ingest import take_delivery
+from tasks.ingest import seal_by_hand, take_delivery
 from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.files import write_json
 from tasks.ledger.images import write_image
@@ -89,7 +89,7 @@ def test_a_model_that_came_back_by_import_has_learned_from_them_too(paths: Datas
     own = a_model(paths, ["GTV"])
     learned_from(paths, min(withdraw(patient_id=GONE)["cases"]))
     back = replace(own, model_id="import-1", imported_from="sha", ancestors=[own.digest], lineage=2)
-    child = replace(own, model_id="2026-11-23", parent="import-1", lineage=2)
+    child = replace(own, model_id="2026-11-23", parent="import-1", lineage=2, created="2026-11-23T20:00:00")
     for model in (back, child):
         save_model(paths, replace(model, folder=f"elsewhere/{model.model_id}/nnUNet_results/D/trainer"))
     assert withdraw(patient_id=GONE)["models"] == sorted([own.model_id, "import-1", "2026-11-23"])
@@ -165,6 +165,27 @@ def test_a_scan_that_is_out_does_not_come_back_in_the_clear(home: Path, tmp_path
         edit(file, lambda ds: setattr(ds, "StudyID", "4711"))
     report = take_delivery.fn("D", tmp_path / "in" / "scan", date(2026, 11, 23))
     assert (report["files"]["taken"], report["reasons"]) == (0, {"withdrawn": 6})
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_what_is_saved_of_a_scan_after_it_is_gone_is_out_too(
+    home: Path, tmp_path: Path, by_hand: bool
+) -> None:
+    """A reader still had it open."""
+    (home / "config" / "dataset_D.yaml").write_text("arrival_quiet_s: 0\n")
+    series = write_series(tmp_path / "in" / "scan", SHAPE, patient=GONE)
+    take_delivery.fn("D", tmp_path / "in", date(2026, 11, 22))
+    paths = DatasetPaths.of("D")
+    withdraw(case_id=case_id_of(series.uids["series"]))
+    delete_withdrawn.fn("D")
+    folder = paths.rawdata / "2026-11-23__D" if by_hand else tmp_path / "later"
+    write_rois(folder / "rt.dcm", series, {"GTV": MASK})
+    if by_hand:
+        seal_by_hand.fn("D")
+        delete_withdrawn.fn("D")
+    else:
+        assert take_delivery.fn("D", folder, date(2026, 11, 23))["reasons"] == {"withdrawn": 1}
+    assert files_with(paths.rawdata, GONE) == []
 
 
 def test_a_patient_who_was_only_predicted_can_be_withdrawn(home: Path, tmp_path: Path) -> None:

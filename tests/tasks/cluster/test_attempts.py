@@ -10,10 +10,10 @@ from uuid import UUID
 
 import pytest
 from distributed import KilledWorker
-from ended import Ended
+from ended import NOT_BEGUN, Ended
 from prefect.logging import disable_run_logger
 
-from tasks.cluster.attempts import BrokenError, Stopped, a_broken_node_takes_no_more, run_all
+from tasks.cluster.attempts import BrokenError, LostError, Stopped, a_broken_node_takes_no_more, run_all
 from tasks.errors import ConfigError, ExternalToolError, UserDataError
 
 DONE = {"dice": 0.9}
@@ -32,6 +32,7 @@ def stopped(epoch: int, validated: int = 0, *, budget_spent: bool = False) -> St
 def crashed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[UUID]]:
     """The task runs that were marked as crashed."""
     marked: list[UUID] = []
+    monkeypatch.setattr("tasks.cluster.attempts.BEGINS_AGAIN_S", 0)
     monkeypatch.setattr("tasks.cluster.attempts.mark_crashed", lambda run, _why: marked.append(run))
     with disable_run_logger():
         yield marked
@@ -55,6 +56,7 @@ def run(outcomes: list[Any], **limits: Any) -> tuple[Any, int]:
         ([stopped(4), stopped(9), stopped(9, 2), stopped(9, 3), stopped(9, 7), DONE], 6),
         ([BROKEN, DONE], 2),
         ([LOST, BROKEN, DONE], 3),
+        ([NOT_BEGUN, LOST, DONE], 3),
     ],
 )
 def test_what_is_lost_or_told_to_stop_goes_on(outcomes: list[Any], attempts: int) -> None:
@@ -65,6 +67,7 @@ def test_what_is_lost_or_told_to_stop_goes_on(outcomes: list[Any], attempts: int
     ("outcomes", "attempts", "kind", "words"),
     [
         ([LOST, LOST, LOST, DONE], 3, Exception, "its worker was lost, 3 times"),
+        ([NOT_BEGUN] * 3 + [DONE], 3, LostError, "RuntimeError: Failed to reach API at http"),
         ([KILLED, KILLED, KILLED, DONE], 3, ExternalToolError, "signal 9"),
         ([FAILED, DONE], 1, ExternalToolError, "exit code 1"),
         ([BROKEN, BROKEN, DONE], 2, ExternalToolError, "exit code 1"),

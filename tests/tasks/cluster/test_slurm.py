@@ -48,6 +48,7 @@ def cluster(tmp_path: Any) -> WatchedCluster:
         _job_kwargs={**options, "log_directory": str(tmp_path)},
         new_spec={"options": options},
         job_cls=SimpleNamespace(refused=[]),
+        scheduler_info={"workers": {}},
     )
     return cluster
 
@@ -68,6 +69,19 @@ def test_a_node_with_eight_gpus_that_kills_eight_jobs_at_once_is_avoided(
     nodes.update({str(job): "node3" for job in range(8)})
     cluster._learn(list(nodes))
     assert directives(cluster) == ["--gres=gpu:1", "--exclude=node7,node3"]
+
+
+def test_while_folds_run_no_job_that_dies_ends_them(cluster: WatchedCluster, nodes: dict[str, str]) -> None:
+    """A module that is updated breaks the prologue of all that begin from now on: no more are asked for."""
+    running: dict[str, Any] = {"tls://node1": {}, "tls://node2": {}}
+    vars(cluster).update(scheduler_info={"workers": running}, _adaptive=SimpleNamespace(maximum=5))
+    nodes.update({str(job): f"node{job}" for job in range(16)})
+    for look in range(6):
+        cluster._learn([str(2 * look), str(2 * look + 1)])
+    assert cluster._adaptive.maximum == 2
+    running.clear()
+    with pytest.raises(ExternalToolError, match="jobs ended before their worker began"):
+        cluster._learn(["12", "13"])
 
 
 def test_what_the_user_excludes_stays_excluded(cluster: WatchedCluster, nodes: dict[str, str]) -> None:

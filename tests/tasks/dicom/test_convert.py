@@ -286,6 +286,18 @@ def test_what_was_drawn_on_some_slices_only_is_no_label(
     assert caught.value.reason == Reason.SLICES_SKIPPED
 
 
+def test_a_mark_elsewhere_excuses_no_skipped_slice(tmp_path: Path) -> None:
+    mask = planes(2, 4, 6, 8)
+    elsewhere = np.zeros_like(mask)
+    elsewhere[-1] = True
+    series = write_series(tmp_path / "ct", mask.shape)
+    file = write_segments(tmp_path / "s.dcm", series, mask + 2 * elsewhere, ["left", "later"])
+    rules = LabelRules({"Left": ["left"]}, not_annotated=["later"])
+    with pytest.raises(CaseRejected) as caught:
+        label_map(read_series(series.files), file, "SEG", rules)
+    assert caught.value.reason == Reason.SLICES_SKIPPED
+
+
 def test_the_slices_between_may_be_marked_as_not_annotated(tmp_path: Path) -> None:
     mask = planes(2, 4, 6, 8)
     between = np.zeros_like(mask)

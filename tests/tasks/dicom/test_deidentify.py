@@ -286,6 +286,51 @@ def test_what_a_pacs_wrote_as_unknown_is_what_the_standard_says(
 
 
 @pytest.mark.parametrize(
+    ("name", "quoted"),
+    [
+        ("MUELLER^HANS", "GTV_Müller"),
+        ("Müller^Hans", "GTV_MUELLER"),
+        ("Müller^Hans", "GTV Muller"),
+        ("Mu\u0308ller^Hans", "GTV_Müller"),
+        ("Lefèvre^Luc", "lefevre"),
+        ("Lefevre^Luc", "LEFÈVRE 2"),
+        ("Großmann^Eva", "GTV GROSSMANN"),
+        ("Grossmann^Eva", "GTV Großmann"),
+        ("Sørensen^Ida", "GTV_Soerensen"),
+        ("Sorensen^Ida", "GTV_Sørensen"),
+        ("Wałęsa^Jan", "gtv walesa"),
+    ],
+)
+def test_a_name_is_found_however_its_accents_are_written(
+    tmp_path: Path, pseudonyms: Pseudonyms, name: str, quoted: str
+) -> None:
+    """A scanner writes capitals without dots, and a person the name as it is."""
+
+    def change(_: int, ds: Any) -> None:
+        ds.SpecificCharacterSet, ds.PatientName = "ISO_IR 192", name
+
+    series = write_series(tmp_path / "ct", SHAPE, change=change)
+    file = write_rois(tmp_path / "rt", series, {"GTV": MASK})
+    edit(file, lambda ds: setattr(ds.StructureSetROISequence[0], "ROIName", quoted))
+    with pytest.raises(CaseRejected, match="ROIName quotes the patient"):
+        without(file, pseudonyms)
+    said = without_identity(f"the ROIs are '{quoted}' and 'Größe'", series.files)
+    assert "[removed]" in said
+    assert said.endswith("'Größe'"), said
+
+
+@pytest.mark.parametrize("roi", ["GTV muller", "Bar", "GTV Oe"])
+def test_another_word_is_no_name(tmp_path: Path, pseudonyms: Pseudonyms, roi: str) -> None:
+    def change(_: int, ds: Any) -> None:
+        ds.PatientName = "Mueller^Baer^Oehm"
+
+    series = write_series(tmp_path / "ct", SHAPE, change=change)
+    file = write_rois(tmp_path / "rt", series, {"GTV": MASK})
+    edit(file, lambda ds: setattr(ds.StructureSetROISequence[0], "ROIName", roi))
+    assert roi.encode() in without(file, pseudonyms)
+
+
+@pytest.mark.parametrize(
     ("name", "identity", "message"),
     [
         ("Li^Bo", "042", "ROI 'Bo 042' of LI has a contour outside"),

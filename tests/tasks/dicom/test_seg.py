@@ -241,6 +241,34 @@ def test_a_seg_of_an_image_with_odd_spacings_is_read_back(tmp_path: Path, change
     np.testing.assert_array_equal(seg.mask(seg.segments[0], volume.grid), mask)
 
 
+def _rounded_to_tenths(k: int, ds: Any) -> None:
+    """Of slices of 0.45 mm."""
+    x, y, z = ds.ImagePositionPatient
+    ds.ImagePositionPatient = [x, y, round(float(z), 1)]
+
+
+def _sideways(k: int, ds: Any) -> None:
+    x, y, z = ds.ImagePositionPatient
+    ds.ImagePositionPatient = [float(x) + (0.015 if k % 2 else -0.015), y, z]
+
+
+@pytest.mark.parametrize("first", range(4))
+@pytest.mark.parametrize(
+    ("change", "step_mm"), [(_rounded_positions, 2.5), (_rounded_to_tenths, 0.45), (_sideways, 0.45)]
+)
+def test_a_seg_may_begin_on_any_slice_of_such_an_image(
+    tmp_path: Path, change: Any, step_mm: float, first: int
+) -> None:
+    """Its own first frame says where it begins, and lies a little off the image's grid."""
+    grid = grid_for(SHAPE, spacing_mm=(0.8, 0.8, step_mm))
+    series = write_series(tmp_path / "ct", grid=grid, change=change)
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[first : first + 2, 4:9, 5:12] = True
+    seg = SegObject(write_segments(tmp_path / "seg.dcm", series, mask.astype(int), ["x"]), step_mm)
+    volume = read_series(series.files)
+    np.testing.assert_array_equal(seg.mask(seg.segments[0], volume.grid), mask)
+
+
 def without_a_step(ds: Any) -> None:
     del ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests_support import wait_until
 
 import tasks.ledger.lock
-from tasks.errors import UserDataError
+from tasks.errors import BusyError, UserDataError
+from tasks.ledger.files import remove_temporaries
 from tasks.ledger.lock import dataset_lock, held_for_h, is_lost, leave_to_the_next, working_on
 
 
@@ -46,6 +48,28 @@ def test_another_process_is_kept_out(tmp_path: Path) -> None:
 def test_a_lock_of_another_host_is_not_ours_to_judge(tmp_path: Path) -> None:
     hold(tmp_path, "node17", 1)
     with pytest.raises(UserDataError, match="process 1 on node17"), dataset_lock(tmp_path):
+        pass
+
+
+def test_a_process_that_has_ended_is_gone_although_nobody_asked_after_it(tmp_path: Path) -> None:
+    """Its parent, such as the first process of a container, does not reap it."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    try:
+        wait_until(lambda: tasks.ledger.lock._stat(gone.pid)[:1] == ["Z"], 30)
+        hold(tmp_path, socket.gethostname(), gone.pid)
+        assert working_on(tmp_path) is None
+        with dataset_lock(tmp_path):
+            pass
+    finally:
+        gone.wait()
+
+
+def test_who_waits_for_a_lock_is_told_so_also_where_its_holder_clears_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold(tmp_path, "node17", 1)
+    monkeypatch.setattr(tasks.ledger.lock, "sync", lambda _: remove_temporaries(tmp_path))
+    with pytest.raises(BusyError, match="process 1 on node17"), dataset_lock(tmp_path):
         pass
 
 

@@ -53,6 +53,37 @@ def test_a_full_disk_where_a_fold_ends_is_told_as_one(
     assert "in full" in said.err, "the log shows where"
 
 
+@pytest.mark.parametrize("damaged", ["latest", "previous", "neither"])
+def test_the_only_checkpoint_that_is_whole_is_not_written_over(
+    job: FoldJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: str
+) -> None:
+    """Each save puts the latest in the place of the one before, and may be killed while it writes."""
+    loaded: list[str] = []
+    trainer: Any = SimpleNamespace(
+        current_epoch=3,
+        run_training=lambda: None,
+        load_checkpoint=lambda file: loaded.append(Path(file).stem),
+    )
+    for name in ("latest", "previous"):
+        (tmp_path / f"checkpoint_{name}.pth").write_text(name)
+    broken = f"checkpoint_{damaged}.pth"
+    monkeypatch.setattr(
+        "tasks.nnunet.checkpoints.resumable", lambda file, _: file.is_file() and file.name != broken
+    )
+    assert fold._trained(trainer, job, tmp_path / "checkpoint_final.pth")
+    assert loaded == ["checkpoint_previous" if damaged == "latest" else "checkpoint_latest"]
+    left = sorted(file.stem for file in tmp_path.iterdir())
+    assert (
+        left == ["checkpoint_previous"]
+        if damaged == "latest"
+        else left
+        == [
+            "checkpoint_latest",
+            "checkpoint_previous",
+        ]
+    )
+
+
 @pytest.mark.parametrize("asked", [False, True])
 def test_a_fold_that_stops_tells_how_far_it_got(
     job: FoldJob,

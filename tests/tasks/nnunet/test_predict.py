@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,39 @@ def test_large_images_are_written_before_the_next_is_predicted(
     cases = [{"case_id": i.name[0], "image": str(i), "output": str(tmp_path / i.name)} for i in images]
     _work({"cases": cases, "model_folder": str(model), "folds": None, "device": "cpu", "mirroring": False})
     assert "".join(happened) == order
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_gpu_that_is_lost_is_no_fault_of_the_cases(
+    model: Path, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    """Else it fails hundreds of them in a second, and the run ends as if each were at fault."""
+    from tasks.nnunet.ensemble import Ensemble
+
+    said: list[dict[str, Any]] = []
+    predicts = Ensemble.fold_logits
+
+    def fold_logits(self: Ensemble, image: Any) -> Any:
+        if said:  # from the second on
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return predicts(self, image)
+
+    def require_device(self: Ensemble) -> None:
+        if lost:
+            raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(Ensemble, "fold_logits", fold_logits)
+    monkeypatch.setattr(Ensemble, "require_device", require_device)
+    monkeypatch.setattr("tasks.nnunet.predict.tell", lambda **message: said.append(message))
+    cases = [{"case_id": i.name[0], "image": str(i), "output": str(tmp_path / i.name)} for i in images]
+    job = {"cases": cases, "model_folder": str(model), "folds": None, "device": "cpu", "mirroring": False}
+    with pytest.raises(RuntimeError, match="launch failure") if lost else nullcontext():
+        _work(job)
+    assert [message["written"] for message in said if "written" in message] == [cases[0]["case_id"]]
+    assert len([message for message in said if "failed" in message]) == (0 if lost else len(cases) - 1)
+
+
+def test_a_device_that_works_is_no_matter(model: Path) -> None:
+    from tasks.nnunet.predictor import Predictor
+
+    Predictor(model, device="cpu", mirroring=False).ensemble.require_device()

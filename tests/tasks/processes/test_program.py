@@ -37,6 +37,8 @@ def work(job):
         case "data": raise UserDataError("mend the data")
         case "config": raise ConfigError("mend the file")
         case "disk": fail_for_the_disk(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        case "stale": raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        case "missing": raise FileNotFoundError(errno.ENOENT, "no such file", "image.nii.gz")
         case "torn": print(MARK + '{"a": warning', flush=True)
         case "bug": raise RuntimeError("a bug")
         case "exit": os._exit(7)
@@ -130,10 +132,19 @@ def test_a_users_mistake_stays_one(program: str, tmp_path: Path, what: str, kind
         run_program(program, {"what": what}, tmp_path / "log")
 
 
-def test_a_full_disk_is_one_where_the_work_was_asked_for(program: str, tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No space left on device") as caught:
-        run_program(program, {"what": "disk"}, tmp_path / "log")
-    assert caught.value.errno == errno.ENOSPC
+@pytest.mark.parametrize(("what", "number"), [("disk", errno.ENOSPC), ("stale", errno.ESTALE)])
+def test_what_the_disk_says_is_said_where_the_work_was_asked_for(
+    program: str, tmp_path: Path, what: str, number: int
+) -> None:
+    """There it is known what is tried again: a network file system hiccups."""
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
+        run_program(program, {"what": what}, tmp_path / "log")
+    assert caught.value.errno == number
+
+
+def test_a_file_that_is_not_there_is_no_hiccup_of_the_disk(program: str, tmp_path: Path) -> None:
+    with pytest.raises(ExternalToolError, match="no such file"):
+        run_program(program, {"what": "missing"}, tmp_path / "log")
 
 
 @pytest.mark.parametrize(

@@ -89,3 +89,16 @@ def test_a_slice_bears_the_number_that_a_viewer_gives_it(files: tuple[Path, Path
         tile = differs[:, position * TILE_PIXELS : (position + 1) * TILE_PIXELS]
         assert tile[:20, :40].any()
         assert not tile[40:].any()
+
+
+def test_what_nobody_looked_at_is_not_what_a_picture_is_about(tmp_path: Path) -> None:
+    """Where a structure may be unlabelled all background is: the whole image would be shown."""
+    label = np.full((60, 40, 40), LABELS.ignore, dtype=np.uint8)
+    label[20:23, 10:20, 10:20] = 1
+    for name, array in (("image", np.zeros_like(label)), ("label", label)):
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / f"{name}.nii.gz"))
+    picture = shown(montage(tmp_path / "image.nii.gz", tmp_path / "label.nii.gz", LABELS))
+    red = picture[..., 0] - picture[..., 2] > 80
+    tiles = picture.shape[1] // TILE_PIXELS
+    assert tiles == 3, "the slices that have it"
+    assert all(tile.any() for tile in np.split(red, tiles, axis=1))

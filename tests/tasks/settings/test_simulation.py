@@ -31,7 +31,10 @@ def config(tmp_path: Path) -> Path:
         ("arms: {a: {}}\nseeds: [1, 1]\n", "each seed stands once"),
         ("arms: {a/b: {}}\n", "cannot be the name of an arm"),
         ("arms: {a: {reader: {kind: lazy}}}\n", "arms.a.reader.kind"),
-        ("arms: {a: {settings: {fold: 3}}}\n", "arms.a.settings"),
+        (
+            "arms: {a: {settings: {fold: 3}}}\n",
+            r"arms.a.settings: fold: Extra inputs are not permitted; the keys are [^\n]*$",
+        ),
         ("arms: {a: {}}\nbudget: 0\n", "budget"),
         ("arms: {a: {start: cold}}\n", "arms.a.start"),
     ],
