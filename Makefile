@@ -34,7 +34,7 @@ test: install  ## Every test but the slow proofs, two at a time (about 11 minute
 test-slow: install  ## The slow proofs: damaged files, kills, whole lineages, simulated labs (about 40 minutes)
 	$(PYTEST) -m slow
 
-bench: install  ## Measure against the peers; writes tests/bench/report.md (two hours, 40 GB)
+bench: install  ## Measure against the peers; writes tests/bench/report.md (two hours, 40 GB; stopped, it goes on)
 	PYTHONPATH=.:tests:tests/slurm:data/examples $(BIN)/python tests/bench/run.py
 
 bench-quick: install  ## Four of its parts with few cases, each side once, printed only (10 minutes)

@@ -8,6 +8,7 @@ from typing import Any
 
 SHOWN_NAMES = 10
 LEAST_PATIENTS = 5
+"""Two in each of two folds, and one in the test set, which has a fifth."""
 
 
 def init_in_words(report: dict[str, Any]) -> str:

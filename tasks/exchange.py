@@ -17,6 +17,7 @@ from tasks.cluster.retries import RETRIED
 from tasks.errors import ConfigError, UserDataError
 from tasks.labels import Labels
 from tasks.ledger.files import commit_folder, read_json, scratch_folder, sha256_of_file, write_text
+from tasks.ledger.iteration_paths import CHECKPOINT, fold_folder
 from tasks.ledger.journal import now
 from tasks.ledger.lineages import (
     Lineage,
@@ -34,7 +35,7 @@ from tasks.ledger.models import (
     promote,
     save_model,
 )
-from tasks.ledger.paths import CHECKPOINT, DatasetPaths, fold_folder
+from tasks.ledger.paths import DatasetPaths
 from tasks.nnunet.dataset import DESCRIPTION, FINGERPRINT, dataset_json
 from tasks.nnunet.export import export_model
 from tasks.nnunet.fold import trained_model_folder
@@ -58,7 +59,7 @@ def export(dataset_id: str, model_id: str, target: Path | None) -> dict[str, Any
     extra = {"model_card.json": json.dumps(card, indent=1) + "\n", "model_card.md": card_as_markdown(card)}
     folds = sorted(int(fold) for fold in record.checkpoints)
     name = f"Dataset001_{dataset_id}"
-    log = paths.logs / f"export-{record.model_id}.log"
+    log = paths.log(f"export-{record.model_id}")
     export_model(paths.home / record.folder, folds, file, name, extra, log)
     return {"model": record.model_id, "file": str(file), "sha256": sha256_of_file(file)}
 
@@ -162,7 +163,7 @@ def _taken(
             description=description,
             configuration=settings.configuration,
             target=scratch / folder.relative_to(at.root),
-            log=paths.logs / f"{model_id}.log",
+            log=paths.log(f"{model_id}"),
         )
         at.root.parent.mkdir(parents=True, exist_ok=True)
         commit_folder(scratch, at.root)

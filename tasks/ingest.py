@@ -107,10 +107,10 @@ def _take(
         if not any(row.state == "taken" for row in rows):
             return _report(None, rows, record_delivery(paths, rows, day, root))
         seal(folder, rows, origin)
-        commit_folder(folder, paths.rawdata / str(name))
-    make_read_only(paths.rawdata / str(name))
+        commit_folder(folder, paths.snapshot(name))
+    make_read_only(paths.snapshot(name))
     note_snapshots(paths)
-    return _report(str(name), rows, paths.rawdata / str(name) / MANIFEST)
+    return _report(str(name), rows, paths.snapshot(name) / MANIFEST)
 
 
 def _remove_what_a_killed_run_left(paths: DatasetPaths) -> None:

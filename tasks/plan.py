@@ -61,7 +61,7 @@ def _planned_today(paths: DatasetPaths, iteration: Iteration, settings: DatasetS
             planner=settings.planner,
             configuration=settings.configuration,
             overrides=settings.plan_overrides.model_dump(),
-            log=paths.logs / f"{iteration.name}.drift.log",
+            log=paths.log(f"{iteration.name}.drift"),
         )
         name = PLANS_OF_PLANNER[settings.planner]
         plans: dict[str, Any] = read_json(Path(folder) / at.nnunet_dataset / f"{name}.json")

@@ -128,7 +128,7 @@ def predict_cases(
             folds=sorted(int(fold) for fold in model.checkpoints),
             device=settings.prediction.device,
             mirroring=settings.prediction.triage_mirroring if triage else settings.prediction.mirroring,
-            log=paths.logs / f"predict-{model.model_id}-{chunk}.log",
+            log=paths.log(f"predict-{model.model_id}-{chunk}"),
             threads=threads,
             placement=gpu_of_this_worker(),
             on_message=hand_out,

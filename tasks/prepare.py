@@ -58,7 +58,7 @@ def plan_iteration(dataset_id: str, iteration: Iteration, settings: DatasetSetti
                 planner=settings.planner,
                 configuration=settings.configuration,
                 overrides=settings.plan_overrides.model_dump(),
-                log=paths.logs / f"{iteration.name}.plan.log",
+                log=paths.log(f"{iteration.name}.plan"),
             )
         names = (plans_file, DESCRIPTION, FINGERPRINT)
         keep_plans(paths, lineage, {name: read_json(at.preprocessed / name) for name in names})
@@ -117,7 +117,7 @@ def preprocess(dataset_id: str, chunk: int, iteration: Iteration, cases: Sequenc
             plans=at.preprocessed / f"{iteration.plans_name}.json",
             description=at.preprocessed / DESCRIPTION,
             configuration=iteration.configuration,
-            log=paths.logs / f"{iteration.name}.preprocess-{chunk}.log",
+            log=paths.log(f"{iteration.name}.preprocess-{chunk}"),
         )
 
 

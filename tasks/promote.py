@@ -10,6 +10,7 @@ from prefect import task
 
 from tasks.cluster.retries import RETRIED
 from tasks.ledger.files import read_json
+from tasks.ledger.iteration_paths import fold_folder, validation_prediction
 from tasks.ledger.iterations import Contender, Iteration, load_iteration
 from tasks.ledger.lineages import resume_lineage
 from tasks.ledger.models import (
@@ -22,7 +23,7 @@ from tasks.ledger.models import (
     promote,
     save_model,
 )
-from tasks.ledger.paths import DatasetPaths, fold_folder
+from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
 from tasks.nnunet.fold import RESULT
 from tasks.review.promotion import ScoredCase, Scores, Verdict, judge
@@ -119,7 +120,7 @@ def _validated_before(
         today = now.get(case_id)
         if today is None or today["image_key"] != then["image_key"]:
             continue
-        prediction = fold / "validation" / f"{case_id}.nii.gz"
+        prediction = validation_prediction(fold, case_id)
         truth = store.label(case_id, today["label_key"])
         if today["label_key"] == then["label_key"]:
             scores[case_id] = read_json(fold / RESULT)["cases"][case_id]

@@ -18,9 +18,10 @@ from tasks.dicom.reasons import Reason
 from tasks.ledger.case_book import load_cases
 from tasks.ledger.dated import DatedName
 from tasks.ledger.files import read_json, write_text
+from tasks.ledger.iteration_paths import fold_folder, validation_prediction
 from tasks.ledger.iterations import load_iteration
 from tasks.ledger.models import ModelRecord, latest_model, load_models
-from tasks.ledger.paths import DatasetPaths, fold_folder
+from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import picture_file, record_file
 from tasks.ledger.refinements import Refinement, load_refinements
 from tasks.ledger.store import Store
@@ -205,7 +206,7 @@ def _suspects(paths: DatasetPaths, model: ModelRecord | None, labelled: set[str]
         image = store.image(suspect.case_id, case["image_key"])
         label = store.label(suspect.case_id, case["label_key"])
         fold = fold_folder(paths.home / model.folder, case["place"])
-        prediction = fold / "validation" / f"{suspect.case_id}.nii.gz"
+        prediction = validation_prediction(fold, suspect.case_id)
         # A withdrawn case is gone, and has no picture.
         if suspect.case_id in labelled and image.is_file() and label.is_file() and prediction.is_file():
             found.append(SuspectCase(suspect, montage(image, label, model.labels, prediction)))

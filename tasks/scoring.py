@@ -143,7 +143,7 @@ def _predict(
         folds=None,
         device=settings.prediction.device,
         mirroring=settings.prediction.mirroring,
-        log=paths.logs / f"{iteration.name}.test-{name}.log",
+        log=paths.log(f"{iteration.name}.test-{name}"),
         threads=threads,
         on_message=on_message,
     )

@@ -55,7 +55,7 @@ class Lab:
     def delivery(self, number: int) -> Path:
         """The snapshot that a round begins with; 0: the images."""
         name = DatedName(FIRST_DAY + timedelta(days=number), 1, self.source.dataset_id)
-        return self.paths.rawdata / str(name)
+        return self.paths.snapshot(name)
 
     @property
     def choices(self) -> Path:

@@ -18,6 +18,7 @@ from tasks.copies import is_one_of
 from tasks.errors import UserDataError
 from tasks.ledger.dated import DatedName
 from tasks.ledger.files import digest_of, read_json, write_json
+from tasks.ledger.iteration_paths import fold_folder
 from tasks.ledger.iterations import Contender, Iteration
 from tasks.ledger.journal import now
 from tasks.ledger.models import (
@@ -28,7 +29,7 @@ from tasks.ledger.models import (
     parent_in,
     save_model,
 )
-from tasks.ledger.paths import DatasetPaths, fold_folder
+from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.nnunet.fold import ASKED, RESULT, STOPPED, VALIDATED, FoldJob, trained_model_folder
@@ -220,7 +221,7 @@ def train_fold(
             fold_job(paths, iteration, fold, settings, control=control),
             {**at.environment(control=control), **fold_environment(threads, settings, limits)},
             candidate_folder(paths, iteration, control=control),
-            paths.logs / f"{iteration.name}.{name}.log",
+            paths.log(f"{iteration.name}.{name}"),
             show,
         )
     if STOPPED in result:

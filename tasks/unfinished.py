@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from tasks.errors import UserDataError
+from tasks.ledger.iteration_paths import fold_folder
 from tasks.ledger.iterations import Iteration, load_iterations
 from tasks.ledger.lineages import load_lineages
-from tasks.ledger.paths import DatasetPaths, fold_folder
+from tasks.ledger.paths import DatasetPaths
 from tasks.open_iteration import digest_of_inputs
 from tasks.settings.dataset import check_choices
 from tasks.train import candidate_folder, model_of, require_current

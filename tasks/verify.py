@@ -70,7 +70,7 @@ def _records(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:
             lost = f"the ledger's {journal}.json has lost entries since iteration {name}"
             yield "records", None if journals[journal].has_been_at(head) else lost
     for snapshot, noted in noted_snapshots(paths).items():
-        fate = _compare(paths.rawdata / snapshot / MANIFEST, noted["manifest_sha256"])
+        fate = _compare(paths.snapshot(snapshot) / MANIFEST, noted["manifest_sha256"])
         yield "records", fate and f"the manifest of {snapshot} {fate}"
     for lineage in load_lineages(paths)[0].values():
         if lineage.plans is not None:

@@ -26,6 +26,8 @@ CONTROLLER_IS_AWAY = (
 )
 CONTROLLER_AWAY_S = 600.0
 """A controller that restarts, or a network that hiccups, is back by then."""
+ANSWER_S = 60.0
+"""For one of Slurm's commands: a controller that is busy keeps them waiting for its own ten to thirty."""
 LOOK_EVERY_S = 3.0
 """Between two looks at the queue."""
 FENCE_S = 120.0
@@ -61,7 +63,12 @@ def refusal(script: str) -> str | None:
     """
     try:
         done = subprocess.run(
-            ["sbatch", "--test-only"], input=script, capture_output=True, text=True, check=False, timeout=60
+            ["sbatch", "--test-only"],
+            input=script,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=ANSWER_S,
         )
     except FileNotFoundError:
         return "there is no sbatch on this machine; run the flow where jobs can be submitted"
@@ -138,7 +145,7 @@ def slurm(*command: str) -> str:
         Where it fails, or does not answer.
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=ANSWER_S)
     except FileNotFoundError:
         raise ConfigError(f"there is no {command[0]} on this machine; Slurm's commands are needed") from None
     except subprocess.TimeoutExpired:

@@ -27,6 +27,7 @@ SUCCESS, CANNOT_UNDERSTAND, OUT_OF_RESOURCES = 0x0000, 0xC000, 0xA700
 NETWORK_TIMEOUT_S = 60.0
 """A connection on which nothing happens for this long is cut off."""
 MOST_ASSOCIATIONS = 16
+"""At a time: each holds an instance in memory. Who is refused tries again."""
 
 
 class Transfers(Protocol):

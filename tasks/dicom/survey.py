@@ -16,6 +16,7 @@ from tasks.dicom.seg import SegObject
 from tasks.errors import CaseRejected
 
 READERS = 8
+"""Threads, which wait for the disk more than for a core."""
 Looked = Iterable[Header | Reason]
 Watched = Callable[[Looked, int], Looked]
 

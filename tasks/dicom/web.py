@@ -22,7 +22,9 @@ from tasks.errors import ConfigError, TransientError, UserDataError
 
 WANTED_MODALITIES = ("CT", "MR", "RTSTRUCT", "SEG")
 PAGE = 200
+"""Series, or instances, of a question: servers cut long answers off at numbers of their own."""
 TIMEOUT_S = 120
+"""Of one answer; a large multi-frame image is one."""
 ANY_SYNTAX = (("application/dicom", "*"),)
 """As it is stored: a server that transcodes would send other bytes, and other voxels if lossy."""
 USER, PASSWORD, TOKEN = "ITERSEG_DICOMWEB_USER", "ITERSEG_DICOMWEB_PASSWORD", "ITERSEG_DICOMWEB_TOKEN"

@@ -14,6 +14,7 @@ from isal import igzip
 from tasks.ledger.files import whole_file, write_text
 
 COMPRESSION_LEVEL = 1
+"""Of ISA-L, the next after none: more of it takes longer and saves little of a CT."""
 COPY_BLOCK_BYTES = 1 << 20
 HEADER_BYTES = 352
 """Of a NIfTI-1 file: the header and the four bytes that say that no extension follows."""

@@ -9,7 +9,8 @@ from tasks.errors import UserDataError
 from tasks.labels import Labels, MaskStrategy
 from tasks.ledger.dated import DatedName, dated_folders
 from tasks.ledger.files import read_json
-from tasks.ledger.paths import DatasetPaths, IterationPaths
+from tasks.ledger.iteration_paths import IterationPaths
+from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import TEST
 
 Contender = Literal["fold", "control"]

@@ -10,8 +10,9 @@ from typing import Any
 from tasks.errors import UserDataError
 from tasks.labels import Labels, MaskStrategy
 from tasks.ledger.files import digest_of, json_files, read_json, replace_symlink, sha256_of_file, write_json
+from tasks.ledger.iteration_paths import CHECKPOINT, IterationPaths, fold_folder
 from tasks.ledger.journal import Journal, now
-from tasks.ledger.paths import CHECKPOINT, DatasetPaths, IterationPaths, fold_folder
+from tasks.ledger.paths import DatasetPaths
 
 
 @dataclass(frozen=True)

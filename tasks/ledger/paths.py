@@ -1,4 +1,4 @@
-"""Where everything of a dataset lies. No other module puts paths together.
+"""Where everything of a dataset lies. No module of another room puts paths together.
 
 config/roi_<dataset_id>.yaml  dataset_<dataset_id>.yaml  clusters/
 data/rawdata/<dataset_id>/<YYYY-MM-DD>__<dataset_id>/          a snapshot
@@ -14,18 +14,9 @@ from pathlib import Path
 
 from tasks.ledger.dated import DatedName
 from tasks.ledger.home import SIMULATIONS, home
+from tasks.ledger.iteration_paths import IterationPaths
 from tasks.settings.dataset import check_dataset_id
 from tasks.settings.yaml_model import DATASET_ID
-
-CHECKPOINT = "checkpoint_final.pth"
-"""nnU-Net's name for the weights of a fold that is finished."""
-VALIDATION_SUMMARY = Path("validation") / "summary.json"
-"""In a fold's folder: the scores of the cases that are validated so far, and of which weights they are."""
-
-
-def fold_folder(model_folder: Path, fold: int | str) -> Path:
-    """Where nnU-Net keeps one fold of a model: checkpoints, log, and the predictions of its validation."""
-    return model_folder / f"fold_{fold}"
 
 
 @dataclass(frozen=True)
@@ -246,10 +237,18 @@ class DatasetPaths:
         """The report page."""
         return self.results / "report.html"
 
+    def snapshot(self, name: DatedName | str) -> Path:
+        """The folder of one snapshot."""
+        return self.rawdata / str(name)
+
     @property
     def logs(self) -> Path:
         """What the programs printed that IterSeg started."""
         return self.procdata / "logs"
+
+    def log(self, of: str) -> Path:
+        """What one of those programs printed."""
+        return self.logs / f"{of}.log"
 
     @property
     def job_logs(self) -> Path:
@@ -272,49 +271,3 @@ class DatasetPaths:
     def iteration_named(self, name: str) -> IterationPaths:
         """The same, of one that a record names."""
         return IterationPaths(self.procdata / name)
-
-
-@dataclass(frozen=True)
-class IterationPaths:
-    """The folders of one iteration, as nnU-Net wants them."""
-
-    root: Path
-
-    @property
-    def nnunet_dataset(self) -> str:
-        """nnU-Net's name for the dataset of this iteration."""
-        return f"Dataset001_{self.root.name}"
-
-    @property
-    def record(self) -> Path:
-        """Written last: an iteration without it is not prepared."""
-        return self.root / "iteration.json"
-
-    @property
-    def raw(self) -> Path:
-        """nnU-Net's raw dataset."""
-        return self.root / "nnUNet_raw" / self.nnunet_dataset
-
-    @property
-    def preprocessed(self) -> Path:
-        """nnU-Net's preprocessed dataset."""
-        return self.root / "nnUNet_preprocessed" / self.nnunet_dataset
-
-    @property
-    def results(self) -> Path:
-        """nnU-Net's results of this dataset."""
-        return self.root / "nnUNet_results" / self.nnunet_dataset
-
-    @property
-    def results_of_control(self) -> Path:
-        """nnU-Net's results of the training from scratch that races a warm start."""
-        return self.root / "nnUNet_results_control" / self.nnunet_dataset
-
-    def environment(self, *, control: bool = False) -> dict[str, str]:
-        """The three variables by which nnU-Net finds its folders."""
-        results = self.results_of_control if control else self.results
-        return {
-            "nnUNet_raw": str(self.raw.parent),
-            "nnUNet_preprocessed": str(self.preprocessed.parent),
-            "nnUNet_results": str(results.parent),
-        }

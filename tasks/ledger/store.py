@@ -15,7 +15,9 @@ from typing import Any
 from tasks.ledger.files import digest_of, read_json
 
 KEY_DIGITS = 24
+"""96 bits: no two keys of a case are the same by chance."""
 LINKS_AT_A_TIME, LINKS_TOGETHER = 8, 500
+"""Threads, and the links of each: enough for a network disk to answer several at once."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.ledger.files import read_json, whole_file
-from tasks.ledger.paths import CHECKPOINT, fold_folder
+from tasks.ledger.iteration_paths import CHECKPOINT, fold_folder
 from tasks.nnunet import PLAIN_TRAINER
 from tasks.nnunet.dataset import DESCRIPTION, FINGERPRINT
 from tasks.processes.program import run_program, serve

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from tasks.errors import IterSegError, UserDataError
 from tasks.ledger.files import read_json, sha256_of_file, write_json, write_text
-from tasks.ledger.paths import CHECKPOINT, VALIDATION_SUMMARY, fold_folder
+from tasks.ledger.iteration_paths import CHECKPOINT, VALIDATION_SUMMARY, fold_folder
 from tasks.nnunet.dataset import DESCRIPTION
 from tasks.processes.program import (
     JOB_ENDS_AT,

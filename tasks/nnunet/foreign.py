@@ -17,7 +17,7 @@ from typing import Any
 from tasks.errors import ConfigError, UserDataError
 from tasks.labels import Labels
 from tasks.ledger.files import read_json, whole_file, write_json
-from tasks.ledger.paths import CHECKPOINT, fold_folder
+from tasks.ledger.iteration_paths import CHECKPOINT, fold_folder
 from tasks.nnunet import PLAIN_TRAINER
 from tasks.nnunet.dataset import DESCRIPTION, FINGERPRINT, READER, integers_of
 from tasks.processes.program import run_program, serve

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.files import read_json
-from tasks.ledger.paths import CHECKPOINT, fold_folder
+from tasks.ledger.iteration_paths import CHECKPOINT, fold_folder
 from tasks.nnunet.dataset import DESCRIPTION, integers_of
 
 if TYPE_CHECKING:  # torch takes seconds to import

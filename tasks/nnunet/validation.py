@@ -18,7 +18,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from tasks.ledger.files import read_json, write_json
 from tasks.ledger.images import write_image
-from tasks.ledger.paths import VALIDATION_SUMMARY
+from tasks.ledger.iteration_paths import VALIDATION_SUMMARY
 from tasks.nnunet.dataset import integers_of
 from tasks.nnunet.decoding import decoder_for
 from tasks.nnunet.trainer import IterSegTrainer, TrainingStopped, fits

@@ -23,9 +23,10 @@ from nnunetv2.utilities.crossval_split import generate_crossval_split
 
 from tasks.ledger.files import read_json, sha256_of_file, write_json, write_text
 from tasks.ledger.home import at_home
+from tasks.ledger.iteration_paths import IterationPaths
 from tasks.ledger.iterations import Iteration, load_iteration
 from tasks.ledger.models import ModelRecord, load_models
-from tasks.ledger.paths import DatasetPaths, IterationPaths
+from tasks.ledger.paths import DatasetPaths
 from tasks.nnunet.fold import train_fold, trained_model_folder
 from tasks.review.curves import curve, standing_alone
 from tasks.review.learning import interval_of_mean, mean_dice

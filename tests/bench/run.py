@@ -24,6 +24,7 @@ import numpy as np
 import prediction
 import scale
 import SimpleITK as sitk
+from begun import Begun
 from dicom_factory import ball, grid_for, write_rois, write_series
 from homes import ITERSEG, converted, imgtools, new_home, side, with_ingest
 from measure import MB, ONCE, Found, Row, Run, Side, compare, delete, measured, put_away
@@ -184,7 +185,9 @@ PARTS: Mapping[str, Callable[[Bench], Iterator[Found]]] = {
 QUICK = ("conversion", "iterations", "training", "prediction")
 
 
-def measured_parts(work: Path, parts: Sequence[str], *, quick: bool) -> Iterator[tuple[str, Found]]:
+def measured_parts(
+    work: Path, parts: Sequence[str], *, quick: bool, ended: Callable[[str], None]
+) -> Iterator[tuple[str, Found]]:
     """Whatever is measured, with its part, as soon as it is."""
     (work / "prefect").mkdir()
     with PrefectServer(work / "prefect") as server:  # as a lab has one, always on
@@ -192,6 +195,7 @@ def measured_parts(work: Path, parts: Sequence[str], *, quick: bool) -> Iterator
             bench = Bench(work / part, server, quick)
             bench.work.mkdir()
             yield from ((part, found) for found in PARTS[part](bench))
+            ended(part)
             if not quick:
                 delete(bench.work)
 
@@ -205,14 +209,20 @@ def main() -> None:
         os.environ[ONCE] = "1"
     # Who sets it compiles our modules anew in each command, and nobody else's: pip has compiled theirs.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    parts = list(dict.fromkeys(chosen.only or (QUICK if chosen.quick else PARTS)))
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
+    )
+    begun = Begun(HERE / "begun.json", commit.stdout.strip())
+    some = bool(chosen.quick or chosen.only)
+    parts = list(dict.fromkeys(chosen.only or (QUICK if chosen.quick else begun.left(tuple(PARTS)))))
     if chosen.quick and not set(parts) <= set(QUICK):
         parser.error(f"--quick has the parts {', '.join(QUICK)}")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="iterseg-bench-") as name:
         work = Path(name)
         target = work if chosen.quick else HERE
-        for part, found in measured_parts(work, parts, quick=chosen.quick):
+        ended = (lambda _: None) if some else (lambda part: begun.end(part, tuple(PARTS)))
+        for part, found in measured_parts(work, parts, quick=chosen.quick, ended=ended):
             write_report(part, found, target)  # what is measured stays, whatever comes next
         print((target / "report.md").read_text())
         subprocess.run(["chmod", "-R", "u+w", name], check=False)

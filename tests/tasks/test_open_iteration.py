@@ -16,10 +16,11 @@ from tasks.conversion import CaseToConvert
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.dated import DatedName, dated_folders
 from tasks.ledger.files import write_json
+from tasks.ledger.iteration_paths import IterationPaths
 from tasks.ledger.iterations import Iteration, load_iteration
 from tasks.ledger.journal import Journal
 from tasks.ledger.lineages import current_lineage, keep_plans
-from tasks.ledger.paths import DatasetPaths, IterationPaths
+from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.refinements import Refinement, note_acceptances, note_refinements
 from tasks.ledger.store import Store
 from tasks.open_iteration import (

@@ -14,7 +14,8 @@ from predicted_lab import a_model
 from tasks.cluster.attempts import Stopped
 from tasks.errors import UserDataError
 from tasks.ledger.images import fingerprint, write_image
-from tasks.ledger.paths import DatasetPaths, IterationPaths
+from tasks.ledger.iteration_paths import IterationPaths
+from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import add_withdrawal
 from tasks.nnunet.fold import ASKED, LATE, STOPPED, VALIDATED

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tasks.ledger.files import write_json
-from tasks.ledger.paths import VALIDATION_SUMMARY
+from tasks.ledger.iteration_paths import VALIDATION_SUMMARY
 from tasks.nnunet import fold
 from tasks.nnunet.fold import ASKED, LATE, RESULT, STOPPED, VALIDATED, FoldJob, read_result
 from tasks.processes.program import MARK, on_threads

@@ -11,7 +11,7 @@ import pytest
 
 from tasks.errors import IterSegError
 from tasks.ledger.files import read_json
-from tasks.ledger.paths import VALIDATION_SUMMARY
+from tasks.ledger.iteration_paths import VALIDATION_SUMMARY
 from tasks.nnunet import trainer, validation
 from tasks.nnunet.trainer import SPARE_S, TrainingStopped
 from tasks.nnunet.validation import validate_fold

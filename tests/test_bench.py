@@ -1,0 +1,27 @@
+"""What `make bench` promises besides figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from begun import Begun
+
+PARTS = ("conversion", "training", "prediction")
+
+
+def test_a_measuring_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "begun.json"
+    Begun(file, "abc").end("conversion", PARTS)
+    Begun(file, "abc").end("training", PARTS)
+    assert Begun(file, "abc").left(PARTS) == ["prediction"]
+    Begun(file, "abc").end("prediction", PARTS)
+    assert not file.exists()
+    assert Begun(file, "abc").left(PARTS) == list(PARTS), "the next time it measures all anew"
+
+
+def test_what_other_code_took_is_measured_again(tmp_path: Path) -> None:
+    file = tmp_path / "begun.json"
+    Begun(file, "abc").end("conversion", PARTS)
+    assert Begun(file, "def").left(PARTS) == list(PARTS)
+    Begun(file, "def").end("training", PARTS)
+    assert Begun(file, "def").left(PARTS) == ["conversion", "prediction"]
