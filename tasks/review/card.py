@@ -13,7 +13,7 @@ from tasks.ledger.iterations import Iteration, load_iteration
 from tasks.ledger.lineages import Lineage, load_lineages
 from tasks.ledger.models import ModelRecord
 from tasks.ledger.paths import DatasetPaths
-from tasks.review.fate import cases_with_distance, elsewhere, score_in_words
+from tasks.review.fate import cases_with_distance, elsewhere, of_cases, score_in_words
 
 SCORES = {"dice": "Dice", "surface_dice": "surface Dice", "hd95_mm": "HD95, mm"}
 
@@ -73,7 +73,7 @@ def model_card(
             "dice": record.test_dice,
             "surface_dice": record.test_surface_dice,
             "hd95_mm": record.test_hd95_mm,
-            "hd95_of": {name: cases_with_distance(record.test_cases, name) for name in record.structures},
+            "hd95_cases": {name: cases_with_distance(record.test_cases, name) for name in record.structures},
         },
         "judged": {
             "against": record.compared_with,
@@ -149,7 +149,7 @@ def _scores(card: Mapping[str, Any]) -> list[str]:
     lines += ["| --- " * (len(SCORES) + 1) + "|"]
     for name in test["dice"]:
         values = [score_in_words(test[score].get(name)) for score in SCORES]
-        values[-1] += test.get("hd95_of", {}).get(name, "")  # older cards do not say
+        values[-1] += of_cases(*test["hd95_cases"][name])
         lines.append(f"| {name} | " + " | ".join(values) + " |")
     return lines
 

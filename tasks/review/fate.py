@@ -39,8 +39,15 @@ def score_in_words(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def cases_with_distance(test_cases: Sequence[Mapping[str, Any]], structure: str) -> str:
-    """Of how many test cases a mean distance is, if not of all: where a mask is empty there is none."""
+def cases_with_distance(test_cases: Sequence[Mapping[str, Any]], structure: str) -> tuple[int, int]:
+    """Of how many test cases a mean distance is, and how many have the structure, drawn or predicted.
+
+    Where a mask is empty there is no distance.
+    """
     scored = [row for row in test_cases if row["dice"].get(structure) is not None]
-    defined = sum(row["hd95_mm"].get(structure) is not None for row in scored)
-    return f" ({defined} of {len(scored)} cases)" if defined < len(scored) else ""
+    return sum(row["hd95_mm"].get(structure) is not None for row in scored), len(scored)
+
+
+def of_cases(defined: int, scored: int) -> str:
+    """The same in words, where it is not of all."""
+    return f" ({defined} of {scored} cases)" if defined < scored else ""

@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from tasks.review.curves import Point, curve, in_words
-from tasks.review.fate import cases_with_distance, fate_of, score_in_words
+from tasks.review.fate import cases_with_distance, fate_of, of_cases, score_in_words
 from tasks.review.montage import colour_of, thumbnail
 from tasks.review.page import template
 from tasks.review.scores import mean_of_defined
@@ -164,7 +164,10 @@ def _model_row(content: ReportContent, number: int) -> list[Any]:
     row += [_score_of(point[number]) if number < len(point) else "–" for point in points]
     row += [score_in_words(model["test_surface_dice"].get(name)) for name in content.structures]
     distances = {name: score_in_words(model["test_hd95_mm"].get(name), 1) for name in content.structures}
-    row += [f"{text}{cases_with_distance(model['test_cases'], name)}" for name, text in distances.items()]
+    row += [
+        f"{text}{of_cases(*cases_with_distance(model['test_cases'], name))}"
+        for name, text in distances.items()
+    ]
     row += [score_in_words(_cross_validation(model, name)) for name in content.structures]
     return [*row, _outcome(model, content.in_use)]
 

@@ -11,17 +11,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import SimpleITK as sitk
 
 from tasks.conversion import CaseToConvert
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.dated import DatedName, dated_folders
 from tasks.ledger.files import write_json
+from tasks.ledger.images import write_image
 from tasks.ledger.iteration_paths import IterationPaths
 from tasks.ledger.iterations import Iteration, load_iteration
 from tasks.ledger.journal import Journal
 from tasks.ledger.lineages import current_lineage, keep_plans
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.refinements import Refinement, note_acceptances, note_refinements
+from tasks.ledger.scans import load_scans
 from tasks.ledger.store import Store
 from tasks.open_iteration import (
     WITHOUT_EFFECT_ON_WHAT_IS_LEARNED,
@@ -219,3 +222,18 @@ def test_nothing_is_learned_while_a_snapshot_is_lost(home: Path) -> None:
     Journal(DatasetPaths.of("D").snapshots).append({"snapshot": "2026-11-19__D", "manifest_sha256": "x"})
     with pytest.raises(UserDataError, match="2026-11-19__D: on record, and not in"):
         opened(home, [False] * 4)
+
+
+def test_whose_voxels_are_used_is_noted_before_anything_is_learned(home: Path) -> None:
+    """Also of test cases; once, under the patient that was first."""
+    store = Store(DatasetPaths.of("D").store)
+    for number in range(4):
+        write_image(sitk.Image(4, 3, number + 1, sitk.sitkInt16), store.image(f"case{number}", f"i{number}"))
+    iteration, _ = opened(home, [False] * 4)
+    paths = DatasetPaths.of("D")
+    noted = load_scans(paths.scans)
+    assert sorted(noted.patients.values()) == ["p0", "p1", "p2", "p3"]
+    assert noted.images == {(f"case{number}", f"i{number}") for number in range(4)}
+    assert iteration.ledger["scans"] == Journal(paths.scans).head()
+    opened(home, [False] * 4)
+    assert len(Journal(paths.scans).entries()) == 1

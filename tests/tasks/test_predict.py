@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 from dicom_factory import ball, write_series
 from predicted_lab import DOUBT, Predicted, a_model, predict, predicted
@@ -199,3 +200,11 @@ def test_what_is_sent_of_a_scan_in_the_clear_is_known_by_its_other_name_too(lab:
     assert twin != lab.record["case_id"]
     found = sent_by_case(lab.paths)
     assert [sent["kind"] for sent in found[twin]] == [sent["kind"] for sent in found[lab.record["case_id"]]]
+
+
+def test_what_is_handed_out_says_which_model_made_it(lab: Predicted) -> None:
+    """Readers see two series beside each other; the models of a month have nine letters in common."""
+    seen = [pydicom.dcmread(lab.object(ending)) for ending in ("seg", "rtstruct")]
+    assert {ds.SeriesDescription for ds in seen} == {"IterSeg nnU-Net D 2026-11-20"}
+    rtstruct = seen[1]
+    assert (rtstruct.StructureSetLabel, rtstruct.StructureSetName) == ("2026-11-20", "IterSeg nnU-Net D 2026-11-20")

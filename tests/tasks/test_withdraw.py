@@ -167,9 +167,9 @@ def test_a_scan_that_is_out_does_not_come_back_in_the_clear(home: Path, tmp_path
     assert (report["files"]["taken"], report["reasons"]) == (0, {"withdrawn": 6})
 
 
-@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize("how", ["delivered", "by hand", "taken by an earlier version"])
 def test_what_is_saved_of_a_scan_after_it_is_gone_is_out_too(
-    home: Path, tmp_path: Path, by_hand: bool
+    home: Path, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reader still had it open."""
     (home / "config" / "dataset_D.yaml").write_text("arrival_quiet_s: 0\n")
@@ -178,13 +178,17 @@ def test_what_is_saved_of_a_scan_after_it_is_gone_is_out_too(
     paths = DatasetPaths.of("D")
     withdraw(case_id=case_id_of(series.uids["series"]))
     delete_withdrawn.fn("D")
-    folder = paths.rawdata / "2026-11-23__D" if by_hand else tmp_path / "later"
+    folder = paths.rawdata / "2026-11-23__D" if how == "by hand" else tmp_path / "later"
     write_rois(folder / "rt.dcm", series, {"GTV": MASK})
-    if by_hand:
+    if how == "delivered":
+        assert take_delivery.fn("D", folder, date(2026, 11, 23))["reasons"] == {"withdrawn": 1}
+    elif how == "by hand":
         seal_by_hand.fn("D")
         delete_withdrawn.fn("D")
     else:
-        assert take_delivery.fn("D", folder, date(2026, 11, 23))["reasons"] == {"withdrawn": 1}
+        monkeypatch.setattr("tasks.intake.Intake._is_withdrawn", lambda *_: False)
+        assert take_delivery.fn("D", folder, date(2026, 11, 23))["files"]["taken"] == 1
+        delete_withdrawn.fn("D")
     assert files_with(paths.rawdata, GONE) == []
 
 
