@@ -35,9 +35,8 @@ def without_copies(
     def is_used(case: Case) -> bool:
         return (case.case_id, converted[case.case_id].image_key) in used.images
 
-    def rank(case: Case) -> tuple[bool, bool, int, str]:
-        came = min(file.arrival for file in case.files)
-        return not is_used(case), case.patient not in places, came, case.case_id
+    def rank(case: Case) -> tuple[bool, int, str]:
+        return case.patient not in places, min(file.arrival for file in case.files), case.case_id
 
     withdrawn = load_withdrawals(paths.withdrawals).scans
     files = {case_id: store.image(case_id, job.image_key) for case_id, job in converted.items()}
