@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tasks.conversion import CaseToConvert, to_convert
-from tasks.dicom.case import Assembly, Case
+from tasks.dicom.case import Assembly, Case, CaseState
 from tasks.dicom.reasons import Reason
 from tasks.ledger.files import read_json, write_json
 from tasks.ledger.paths import DatasetPaths
@@ -21,7 +21,7 @@ class Outcome:
     """Why one case was set aside, of exactly these files under exactly these choices."""
 
     label_key: str | None
-    state: str
+    state: CaseState
     reason: str | None
     detail: str
 

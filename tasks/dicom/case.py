@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from tasks.dicom.headers import Header
 from tasks.dicom.reasons import Reason
 
+CaseState = Literal["pending", "done", "rejected", "ignored"]
+"""``pending``: it is labelled, and not converted yet."""
 CASE_ID_BYTES = 8
 """64 bits: a collision is unlikely (1e-10) below 60,000 series."""
 
@@ -43,11 +45,11 @@ class Case:
     patient: str
     files: list[DicomFile]
     segmentation: DicomFile | None = None
-    state: str = "ignored"
+    state: CaseState = "ignored"
     reason: str | None = Reason.UNLABELLED.value
     detail: str = ""
 
-    def settle(self, state: str, reason: str | None, detail: str = "") -> None:
+    def settle(self, state: CaseState, reason: str | None, detail: str = "") -> None:
         """Say what became of the case."""
         self.state, self.reason, self.detail = state, reason, detail
 
@@ -59,7 +61,7 @@ class Assembly:
     images: list[Case] = field(default_factory=list)
     segmentations: list[Case] = field(default_factory=list)
 
-    def set_aside(self, file: DicomFile, state: str, reason: Reason, detail: str) -> None:
+    def set_aside(self, file: DicomFile, state: CaseState, reason: Reason, detail: str) -> None:
         """Add the row of a segmentation that does not count."""
         header = file.header
         # Several objects may share a series; the instance tells them apart.

@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from tasks.dicom.case import Assembly, Case, DicomFile, case_id_of
+from tasks.dicom.case import Assembly, Case, CaseState, DicomFile, case_id_of
 from tasks.dicom.headers import IMAGE_KINDS, Header
 from tasks.dicom.reasons import Reason
 
@@ -136,7 +136,7 @@ def _misfit(
     usable: set[str],
     images: Mapping[str, Case],
     kinds: Sequence[str],
-) -> tuple[str, Reason, str] | None:
+) -> tuple[CaseState, Reason, str] | None:
     """Why a segmentation cannot be a label; None where it belongs to exactly one usable image."""
     if file.header.kind not in kinds:
         return "ignored", Reason.OTHER_MODALITY, f"it is {file.header.kind}"

@@ -207,4 +207,7 @@ def test_what_is_handed_out_says_which_model_made_it(lab: Predicted) -> None:
     seen = [pydicom.dcmread(lab.object(ending)) for ending in ("seg", "rtstruct")]
     assert {ds.SeriesDescription for ds in seen} == {"IterSeg nnU-Net D 2026-11-20"}
     rtstruct = seen[1]
-    assert (rtstruct.StructureSetLabel, rtstruct.StructureSetName) == ("2026-11-20", "IterSeg nnU-Net D 2026-11-20")
+    assert (rtstruct.StructureSetLabel, rtstruct.StructureSetName) == (
+        "2026-11-20",
+        "IterSeg nnU-Net D 2026-11-20",
+    )
