@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
     import SimpleITK as sitk
 
     from tasks.nnunet.ensemble import Ensemble, Preprocessed
+    from tasks.nnunet.predictor import Predictor
 
 MOST_HELD_BYTES = 2_000_000_000
 """Logits that are still to be written while the next image is predicted."""
@@ -74,39 +75,26 @@ def predict_batch(
 
 
 def _work(job: dict[str, Any]) -> None:
-    import SimpleITK as sitk
-
-    from tasks.nnunet.doubt import doubt_of
     from tasks.nnunet.predictor import Predictor
 
     predictor = Predictor(job["model_folder"], job["folds"], device=job["device"], mirroring=job["mirroring"])
+    _predict_all(predictor, job["cases"])
+
+
+def _predict_all(predictor: Predictor, cases: Sequence[Mapping[str, str]]) -> None:
+    """Predict one image while the next is read and the last is written; never more than one of each.
+
+    Of large ones not even that: the logits of five folds and twenty structures are gigabytes.
+    """
     ensemble = predictor.ensemble
-
-    def read(case: Mapping[str, str]) -> tuple[sitk.Image, Preprocessed]:
-        image = sitk.ReadImage(case["image"])
-        return image, ensemble.preprocess(image)
-
-    def write(
-        case: Mapping[str, str], image: sitk.Image, prepared: Preprocessed, folds: list[Any]
-    ) -> dict[str, Any]:
-        doubt = doubt_of(ensemble, folds, prepared, predictor.labels)
-        if "output" not in case:
-            return doubt
-        prediction = sitk.GetImageFromArray(ensemble.label_map(folds, prepared))
-        prediction.CopyInformation(image)
-        write_image(prediction, Path(case["output"]))
-        return doubt
-
-    # While one image is predicted, the next is read and the last is written; never more than one of each, and
-    # of large ones not even that: the logits of five folds and twenty structures are gigabytes.
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        ahead = reader.submit(read, job["cases"][0])
+        ahead = reader.submit(_read, ensemble, cases[0])
         behind: tuple[Mapping[str, str], Future[dict[str, Any]]] | None = None
         held_bytes = 0
-        for number, case in enumerate(job["cases"], start=1):
+        for number, case in enumerate(cases, start=1):
             now = ahead
-            if number < len(job["cases"]):
-                ahead = reader.submit(read, job["cases"][number])
+            if number < len(cases):
+                ahead = reader.submit(_read, ensemble, cases[number])
             if held_bytes > MOST_HELD_BYTES:
                 _settle(behind, ensemble)
                 behind = None
@@ -120,11 +108,35 @@ def _work(job: dict[str, Any]) -> None:
                 tell(failed=case["case_id"], detail=f"{type(error).__name__}: {error}")
             else:
                 _settle(behind, ensemble)
-                behind = case, writer.submit(write, case, image, prepared, folds)
+                behind = case, writer.submit(_write, predictor, case, image, prepared, folds)
                 held_bytes = sum(fold.nbytes for fold in folds)
                 del image, prepared, folds  # whoever writes them lets them go
-            tell(predicted=number, of=len(job["cases"]))
+            tell(predicted=number, of=len(cases))
         _settle(behind, ensemble)
+
+
+def _read(ensemble: Ensemble, case: Mapping[str, str]) -> tuple[sitk.Image, Preprocessed]:
+    import SimpleITK as sitk
+
+    image = sitk.ReadImage(case["image"])
+    return image, ensemble.preprocess(image)
+
+
+def _write(
+    predictor: Predictor, case: Mapping[str, str], image: sitk.Image, prepared: Preprocessed, folds: list[Any]
+) -> dict[str, Any]:
+    """Write the label map, where one is wanted; how much the folds disagree."""
+    import SimpleITK as sitk
+
+    from tasks.nnunet.doubt import doubt_of
+
+    doubt = doubt_of(predictor.ensemble, folds, prepared, predictor.labels)
+    if "output" not in case:
+        return doubt
+    prediction = sitk.GetImageFromArray(predictor.ensemble.label_map(folds, prepared))
+    prediction.CopyInformation(image)
+    write_image(prediction, Path(case["output"]))
+    return doubt
 
 
 def _settle(written: tuple[Mapping[str, str], Future[dict[str, Any]]] | None, ensemble: Ensemble) -> None:
