@@ -139,6 +139,8 @@ class WatchedCluster(SLURMCluster):
         self._ended: set[str] = set()
         self._in_a_row = 0
         self._stillborn = 0
+        self._lowered_from: float | None = None
+        """How many workers may be asked for, where it is fewer now."""
         self._refused_since: float | None = None
         self._strikes: Counter[str] = Counter()
         self._rows: dict[str, dict[str, str]] = {}
@@ -169,9 +171,7 @@ class WatchedCluster(SLURMCluster):
         # Names of workers are used again, those of jobs never.
         connected = {str(worker["name"]) for worker in self.scheduler_info["workers"].values()}
         began = {job.job_id for name, job in jobs.items() if name in connected}
-        if began - self._began:
-            self._began |= began
-            self._in_a_row = self._stillborn = 0
+        self._hear_of(began)
         self._forgive_or_raise(bool(known or connected))
         if not known or any(row["state"] != "PENDING" for row in known.values()):
             self._moved = time.monotonic()
@@ -184,6 +184,15 @@ class WatchedCluster(SLURMCluster):
         for name in gone:
             self.end_worker(name)
         return list(self._rows.values()) if self._rows != before else None
+
+    def _hear_of(self, began: set[str]) -> None:
+        """Workers that are there: jobs begin, and what kept others from it may be over."""
+        if not began - self._began:
+            return
+        self._began |= began
+        self._in_a_row = self._stillborn = 0
+        if self._lowered_from is not None:
+            self._adaptive.maximum, self._lowered_from = self._lowered_from, None
 
     def _is_gone(self, job: SLURMJob, known: Mapping[str, Any]) -> bool:
         if job.job_id is None:
@@ -294,6 +303,8 @@ class WatchedCluster(SLURMCluster):
             return
         if running := len(self.scheduler_info["workers"]):
             # They go on, and do what waits when they are done: only no other job is asked for.
+            if self._lowered_from is None:
+                self._lowered_from = self._adaptive.maximum
             self._adaptive.maximum = running
             return
         log, said = self._log(job_id), self._rows[job_id]

@@ -44,6 +44,7 @@ def cluster(tmp_path: Any) -> WatchedCluster:
         _rows={},
         _in_a_row=0,
         _stillborn=0,
+        _lowered_from=None,
         _refused_since=None,
         _job_kwargs={**options, "log_directory": str(tmp_path)},
         new_spec={"options": options},
@@ -75,8 +76,13 @@ def test_while_folds_run_no_job_that_dies_ends_them(cluster: WatchedCluster, nod
     """A module that is updated breaks the prologue of all that begin from now on: no more are asked for."""
     running: dict[str, Any] = {"tls://node1": {}, "tls://node2": {}}
     vars(cluster).update(scheduler_info={"workers": running}, _adaptive=SimpleNamespace(maximum=5))
-    nodes.update({str(job): f"node{job}" for job in range(16)})
+    nodes.update({str(job): f"node{job}" for job in range(24)})
     for look in range(6):
+        cluster._learn([str(2 * look), str(2 * look + 1)])
+    assert cluster._adaptive.maximum == 2
+    cluster._hear_of({"99"})
+    assert cluster._adaptive.maximum == 5, "jobs begin again"
+    for look in range(8, 12):
         cluster._learn([str(2 * look), str(2 * look + 1)])
     assert cluster._adaptive.maximum == 2
     running.clear()
