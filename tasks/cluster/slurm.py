@@ -16,8 +16,8 @@ from typing import Any
 import dask
 from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 from distributed.core import Status
-from distributed.scheduler import Scheduler, TaskState
 
+from tasks.cluster.dask_parts import OneEach, WatchedJob
 from tasks.cluster.slurm_job import job_options, script_of
 from tasks.cluster.slurm_queue import (
     CONTROLLER_AWAY_S,
@@ -73,7 +73,7 @@ def slurm_cluster(
         full_after_s=settings.queue_is_full_after_min * 60,
         logs_url=settings.logs_url,
         **options,
-        job_cls=type("WatchedJob", (_WatchedJob,), {"refused": []}),
+        job_cls=type("WatchedJob", (WatchedJob,), {"refused": []}),
         # Whoever may send a scheduler work runs it as this user: only those who have its key.
         security=True,
         shared_temp_directory=str(paths.job_logs),
@@ -89,37 +89,6 @@ def slurm_cluster(
         target_duration="0.1s",  # a task that waits is a job that is wanted
     )
     return cluster
-
-
-class OneEach(Scheduler):  # type: ignore[misc]
-    """A scheduler whose tasks wait until a worker is free.
-
-    Dask would give a second task to a worker that has one, to save itself time; where the worker goes, the
-    task that only waited would be lost with the one that ran.
-    """
-
-    def is_rootish(self, ts: TaskState) -> bool:
-        """All tasks are alike: they are queued, with ``worker-saturation`` 1."""
-        return True
-
-
-class _WatchedJob(SLURMJob):
-    """A job that remembers what sbatch had against it: Dask takes one without an id for one that waits."""
-
-    refused: list[str]
-
-    async def start(self) -> None:
-        try:
-            await super().start()  # type: ignore[no-untyped-call]
-        except RuntimeError as error:
-            self.refused.append(str(error).split("stderr:\n")[-1].strip())
-            self.status = Status.failed
-            raise
-
-    async def close(self) -> None:
-        await super().close()  # type: ignore[no-untyped-call]
-        # dask-jobqueue leaves it running, and the cluster's own end stumbles over that.
-        self.status = Status.closed
 
 
 class WatchedCluster(SLURMCluster):
