@@ -19,6 +19,8 @@ from tests_support import MORTAL, wait_until
 CHECKOUT = Path(__file__).parents[2]
 VIEWER = CHECKOUT / "deployments" / "viewer"
 PORT = 3000  # in a network of its own
+PATIENCE_MS = 90_000
+"""It draws without a GPU here; beside other tests a click takes half a minute."""
 SETTINGS = f"""
 arrival_quiet_s: 0
 modalities: CT,SEG,RTSTRUCT
@@ -48,12 +50,13 @@ def viewer(orthanc: Orthanc) -> Iterator[None]:
 
 def open_prediction(page: Page, link: str, structure: str, slices: int) -> tuple[float, float]:
     """Open an image with its prediction, some slices on; the middle of the picture on the page."""
+    page.set_default_timeout(PATIENCE_MS)
     page.goto(link)
-    page.get_by_label("Data Overlay").click(timeout=60_000)
+    page.get_by_label("Data Overlay").click()
     page.get_by_text("Segmentation", exact=True).click()
     page.get_by_text("SELECT A SEGMENTATION").click()
     page.get_by_role("option").filter(has_text="SEG").first.click()
-    page.get_by_text(structure, exact=True).first.wait_for(timeout=60_000)
+    page.get_by_text(structure, exact=True).first.wait_for()
     page.keyboard.press("Escape")
     pane = page.locator('[data-cy="viewport-pane"]').bounding_box()
     assert pane is not None
