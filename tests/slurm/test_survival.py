@@ -165,8 +165,8 @@ def test_a_training_that_is_longer_than_the_walltime_goes_on_in_the_next_job(lab
     lab.train_for(180)  # 120 were done within one job on a machine that did an epoch in 0.35 s
     run = lab.start("train")
     assert run.wait(500) == 0, lab.said()
-    # How many jobs it takes depends on how fast the machine is: more than 24 where a loop of Python took eight
-    # times as long as usual. Each went on from where another ended.
+    # How many jobs it takes depends on how fast the machine is: more than 24 where everything took some
+    # eight times as long as usual. Each went on from where another ended.
     lab.assert_all_is_well(attempts=60)
     # Slurm's signal comes up to a minute early, and beside other work a job was seen to take 24 s to its
     # first epoch: where it takes the whole minute, or is in its last validation, an attempt is lost.
