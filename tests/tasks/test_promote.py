@@ -2,82 +2,31 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from trained_models import case, iteration, trained
 
-from flows.train import finish_promotion
 from tasks.errors import UserDataError
-from tasks.ledger.dated import DatedName
-from tasks.ledger.files import sha256_of_file, write_json
-from tasks.ledger.iterations import Iteration
-from tasks.ledger.models import ModelRecord, latest_model, load_promotions, promote, save_model
+from tasks.ledger.files import write_json
+from tasks.ledger.models import latest_model, promote, save_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
-from tasks.promote import judge_candidate, promote_model, put_back, race
+from tasks.promote import judge_candidate, race
 from tasks.review.fate import why_not
 from tasks.settings.dataset import DatasetSettings
 from tasks.train import control_is_due, fold_job
-from tasks.verify import verify_dataset
 
 SETTINGS = DatasetSettings()
-
-
-def case(number: int, place: int | str, label_key: str = "same") -> dict[str, Any]:
-    name = f"case{number}"
-    return {
-        "case_id": name,
-        "patient": f"p{number}",
-        "place": place,
-        "image_key": "i",
-        "label_key": label_key,
-    }
-
-
-def iteration(name: str, cases: list[dict[str, Any]]) -> Iteration:
-    return Iteration(name, name, None, "CT", ["GTV"], "3d_fullres", "nnUNetPlans", "", 2, cases)
 
 
 @pytest.fixture
 def paths(home: Path) -> DatasetPaths:
     return DatasetPaths.of("D")
-
-
-def trained(paths: DatasetPaths, day: str, cases: list[dict[str, Any]], dice: float) -> ModelRecord:
-    """A model on disk, as training leaves it."""
-    name = DatedName.parse(f"{day}__D", "D")
-    assert name is not None
-    at = paths.iteration(name)
-    write_json(at.record, {"version": 1, **asdict(iteration(f"{day}__D", cases))})
-    folder = at.results / "trainer"
-    checkpoints = {}
-    for fold in (0, 1):
-        file = folder / f"fold_{fold}" / "checkpoint_final.pth"
-        file.parent.mkdir(parents=True)
-        file.write_text(f"weights {day} {fold}")
-        checkpoints[str(fold)] = sha256_of_file(file)
-        scores = {c["case_id"]: {"GTV": dice} for c in cases if c["place"] == fold}
-        write_json(file.parent / "fold.json", {"cases": scores})
-    record = ModelRecord(
-        day,
-        None,
-        str(folder.relative_to(paths.home)),
-        f"{day}T00:00:00",
-        ["GTV"],
-        {},
-        checkpoints,
-        {"0": 1, "1": 1},
-        {"training": len(cases), "test": 0},
-        {},
-        {},
-    )
-    save_model(paths, record)
-    return record
 
 
 def fold_results(dice: dict[str, float]) -> list[dict[str, Any]]:
@@ -147,115 +96,6 @@ def test_a_structure_that_no_test_case_has_is_judged_by_cross_validation(
     assert accepted or why_not(judgement).endswith(
         "node -0.700 (at least -0.700, by cross-validation: no test case has it)"
     )
-
-
-def test_a_model_without_its_weights_is_not_put_into_use(paths: DatasetPaths) -> None:
-    model = trained(paths, "2026-01-01", [case(0, 0), case(1, 1)], 0.8)
-    (paths.home / model.folder / "fold_1" / "checkpoint_final.pth").unlink()
-    with pytest.raises(UserDataError, match="fold 1 of model 2026-01-01 is not what was recorded"):
-        promote_model.fn("D", model)
-    assert latest_model(paths) is None
-
-
-def test_why_a_model_is_used_is_told_as_it_is_written_down(
-    paths: DatasetPaths, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[dict[str, str]] = []
-    monkeypatch.setattr("tasks.promote.tell_event", lambda *_, **payload: told.append(payload))
-    judgements = {
-        "2026-11-21": (None, "the first model"),
-        "2026-11-22": ("2026-11-21", "test set"),
-    }
-    for day, (compared_with, basis) in judgements.items():
-        model = trained(paths, day, [case(0, 0), case(1, 1)], 0.8)
-        model = replace(model, compared_with=compared_with, basis=basis)
-        save_model(paths, model)
-        promote_model.fn("D", model)
-    assert told == [
-        {"model": "2026-11-21", "why": "the first model"},
-        {"model": "2026-11-22", "why": "not worse than 2026-11-21 on the test set"},
-    ]
-    assert [entry["why"] for entry in load_promotions(paths)] == [payload["why"] for payload in told]
-
-
-def test_a_rollback_is_one_step_and_on_record(paths: DatasetPaths) -> None:
-    cases = [case(0, 0), case(1, 1)]
-    first, second = trained(paths, "2026-01-01", cases, 0.5), trained(paths, "2026-01-02", cases, 0.6)
-    promote_model.fn("D", first)
-    promote_model.fn("D", second)
-    assert put_back.fn("D", "2026-01-01") == {"model": "2026-01-01", "instead_of": "2026-01-02"}
-    current = latest_model(paths)
-    assert current is not None and current.model_id == "2026-01-01"
-    put_back.fn("D", "2026-01-01")
-    assert [(e["model"], e["instead_of"]) for e in load_promotions(paths)] == [
-        ("2026-01-01", None),
-        ("2026-01-02", "2026-01-01"),
-        ("2026-01-01", "2026-01-02"),
-    ]
-
-
-def test_who_stays_with_the_model_in_use_has_declined_what_was_accepted_since(paths: DatasetPaths) -> None:
-    """A run was killed before it put that into use; the next one would."""
-    cases = [case(0, 0), case(1, 1)]
-    first = trained(paths, "2026-01-01", cases, 0.5)
-    promote_model.fn("D", first)
-    second = replace(trained(paths, "2026-01-02", cases, 0.6), compared_with="2026-01-01")
-    save_model(paths, second)
-    put_back.fn("D", "2026-01-01")
-    put_back.fn("D", "2026-01-01")
-    assert [entry["why"] for entry in load_promotions(paths)][1:] == ["rollback"], "once"
-    finish_promotion(paths)
-    current = latest_model(paths)
-    assert current is not None
-    assert current.model_id == "2026-01-01"
-
-
-@pytest.mark.parametrize("damage", ["gone", "changed"])
-def test_an_accepted_model_without_its_weights_stops_no_night(
-    paths: DatasetPaths, damage: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Somebody made room while it waited: it is not in use."""
-    cases = [case(0, 0), case(1, 1)]
-    first = trained(paths, "2026-01-01", cases, 0.5)
-    promote_model.fn("D", first)
-    second = replace(trained(paths, "2026-01-02", cases, 0.6), compared_with="2026-01-01")
-    save_model(paths, second)
-    file = second.checkpoint(paths, "0")
-    if damage == "gone":
-        file.unlink()
-    else:
-        file.write_text("other")
-    said: list[str] = []
-    monkeypatch.setattr("flows.train.promote_model", promote_model.fn)
-    monkeypatch.setattr("flows.train.told", said.append)
-    monkeypatch.setattr("flows.train.get_run_logger", lambda: logging.getLogger("test"))
-    finish_promotion(paths)
-    current = latest_model(paths)
-    assert current is not None
-    assert current.model_id == "2026-01-01"
-    assert "model 2026-01-02 was accepted, and is not put into use: fold 0" in said[0]
-
-
-@pytest.mark.parametrize("damage", ["changed", "gone"])
-def test_weights_that_are_not_those_on_record_are_not_put_back(paths: DatasetPaths, damage: str) -> None:
-    cases = [case(0, 0), case(1, 1)]
-    first, second = trained(paths, "2026-01-01", cases, 0.5), trained(paths, "2026-01-02", cases, 0.6)
-    promote_model.fn("D", first)
-    promote_model.fn("D", second)
-    file = paths.home / first.folder / "fold_1" / "checkpoint_final.pth"
-    file.unlink() if damage == "gone" else file.write_text("other")
-    with pytest.raises(UserDataError, match="fold 1 of model 2026-01-01 is not what was recorded"):
-        put_back.fn("D", "2026-01-01")
-    current = latest_model(paths)
-    assert current is not None and current.model_id == "2026-01-02"
-    findings = verify_dataset(paths)["findings"]
-    fate = {"changed": "has another content than was recorded", "gone": "is gone"}[damage]
-    assert f"model 2026-01-01, fold 1 {fate}" in findings
-
-
-def test_a_model_that_is_not_there_is_said(paths: DatasetPaths) -> None:
-    with pytest.raises(UserDataError, match="has no model '2020-01-01'; it has: none"):
-        put_back.fn("D", "2020-01-01")
 
 
 def raced(dice: dict[str, float], *, test: bool) -> dict[str, Any]:
@@ -365,15 +205,3 @@ def test_under_a_corrected_label_the_prediction_of_then_is_scored_again(paths: D
     results = fold_results({"case0": 0.9, "case1": 0.9})
     verdict = judged("D", iteration("2", now), results, [], [], SETTINGS)["verdicts"][0]
     assert (verdict["cases"], verdict["current"]) == (2, pytest.approx((2 / 3 + 0.8) / 2))
-
-
-def test_a_record_that_was_changed_is_found_and_not_used(paths: DatasetPaths) -> None:
-    record = trained(paths, "2026-01-01", [case(0, 0), case(1, 1)], 0.5)
-    file = paths.models / "2026-01-01.json"
-    file.write_text(file.read_text().replace('"training": 2', '"training": 9'))
-    assert "the record of model 2026-01-01 is not what was written" in verify_dataset(paths)["findings"]
-    with pytest.raises(UserDataError, match="the record of model 2026-01-01"):
-        put_back.fn("D", "2026-01-01")
-    with pytest.raises(UserDataError, match="the record of model 2026-01-01"):
-        promote_model.fn("D", replace(record, accepted=False))
-    assert latest_model(paths) is None

@@ -32,15 +32,12 @@ from numpy.typing import NDArray
 from predicted_lab import Predicted, a_model, predict, predicted
 from pydicom.uid import generate_uid
 
-from tasks.accept import accept
 from tasks.conversion import label_rules
 from tasks.dicom.convert import label_map
 from tasks.dicom.image import read_series
-from tasks.errors import UserDataError
-from tasks.ingest import take_accepted, take_delivery
+from tasks.ingest import take_delivery
 from tasks.intake import Intake
 from tasks.ledger.predictions import object_file
-from tasks.ledger.withdrawals import add_withdrawal
 from tasks.refine import recognise_refinements
 from tasks.settings.dataset import load_dataset_settings, load_rois
 
@@ -126,28 +123,6 @@ def test_an_approved_structure_set_is_a_persons_word(lab: Predicted, tmp_path: P
     assert lab.case().state == "pending"
 
 
-def test_whoever_accepts_a_prediction_makes_it_a_label(lab: Predicted) -> None:
-    files = accept.fn("D", lab.model, [lab.record["case_id"]])
-    take_accepted.fn("D", files, date(2026, 11, 23))
-    assert recognise_refinements.fn("D") == {"unedited": 1}
-    assert refinement(lab).declared
-    assert lab.case().state == "pending"
-    assert all(figures["unedited"] for figures in refinement(lab).effort.values())
-
-
-def test_one_that_came_back_unedited_may_be_accepted_afterwards(lab: Predicted, tmp_path: Path) -> None:
-    comes_back(lab, archived(lab, tmp_path))
-    assert lab.case().state == "ignored"
-    assert accept.fn("D", lab.model, [lab.record["case_id"]]) == []
-    assert lab.case().state == "pending"
-
-
-def test_only_what_was_predicted_can_be_accepted(lab: Predicted) -> None:
-    with pytest.raises(UserDataError, match="has not predicted case0"):
-        accept.fn("D", lab.model, [lab.record["case_id"], "case0"])
-    assert not lab.paths.acceptances.is_file()
-
-
 def test_of_two_models_the_one_whose_prediction_was_corrected_is_named(
     lab: Predicted, tmp_path: Path
 ) -> None:
@@ -213,30 +188,6 @@ def test_a_disk_that_fails_while_it_is_looked_at_fails_the_step(
     with pytest.raises(OSError, match="Stale file handle") as caught:
         comes_back(lab, ohif_seg(lab, tmp_path))
     assert "DOE" not in str(caught.value), "the message goes into Prefect's database"
-
-
-def test_a_persons_drawing_goes_before_an_accepted_prediction(lab: Predicted, tmp_path: Path) -> None:
-    """Whoever reads yesterday's page does not see that it was corrected since."""
-    comes_back(lab, ohif_seg(lab, tmp_path), day=22)
-    drawn = lab.case().segmentation
-    with pytest.raises(UserDataError, match="a person has drawn it, which goes before"):
-        accept.fn("D", lab.model, [lab.record["case_id"]])
-    assert not lab.paths.acceptances.is_file()
-    assert lab.case().segmentation == drawn is not None
-
-
-@pytest.mark.parametrize(("choice", "words"), [("error", "nothing of node was predicted"), ("absent", None)])
-def test_what_can_become_no_label_cannot_be_accepted(
-    home: Path, tmp_path: Path, choice: str, words: str | None
-) -> None:
-    chosen = f"arrival_quiet_s: 0\nmodalities: CT,SEG,RTSTRUCT\nmissing_structures: {{node: {choice}}}\n"
-    (home / "config" / "dataset_D.yaml").write_text(chosen)
-    lab = predicted(home, tmp_path, {"GTV": TUMOUR, "node": np.zeros_like(NODE)})
-    if words is None:
-        assert len(accept.fn("D", lab.model, [lab.record["case_id"]])) == 1
-        return
-    with pytest.raises(UserDataError, match=words):
-        accept.fn("D", lab.model, [lab.record["case_id"]])
 
 
 def test_a_false_positive_that_was_deleted_is_work_though_another_model_saw_nothing(
@@ -334,13 +285,6 @@ def test_a_structure_is_found_by_its_own_name_too(home: Path, tmp_path: Path) ->
     assert case.segmentation is not None
     labels = label_map(read_series([f.path for f in case.files]), case.segmentation.path, "SEG", rules)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(labels), EDITED)
-
-
-def test_what_is_no_image_of_the_dataset_cannot_be_accepted(lab: Predicted) -> None:
-    add_withdrawal(lab.paths.withdrawals, date(2026, 11, 22), [lab.record["case_id"]])
-    with pytest.raises(UserDataError, match="or withdrawn from it"):
-        accept.fn("D", lab.model, [lab.record["case_id"]])
-    assert not lab.paths.acceptances.is_file()
 
 
 @pytest.mark.parametrize("deidentify", [False, True])
