@@ -15,9 +15,9 @@ from tasks.cluster.placement import cores, this_worker
 from tasks.cluster.retries import RETRIED
 from tasks.conversion import OWN_CONVERTER, CaseToConvert, label_rules
 from tasks.dicom.convert import label_map
-from tasks.dicom.deidentify import without_identity
 from tasks.dicom.image import SeriesVolume, read_series
 from tasks.dicom.imgtools_converter import convert_with_imgtools, imgtools_version
+from tasks.dicom.names import without_identity
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
 from tasks.labels import Labels, count_voxels
