@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import io
-import re
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +10,12 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-import yaml
 from dicom_factory import (
     Series,
-    ball,
     edit,
-    write_multi_frame,
     write_rois,
-    write_segments,
-    write_series,
 )
-from planted import MASK, PATIENT, RECIPE, RULES, SHAPE, files_of, without
+from planted import MASK, PATIENT, RECIPE, RULES, files_of, without
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, RLELossless
@@ -31,7 +23,6 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, RLELossless
 from tasks.dicom.convert import LabelRules, label_map
 from tasks.dicom.deidentify import Deidentification, deidentify
 from tasks.dicom.headers import Header, header_of, read_header
-from tasks.dicom.names import without_identity
 from tasks.dicom.image import read_series
 from tasks.errors import CaseRejected, ConfigError
 from tasks.ledger.pseudonyms import Pseudonyms
@@ -163,5 +154,3 @@ def test_what_a_pacs_wrote_as_unknown_is_what_the_standard_says(
     clean = deidentify(out.getvalue(), RULES, pseudonyms)
     for word in (PATIENT, original, series.uids["frame"], str(ds.SeriesInstanceUID)):
         assert word.encode() not in clean
-
-
