@@ -32,7 +32,7 @@ test: install  ## Every test but the slow proofs, two at a time (about 11 minute
 	$(PYTEST) -n $(JOBS) --dist loadscope --no-loadscope-reorder --durations 10
 
 test-slow: install  ## The slow proofs: damaged files, kills, whole lineages, simulated labs (about 40 minutes)
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow $(MORE)
 
 bench: install  ## Measure against the peers; writes tests/bench/report.md (two hours, 40 GB; stopped, it goes on)
 	PYTHONPATH=.:tests:tests/slurm:data/examples $(BIN)/python tests/bench/run.py

@@ -12,9 +12,10 @@ from tasks.cluster.retries import RETRIED
 from tasks.dicom.case import case_id_of
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
-from tasks.intake import any_content_name
+from tasks.intake import Intake, any_content_name
 from tasks.ledger.accounts import FileRow, read_account, write_account
-from tasks.ledger.files import json_files, read_json, remove_temporaries, write_json
+from tasks.ledger.files import json_files, read_json, remove_scratch, remove_temporaries, write_json
+from tasks.ledger.inbox import Inbox
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import (
     MANIFEST,
@@ -26,6 +27,9 @@ from tasks.ledger.snapshots import (
     note_snapshots,
 )
 from tasks.ledger.withdrawals import load_withdrawals
+
+RECEIVED_BY_NOW_S = 600.0
+"""What a killed receiver left is older than that; what one is writing now is not."""
 
 
 @task(task_run_name="delete-withdrawn", **RETRIED)
@@ -56,6 +60,8 @@ def _delete(paths: DatasetPaths, doomed: _Doomed) -> dict[str, int]:
             f"a file of the raw data cannot be deleted ({error.strerror}): another account filled that "
             "folder. Run the command again as that user, or have the folder given to this one"
         ) from None
+    except OSError as error:
+        raise OSError(error.errno, error.strerror) from None
     # All that hold such rows: a run may have been killed between a manifest and its note.
     note_snapshots(
         paths,
@@ -64,7 +70,9 @@ def _delete(paths: DatasetPaths, doomed: _Doomed) -> dict[str, int]:
         ],
     )
     gone["rawdata"] += _delete_set_aside(paths, doomed)
+    gone["rawdata"] += _delete_waiting(paths)
     gone["rawdata"] += sum(_delete_named(paths.inbox, case) for case in doomed.cases)
+    remove_scratch(paths.rawdata)
     for place, root in (("procdata", paths.procdata), ("results", paths.results)):
         remove_temporaries(root)  # what a killed writer left is not called after its case
         gone[place] = sum(_delete_named(root, case) for case in doomed.cases)
@@ -87,6 +95,7 @@ class _Doomed:
     cases: frozenset[str] = frozenset()
     instances: frozenset[str] = frozenset()
     digests: frozenset[str] = frozenset()
+    patients: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, paths: DatasetPaths) -> _Doomed:
@@ -118,6 +127,7 @@ class _Doomed:
             before.cases | frozenset(map(case_id_of, series)) | withdrawn.cases.keys(),
             before.instances | instances,
             before.digests | digests,
+            frozenset(withdrawn.patients),
         )
 
     def as_json(self) -> dict[str, list[str]]:
@@ -134,6 +144,7 @@ class _Doomed:
         return row.state != "withdrawn" and (
             row.sha256 in self.digests
             or row.reason == Reason.WITHDRAWN.value  # delivered after the withdrawal
+            or row.patient in self.patients  # not taken: a dose, a report, a slice that was cut short
             or (row.header is not None and row.header["sop_instance_uid"] in self.instances)
         )
 
@@ -146,6 +157,7 @@ def _blank(row: FileRow) -> FileRow:
         detail="",
         header=None,
         source_sha256="",
+        patient="",
     )
 
 
@@ -160,9 +172,8 @@ def _delete_raw(snapshot: Snapshot, doomed: _Doomed) -> int:
     for row in rows if snapshot.origin == "by hand" else [row for row in rows if row.state == "taken"]:
         file = snapshot.folder / row.path
         if file.is_file():
-            file.unlink()
+            _unlink(file, snapshot.folder)
             deleted += 1
-            _remove_empty(file.parent, snapshot.folder)
     _rewrite(snapshot.folder / MANIFEST, doomed)
     make_read_only(snapshot.folder)
     return deleted
@@ -171,6 +182,18 @@ def _delete_raw(snapshot: Snapshot, doomed: _Doomed) -> int:
 def _rewrite(account: Path, doomed: _Doomed) -> None:
     rows, about = read_account(account)
     write_account(account, (_blank(row) if doomed.includes(row) else row for row in rows), about)
+
+
+def _delete_waiting(paths: DatasetPaths) -> int:
+    """Delete what came over the network, is of what was withdrawn, and no delivery has seen yet."""
+    inbox = Inbox(paths.inbox)
+    remove_temporaries(paths.inbox, RECEIVED_BY_NOW_S)
+    if not (files := inbox.all()):
+        return 0
+    intake = Intake.of(paths, deidentify_all=False)
+    doomed = [file for file in files if intake.is_withdrawn(file.read_bytes())]
+    inbox.remove(doomed)
+    return len(doomed)
 
 
 def _delete_set_aside(paths: DatasetPaths, doomed: _Doomed) -> int:
@@ -197,7 +220,19 @@ def _delete_named(root: Path, case_id: str) -> int:
     return deleted
 
 
-def _remove_empty(folder: Path, root: Path) -> None:
+def _unlink(file: Path, root: Path) -> None:
+    """Delete a file, and folders that become empty with it; of what lies elsewhere only the link."""
+    if _is_elsewhere(file.parent, root):
+        raise UserDataError(
+            f"a folder in {root} is a link, and files behind it are of what is withdrawn. Delete them where "
+            "they are, take the link away, and run the command again"
+        )
+    file.unlink()
+    folder = file.parent
     while folder != root and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent
+
+
+def _is_elsewhere(folder: Path, root: Path) -> bool:
+    return not folder.resolve().is_relative_to(root.resolve())

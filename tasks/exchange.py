@@ -17,7 +17,7 @@ from tasks.cluster.retries import RETRIED
 from tasks.errors import ConfigError, UserDataError
 from tasks.labels import Labels
 from tasks.ledger.files import commit_folder, read_json, scratch_folder, sha256_of_file, write_text
-from tasks.ledger.iteration_paths import CHECKPOINT, fold_folder
+from tasks.ledger.iteration_paths import CARD, CHECKPOINT, PLANS, fold_folder
 from tasks.ledger.journal import now
 from tasks.ledger.lineages import (
     Lineage,
@@ -56,7 +56,7 @@ def export(dataset_id: str, model_id: str, target: Path | None) -> dict[str, Any
     check_weights(paths, record)
     file = target or paths.exported(record.model_id)
     card = card_of(paths, record)
-    extra = {"model_card.json": json.dumps(card, indent=1) + "\n", "model_card.md": card_as_markdown(card)}
+    extra = {CARD: json.dumps(card, indent=1) + "\n", f"{Path(CARD).stem}.md": card_as_markdown(card)}
     folds = sorted(int(fold) for fold in record.checkpoints)
     name = f"Dataset001_{dataset_id}"
     log = paths.log(f"export-{record.model_id}")
@@ -125,7 +125,7 @@ def _frozen(paths: DatasetPaths, record: ModelRecord) -> None:
     folder = paths.home / record.folder
     if lineage.plans is None:
         contents = {name: read_json(folder / name) for name in (DESCRIPTION, FINGERPRINT)}
-        contents[f"{lineage.plans_name}.json"] = read_json(folder / "plans.json")
+        contents[f"{lineage.plans_name}.json"] = read_json(folder / PLANS)
         keep_plans(paths, lineage, contents)
     if not roi_file(paths.config, paths.dataset_id).is_file():
         comment = "# Of the imported model; a pattern matches the whole name of a ROI."

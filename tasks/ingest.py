@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -16,7 +15,7 @@ from tasks.errors import UserDataError
 from tasks.intake import Intake, place
 from tasks.ledger.accounts import FileRow, count_reasons, count_states
 from tasks.ledger.dated import misnamed_folders
-from tasks.ledger.files import commit_folder, scratch_folder
+from tasks.ledger.files import commit_folder, remove_scratch, scratch_folder
 from tasks.ledger.inbox import Inbox
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import (
@@ -94,7 +93,7 @@ def _take(
     refused: Sequence[FileRow] = (),
 ) -> dict[str, Any]:
     name = next_snapshot_name(paths, day)
-    _remove_what_a_killed_run_left(paths)
+    remove_scratch(paths.rawdata)
     intake = Intake.of(paths, deidentify_all=deidentify)
     with scratch_folder(paths.rawdata) as folder:
         before = signature_of(files)
@@ -111,11 +110,6 @@ def _take(
     make_read_only(paths.snapshot(name))
     note_snapshots(paths)
     return _report(str(name), rows, paths.snapshot(name) / MANIFEST)
-
-
-def _remove_what_a_killed_run_left(paths: DatasetPaths) -> None:
-    for left in paths.rawdata.glob(".scratch.*.tmp"):
-        shutil.rmtree(left, ignore_errors=True)
 
 
 def _report(name: str | None, rows: Sequence[FileRow], account: Path | None) -> dict[str, Any]:

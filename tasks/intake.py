@@ -15,7 +15,7 @@ from tasks.cluster.placement import cores
 from tasks.delivery import content_of
 from tasks.dicom.case import case_id_of, case_ids_of
 from tasks.dicom.deidentify import Deidentification, deidentify
-from tasks.dicom.headers import DICOM_SUFFIXES, Header, describe, header_of, parse
+from tasks.dicom.headers import DICOM_SUFFIXES, Header, describe, header_of, identity_in, parse
 from tasks.dicom.reasons import Reason
 from tasks.dicom.written import under_another_uid
 from tasks.errors import CaseRejected, ConfigError
@@ -102,13 +102,14 @@ class Intake:
     def stage_all(self, files: Sequence[Path], root: Path, folder: Path | None) -> list[FileRow]:
         """The rows of files, in their order; what may be taken is written below ``folder``.
 
-        ``folder`` None: nothing is written or changed, as for a folder that a user filled.
+        ``folder`` None: nothing is written or changed, as for a folder that a user filled; what can only be
+        taken with a change has no row, and is for a delivery of its own.
         """
         with ThreadPoolExecutor(max(2, cores())) as pool:
             staged = pool.map(lambda path: self.stage(path, root, folder), files)
-            return list(progress(staged, "read", len(files)))
+            return [row for row in progress(staged, "read", len(files)) if row is not None]
 
-    def stage(self, path: Path, root: Path, folder: Path | None) -> FileRow:
+    def stage(self, path: Path, root: Path, folder: Path | None) -> FileRow | None:
         """The row of one file, before it is compared with the others of its delivery."""
         relative = path.relative_to(root).as_posix()
         try:
@@ -120,14 +121,16 @@ class Intake:
             return FileRow(relative, "rejected", Reason.UNREADABLE.value, str(error.strerror), "", 0, None)
         return self._row_of(path, relative, content, folder)
 
-    def _row_of(self, path: Path, relative: str, content: bytes, folder: Path | None) -> FileRow:
+    def _row_of(self, path: Path, relative: str, content: bytes, folder: Path | None) -> FileRow | None:
         digest = sha256(content).hexdigest()
         if digest in self.settled:
             return FileRow(relative, "duplicate", None, "", digest, len(content), None)
         try:
             header, stored = self.accept(content, path.suffix, may_change=folder is not None)
         except CaseRejected as error:
-            return refused_row(relative, error, content)
+            return self.refused(relative, error, content)
+        if folder is None and self._saved_in_place_again(header, content):
+            return None
         if header.localizer:
             fate = ("ignored", Reason.LOCALIZER.value, "its ImageType calls it a localizer")
             return FileRow(relative, *fate, digest, len(content), header.as_json())  # type: ignore[arg-type]
@@ -160,6 +163,21 @@ class Intake:
                 raise CaseRejected(Reason.WITHDRAWN, "")
         return header, content
 
+    def refused(self, path: str, error: CaseRejected, content: bytes) -> FileRow:
+        """The row of a file that is not taken."""
+        state: FileState = "ignored" if error.reason in IGNORED else "rejected"
+        identity, digest = identity_in(content), sha256(content).hexdigest()
+        patient = "" if identity is None else self.pseudonyms.patient(identity)
+        row = FileRow(path, state, error.reason, error.detail, digest, len(content), None)
+        return row._replace(patient=patient)
+
+    def is_withdrawn(self, content: bytes) -> bool:
+        """Whether a file that has come in, and waits, is of what was withdrawn since."""
+        try:
+            return self._is_withdrawn(describe(parse(content, DICOM_SUFFIX), self.pseudonyms.patient))
+        except CaseRejected:
+            return False
+
     def _saved_in_place_again(self, header: Header, content: bytes) -> bool:
         """Whether a viewer has saved a prediction under our own UID, and has done so before."""
         uid = header.sop_instance_uid
@@ -173,8 +191,7 @@ class Intake:
 
     def _without_identity(self, header: Header, content: bytes) -> bytes:
         """What is kept of a file: itself, unless all are de-identified or it refers to one that was."""
-        of_strangers = any(self._stranger(uid) for uid in header.referenced_series)
-        if self.rules is None or not (self.everything or of_strangers):
+        if self.rules is None or not (self.everything or self._is_of_strangers(header)):
             return content
         return deidentify(content, self.rules, self.pseudonyms, self.known_uids.__contains__)
 
@@ -184,9 +201,16 @@ class Intake:
         cases = [case_id for uid in series for case_id in case_ids_of(uid, self.pseudonyms.uid)]
         return any(self.withdrawn.hold(header.patient, case_id) for case_id in cases)
 
-    def _stranger(self, uid: str) -> bool:
-        """Whether a series is here only under its keyed UID."""
-        return uid not in self.known_series and self.pseudonyms.uid(uid) in self.known_series
+    def _is_of_strangers(self, header: Header) -> bool:
+        """Whether what a segmentation refers to is here only under keyed UIDs; it may name no series."""
+        return any(
+            uid not in known and self.pseudonyms.uid(uid) in known
+            for uids, known in (
+                (header.referenced_series, self.known_series),
+                (header.referenced_instances, self.known),
+            )
+            for uid in uids
+        )
 
     def settle(self, rows: Sequence[FileRow]) -> list[FileRow]:
         """Tell copies from conflicts: one SOP instance UID with two contents names no instance."""
@@ -268,12 +292,6 @@ def _remove_leftovers(folder: Path, kept: set[Path]) -> None:
                 path.rmdir()
         elif path not in kept:
             path.unlink()
-
-
-def refused_row(path: str, error: CaseRejected, content: bytes) -> FileRow:
-    """The row of a file that is not taken."""
-    state: FileState = "ignored" if error.reason in IGNORED else "rejected"
-    return FileRow(path, state, error.reason, error.detail, sha256(content).hexdigest(), len(content), None)
 
 
 def _is_large_and_no_dicom(path: Path) -> bool:

@@ -14,7 +14,7 @@ from tasks.conversion import CaseToConvert
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.case_book import BookedCase, book_cases
 from tasks.ledger.dated import DatedName
-from tasks.ledger.files import digest_of, remove_temporaries
+from tasks.ledger.files import digest_of, remove_scratch, remove_temporaries
 from tasks.ledger.images import fingerprint
 from tasks.ledger.iterations import Iteration, load_iterations
 from tasks.ledger.journal import Journal
@@ -60,7 +60,8 @@ def book(dataset_id: str, snapshot: DatedName, cases: Mapping[str, BookedCase]) 
     for root in (paths.procdata, paths.ledger, paths.predicted):
         # Of runs that were killed; who waits for the dataset's lock, or marks a case, writes meanwhile.
         remove_temporaries(root, WRITTEN_IN_S)
-    for left in (*paths.procdata.glob(".scratch.*.tmp"), *paths.procdata.glob(f"{PLANNED_ASIDE}*")):
+    remove_scratch(paths.procdata)
+    for left in paths.procdata.glob(f"{PLANNED_ASIDE}*"):
         shutil.rmtree(left, ignore_errors=True)
     note_snapshots(paths)
     book_cases(paths.cases, str(snapshot), cases)

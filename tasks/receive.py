@@ -9,9 +9,12 @@ from typing import Literal
 
 from tasks.dicom.case import case_id_of
 from tasks.errors import CaseRejected
-from tasks.intake import DICOM_SUFFIX, Intake, content_name, refused_row
+from tasks.intake import DICOM_SUFFIX, Intake, content_name
 from tasks.ledger.inbox import Inbox
 from tasks.ledger.paths import DatasetPaths
+
+REFUSED = "refused: "
+"""Before the code in :attr:`InboxTransfers.stored`."""
 
 
 class InboxTransfers:
@@ -25,10 +28,19 @@ class InboxTransfers:
     via
         How they come: what an earlier process left open when it was killed is told by it from what
         another one is storing now.
+    known
+        sha256 of contents, as they are kept, that need not come again.
     """
 
-    def __init__(self, dataset_id: str, *, deidentify: bool, via: Literal["store", "web"] = "store") -> None:
-        self._via = via
+    def __init__(
+        self,
+        dataset_id: str,
+        *,
+        deidentify: bool,
+        via: Literal["store", "web"] = "store",
+        known: frozenset[str] = frozenset(),
+    ) -> None:
+        self._via, self._known = via, known
         self._paths = DatasetPaths.of(dataset_id)
         self._deidentify = deidentify
         self._lock = threading.Lock()
@@ -49,14 +61,16 @@ class InboxTransfers:
             header, kept = intake.accept(content, DICOM_SUFFIX, may_change=True)
         except CaseRejected as error:
             with self._lock:
-                self.stored[f"refused: {error.reason}"] += 1
-            row = refused_row("", error, content)
+                self.stored[f"{REFUSED}{error.reason}"] += 1
+            row = intake.refused("", error, content)
             self.inbox.refuse(row.sha256, row._asdict())
             raise
+        digest = sha256(kept).hexdigest()
+        if digest in self._known:
+            return
         series = case_id_of(header.series_instance_uid)
         self.inbox.begin(f"{self._via}-{transfer}", series)
-        name = content_name(header.sop_instance_uid, sha256(kept).hexdigest())
-        self.inbox.put(series, name, kept)
+        self.inbox.put(series, content_name(header.sop_instance_uid, digest), kept)
         with self._lock:
             self.stored["stored"] += 1
 

@@ -17,14 +17,15 @@ from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import accounted
 from tasks.ledger.withdrawals import load_withdrawals
-from tasks.receive import InboxTransfers
+from tasks.receive import REFUSED, InboxTransfers
 from tasks.shown.progress import progress
 
 
 @task(task_run_name="retrieve", **RETRIED)
 def retrieve_series(dataset_id: str, url: str, studies: list[str], *, deidentify: bool) -> dict[str, Any]:
-    """Fetch every series that holds an instance which the dataset does not know.
+    """Fetch every series that holds an instance which the dataset does not know, and every prediction.
 
+    A prediction may have become a correction under its own UID; one that is as it was stays out.
     A series is fetched whole or, where the server sends fewer instances than it lists, held in the
     inbox until a later run completes it. One that fails does not stop the others.
 
@@ -43,10 +44,13 @@ def retrieve_series(dataset_id: str, url: str, studies: list[str], *, deidentify
     ``refused`` (instances by code).
     """
     paths = DatasetPaths.of(dataset_id)
-    transfers = InboxTransfers(dataset_id, deidentify=deidentify, via="web")
+    rows = accounted(paths)
+    transfers = InboxTransfers(
+        dataset_id, deidentify=deidentify, via="web", known=frozenset(row.sha256 for row in rows)
+    )
     transfers.cut_off_what_was_open()
     server = DicomWeb(url)
-    known = {row.header["sop_instance_uid"] for row in accounted(paths) if row.header is not None}
+    known = {row.header["sop_instance_uid"] for row in rows if row.header is not None}
     pseudonyms = pseudonyms_of(paths)
     wanted: list[str | None] = [*studies] or [None]
     remote = [series for study in wanted for series in server.series(study)]
@@ -66,9 +70,12 @@ def retrieve_series(dataset_id: str, url: str, studies: list[str], *, deidentify
             get_run_logger().warning("a series could not be listed: %s", error)
             counts["failed"] += 1
             continue
-        if instances and all(one in known or pseudonyms.uid(one) in known for one in instances):
+        all_known = bool(instances) and all(one in known or pseudonyms.uid(one) in known for one in instances)
+        # A viewer may have saved a correction under the UID of the prediction.
+        if all_known and not any((paths.sent / f"{one}.json").is_file() for one in instances):
             counts["known"] += 1
             continue
+        stored = transfers.stored["stored"]
         try:
             # A series of which the server lists nothing is fetched too, and never taken for whole.
             whole = _fetch(server, series, max(1, len(instances)), transfers)
@@ -76,8 +83,9 @@ def retrieve_series(dataset_id: str, url: str, studies: list[str], *, deidentify
             get_run_logger().warning("a series could not be fetched: %s", error)
             counts["failed"] += 1
             continue
-        counts["fetched" if whole else "incomplete"] += 1
-    refused = {k.removeprefix("refused: "): n for k, n in transfers.stored.items() if k != "stored"}
+        as_before = all_known and transfers.stored["stored"] == stored
+        counts["known" if as_before else "fetched" if whole else "incomplete"] += 1
+    refused = {k.removeprefix(REFUSED): n for k, n in transfers.stored.items() if k.startswith(REFUSED)}
     return {"series": dict(counts), "refused": refused}
 
 

@@ -85,7 +85,7 @@ def send_predictions(
 
 def _store(destination: Destination, files: Sequence[Path]) -> None:
     if destination.dicomweb is not None:
-        store_web(destination.dicomweb, files)
+        store_web(destination.dicomweb, files, destination.name)
         return
     store_dimse(Peer.of(destination), files)
 

@@ -11,15 +11,16 @@ from prefect.logging import get_run_logger
 from tasks.cluster.retries import RETRIED
 from tasks.copies import cases_with, scans_of
 from tasks.dicom.case import case_id_of
-from tasks.dicom.headers import IMAGE_KINDS, identity_with
+from tasks.dicom.headers import IMAGE_KINDS, identity_in, identity_with
 from tasks.errors import UserDataError
 from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.files import read_json
+from tasks.ledger.inbox import Inbox
 from tasks.ledger.iterations import load_iterations
 from tasks.ledger.models import latest_model, load_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import case_of
-from tasks.ledger.snapshots import load_snapshots
+from tasks.ledger.snapshots import accounted, load_snapshots
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import add_withdrawal, load_withdrawals, withdrawn_before
 
@@ -40,7 +41,7 @@ def withdraw_from_ledger(
     Raises
     ------
     UserDataError
-        Where the dataset has no such patient or case: a typing error must not pass for a withdrawal.
+        Where nothing is here of such a patient or case: a typing error must not pass for a withdrawal.
     """
     paths = DatasetPaths.of(dataset_id)
     rows = _rows_of_dataset(paths)
@@ -48,7 +49,7 @@ def withdraw_from_ledger(
     cases = {case for case, patient in rows if (case == case_id if wanted is None else patient == wanted)}
     # Whose accounts are blank already: a deletion may have been cut off, and is asked for again.
     cases |= withdrawn_before(paths.withdrawals, wanted, case_id)
-    if not cases:
+    if not cases and not (wanted is not None and _knows(paths, wanted)):
         what = "patient with this PatientID" if patient_id is not None else f"case {case_id}"
         raise UserDataError(f"{dataset_id} has no {what}; nothing is withdrawn")
     # Of a case alone they are not: it may be the wrong one of two of the same scan.
@@ -67,6 +68,16 @@ def withdraw_from_ledger(
         "also_in": also_in,
         "copies": copies,
     }
+
+
+def _knows(paths: DatasetPaths, patient: str) -> bool:
+    """Whether there is anything else of a patient: a segmentation without its image, a file not taken."""
+    whose = ((row.header or {}).get("patient", row.patient) for row in accounted(paths))
+    if patient in whose or patient in load_withdrawals(paths.withdrawals).patients:
+        return True
+    pseudonyms = pseudonyms_of(paths)
+    waiting = (identity_in(file.read_bytes()) for file in Inbox(paths.inbox).all())
+    return any(identity is not None and pseudonyms.patient(identity) == patient for identity in waiting)
 
 
 def _copies(paths: DatasetPaths, own: set[str]) -> dict[str, list[str]]:

@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 
 from tasks.dicom.headers import identity_of
 from tasks.dicom.names import Names
+from tasks.dicom.predicted import MANUFACTURER, TELLS_PREDICTIONS, says_it_is_predicted
 from tasks.dicom.reasons import Reason
 from tasks.dicom.written import as_bytes
 from tasks.errors import CaseRejected, ConfigError
@@ -68,7 +69,7 @@ class Deidentification:
     def of(cls, keep: Sequence[str], empty: Sequence[str], replace: Mapping[str, str]) -> Deidentification:
         """From the keywords of a recipe; raises :class:`ConfigError` for one that DICOM has not."""
         return cls(
-            frozenset(map(_tag, keep)),
+            frozenset(map(_tag, (*keep, *TELLS_PREDICTIONS))),
             frozenset(map(_tag, empty)),
             {_tag(keyword): text for keyword, text in replace.items()},
         )
@@ -107,6 +108,10 @@ def deidentify(
         source = pydicom.dcmread(io.BytesIO(content), force=True)
         if str(source.get("BurnedInAnnotation") or "").upper() == "YES":
             raise CaseRejected(Reason.BURNED_IN, "BurnedInAnnotation is YES")
+        if _is_no_slice(source):
+            raise CaseRejected(
+                Reason.BURNED_IN, "it has no position: a capture of a screen, on which a name may stand"
+            )
         names = Names.of(source)
         walk = _Walk(rules, lambda uid: uid if known_uid(uid) else pseudonyms.uid(uid), names)
         target = walk.copy(source)
@@ -114,6 +119,8 @@ def deidentify(
         target.PatientID = target.PatientName = stand_in
         target.PatientIdentityRemoved = "YES"
         target.DeidentificationMethod = METHOD
+        if says_it_is_predicted(source):
+            target.Manufacturer = MANUFACTURER  # whatever the recipe keeps: it is never taken for a label
         for tag in rules.empty:
             if tag not in target and tag in source:
                 target.add_new(tag, dictionary_VR(tag), "")
@@ -124,6 +131,12 @@ def deidentify(
         raise CaseRejected(
             Reason.UNREADABLE, f"it cannot be de-identified ({type(error).__name__})"
         ) from None
+
+
+def _is_no_slice(source: Dataset) -> bool:
+    """Whether an image of one frame says nothing of where it lies, as the protocol pages of scanners do."""
+    single = "Rows" in source and "PerFrameFunctionalGroupsSequence" not in source
+    return single and source.get("Modality") in ("CT", "MR") and not source.get("ImagePositionPatient")
 
 
 class _Walk:

@@ -276,6 +276,15 @@ def identity_of(dataset: Dataset) -> str:
     return identity_with(patient_id) if patient_id else f"study:{dataset.get('StudyInstanceUID')}"
 
 
+def identity_in(content: bytes) -> str | None:
+    """What tells the patient of a file apart that is of no use to us; None where it names none."""
+    try:
+        dataset = pydicom.dcmread(io.BytesIO(content), specific_tags=["PatientID"], stop_before_pixels=True)
+        return identity_of(dataset) if dataset.get("PatientID") else None
+    except Exception:  # of what is damaged, or no DICOM at all, pydicom raises many kinds
+        return None
+
+
 def identity_with(patient_id: str) -> str:
     """What tells a patient apart who has a PatientID."""
     return f"patient:{patient_id.strip()}"

@@ -18,6 +18,10 @@ FOUND_ANYWHERE = 6
 """Letters of a name that is found within words, too: by chance it is in none."""
 IDENTIFYING = ("PatientID", "PatientName", "OtherPatientIDs", "OtherPatientNames", "PatientBirthName")
 BETWEEN_NAMES = re.compile(r"[\^=\\\s,]+")
+BETWEEN_GROUPS = re.compile(r"[=\\]")
+"""Between one name in letters, in ideographs and as it is spoken (PS3.5 6.2.1), and between several names."""
+IDEOGRAPHS = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af]")
+"""Of Chinese, Japanese and Korean, of which two are a name, and nothing stands between words."""
 OTHER_IDS = "OtherPatientIDsSequence"
 ACCENTS = r"[\u0300-\u036f]*"
 """What stands after a letter in a text that is decomposed (Unicode NFD)."""
@@ -91,15 +95,19 @@ def _as_people_write_it(name: str) -> str:
     if len(components) > 1:
         family, given = map(_letters, components[:2])
         whole = rf"(?:{family}[\W_]{{0,3}}{given}|{given}[\W_]{{0,3}}{family})"
-        if len("".join(components[:2])) < FOUND_ANYWHERE:
+        if len("".join(components[:2])) < _found_anywhere(name):
             whole = rf"(?<![^\W\d_]){whole}(?![^\W\d_])"
         return f"{whole}|{_letters(name)}"
-    if len(name) >= FOUND_ANYWHERE:
+    if len(name) >= _found_anywhere(name):
         return _letters(name)
     if len(name) < LEAST_LETTERS:
         return rf"(?<![^\W_]){_letters(name)}(?![^\W_])"
     before, after = (r"\d" if end.isdigit() else r"[^\W\d_]" for end in (name[0], name[-1]))
     return rf"(?<!{before}){_letters(name)}(?!{after})"
+
+
+def _found_anywhere(name: str) -> int:
+    return 2 if IDEOGRAPHS.search(name) else FOUND_ANYWHERE
 
 
 def _letters(name: str) -> str:
@@ -120,11 +128,14 @@ def _names(source: Dataset, least: int) -> list[str]:
     texts = [_text(source.get(keyword)) for keyword in IDENTIFYING]
     texts += [_text(item.get("PatientID")) for item in source.get(OTHER_IDS) or []]
     composed = [unicodedata.normalize("NFC", text) for text in texts]  # its letters are counted
-    return sorted({part for text in composed for part in _parts(text) if len(part) >= least})
+    parts = {part for text in composed for group in BETWEEN_GROUPS.split(text) for part in _parts(group)}
+    return sorted(
+        part for part in parts if len(part) >= (min(2, least) if IDEOGRAPHS.search(part) else least)
+    )
 
 
 def _parts(text: str) -> set[str]:
-    return {text.strip(), *BETWEEN_NAMES.split(text)}
+    return {text.strip(), *BETWEEN_NAMES.split(text)} - {""}
 
 
 def _text(value: object) -> str:

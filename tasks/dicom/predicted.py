@@ -13,6 +13,8 @@ ORIGINS = (
     ("StructureSetROISequence", "ROIGenerationAlgorithm"),
 )
 """(0062,0008) of a SEG and (3006,0036) of an RTSTRUCT: whether a person had a part in a structure."""
+TELLS_PREDICTIONS = (*(keyword for _, keyword in ORIGINS), "ApprovalStatus")
+"""What a de-identification keeps besides the manufacturer, so that a prediction stays one."""
 
 
 def says_it_is_predicted(dataset: Dataset) -> bool:

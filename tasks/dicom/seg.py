@@ -133,10 +133,11 @@ def _index_frames(dataset: Dataset) -> None:
 
 
 def _say_steps(dataset: Dataset, step_mm: float) -> None:
-    """Say the image's step (SpacingBetweenSlices) where a writer left it out, or copied the gap of an MR.
+    """Say the image's step (SpacingBetweenSlices) where what a writer says, or leaves out, is not so.
 
-    highdicom takes 1 mm where a segment has one plane, and believes a gap of 0 or 0.5 mm. Where planes are
-    closer than the image's they are of another grid, which is told by what they say.
+    highdicom takes 1 mm where a segment has one plane, and believes a gap of 0 or 0.5 mm that was copied of
+    an MR, or the thickness of slices that overlap. Where planes are closer than the image's they are of
+    another grid, which is told by what they say; where two are a step of the image apart, they are of its.
     """
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
     groups = list(dataset.PerFrameFunctionalGroupsSequence)
@@ -147,11 +148,13 @@ def _say_steps(dataset: Dataset, step_mm: float) -> None:
     directions = np.array(turned.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float)
     places_mm = np.array(planes, dtype=float) @ np.cross(directions[:3], directions[3:])
     steps_mm = np.diff(np.unique(np.round(places_mm, 2)))
-    if np.any((steps_mm > SAME_PLANE_MM) & (steps_mm < NO_STEP * step_mm)):
+    steps_mm = steps_mm[steps_mm > SAME_PLANE_MM]
+    if np.any(steps_mm < NO_STEP * step_mm):
         return
+    neighbours = np.any(np.abs(steps_mm - step_mm) <= EVEN_SLICES * step_mm)
     for group in (shared, *groups):
         for item in group.get("PixelMeasuresSequence") or []:
-            if abs(float(item.get("SpacingBetweenSlices") or 0)) < NO_STEP * step_mm:
+            if neighbours or abs(float(item.get("SpacingBetweenSlices") or 0)) < NO_STEP * step_mm:
                 item.SpacingBetweenSlices = step_mm
 
 

@@ -56,10 +56,10 @@ def store_dimse(peer: Peer, files: Sequence[Path]) -> None:
     UserDataError
         Where it refuses us, or one of the files, for good.
     """
-    kinds = {_kind_of(file) for file in files}
+    kinds = {(sop_class, syntax) for file in files for sop_class, syntax in _contexts_of(file)}
     if len(kinds) > MOST_CONTEXTS:
         raise UserDataError(f"{len(kinds)} kinds of objects are too many for one association")
-    contexts = [build_context(sop_class, list(syntaxes)) for sop_class, syntaxes in kinds]
+    contexts = [build_context(sop_class, syntax) for sop_class, syntax in sorted(kinds)]
     with _associated(peer, contexts, TIMEOUT_S) as association:
         for file in files:
             _store(association, peer, file)
@@ -99,14 +99,19 @@ def _associated(peer: Peer, contexts: list[Any], timeout_s: float) -> Iterator[A
             association.release()
 
 
-def _kind_of(file: Path) -> tuple[str, tuple[str, ...]]:
-    """SOP class and the transfer syntaxes to propose: a plain one may be sent as any plain one."""
+def _contexts_of(file: Path) -> list[tuple[str, str]]:
+    """SOP class and transfer syntaxes to propose: a plain one may be sent as another plain one.
+
+    Each in a context of its own, so that a peer that takes both gets the file as it is: a conversion to
+    explicit VR writes contours of 64 kB as of an unknown VR (PS3.5 6.2.2).
+    """
     try:
         meta = pydicom.filereader.read_file_meta_info(file)
     except InvalidDicomError:
         meta = read_to_send(file).file_meta
     syntax = meta.TransferSyntaxUID
-    return str(meta.MediaStorageSOPClassUID), PLAIN[:2] if syntax in PLAIN else (str(syntax),)
+    proposed = PLAIN[:2] if syntax in PLAIN else (syntax,)
+    return [(str(meta.MediaStorageSOPClassUID), str(one)) for one in proposed]
 
 
 def _without_delay(event: Any) -> None:
@@ -133,6 +138,6 @@ def _store(association: Any, peer: Peer, file: Path) -> None:
         raise UserDataError(f"{peer.ae_title} refuses the object (status 0x{status:04X})")
 
 
-def store_web(url: str, files: Sequence[Path]) -> None:
+def store_web(url: str, files: Sequence[Path], name: str = "") -> None:
     """Store files by STOW-RS; raises as :func:`store_dimse`, and ConfigError where access is refused."""
-    DicomWeb(url).store(files)
+    DicomWeb(url, name=name).store(files)

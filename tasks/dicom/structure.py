@@ -108,6 +108,7 @@ class _Walk:
         vr, length, at = self._vr_and_length(tag, at)
         if length == UNDEFINED:
             if tag == PIXEL_DATA:
+                self.pixel_bytes = None  # also where an icon before it is not compressed (PS3.5 A.4)
                 return self._fragments(at, end)
             inner = self if vr != b"UN" else _Walk(self._content, explicit=False, big_endian=False)
             return inner.items(at, end, delimited=True)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-import pydicom
 import requests
 from dicomweb_client.api import DICOMwebClient
 from pydicom.dataset import Dataset
@@ -25,8 +23,12 @@ PAGE = 200
 """Series, or instances, of a question: servers cut long answers off at numbers of their own."""
 TIMEOUT_S = 120
 """Of one answer; a large multi-frame image is one."""
-ANY_SYNTAX = (("application/dicom", "*"),)
+ANY_SYNTAX = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
 """As it is stored: a server that transcodes would send other bytes, and other voxels if lossy."""
+JSON = "application/dicom+json"
+CONFLICT = 409
+"""The answer of a server that has stored none of what it was sent, with the reasons (PS3.18 10.5.3)."""
+SOME_FAILED = 202
 USER, PASSWORD, TOKEN = "ITERSEG_DICOMWEB_USER", "ITERSEG_DICOMWEB_PASSWORD", "ITERSEG_DICOMWEB_TOKEN"
 
 
@@ -54,6 +56,9 @@ class DicomWeb:
         token, come from the environment: ``ITERSEG_DICOMWEB_USER`` and ``_PASSWORD``, or ``_TOKEN``.
     timeout_s
         Of each answer.
+    name
+        Of a destination, in capitals behind an underscore in variables of its own, which go before the
+        others: no server is shown what opens another one.
 
     Raises
     ------
@@ -61,21 +66,29 @@ class DicomWeb:
         Where the URL is none, or names a user itself.
     """
 
-    def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, url: str, timeout_s: float = TIMEOUT_S, name: str = "") -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError("a DICOMweb address begins with http:// or https://")
         if parts.username or parts.password:
             raise ConfigError(f"leave user and password out of the address; set {USER} and {PASSWORD}")
         session = requests.Session()
-        if os.environ.get(TOKEN):
-            session.headers["Authorization"] = f"Bearer {os.environ[TOKEN]}"
-        elif os.environ.get(USER):
-            session.auth = (os.environ[USER], os.environ.get(PASSWORD, ""))
-        session.request = _with_timeout(session.request, timeout_s)  # type: ignore[method-assign]
-        self._client = DICOMwebClient(url, session=session)
+        user, password, token = _credentials(name)
+        if token:
+            session.headers["Authorization"] = f"Bearer {token}"
+        elif user:
+            session.auth = (user, password)
+        session.headers["Accept"] = JSON  # of what was stored, a server would say it in XML else
+        self._url, self._session, self._timeout_s = url.rstrip("/"), session, timeout_s
+        self._answer = requests.Response()
+        session.hooks["response"].append(self._heard)
+        self._client = DICOMwebClient(url, session=session, timeout=timeout_s)
         # The task is retried as a whole.
         self._client.set_http_retry_params(retry=False)
+
+    def _heard(self, answer: requests.Response, **_: object) -> None:
+        """Keep the last answer: the client tells only some of what it says."""
+        self._answer = answer
 
     def answers(self) -> None:
         """Ask for one study, and forget it; raises what :meth:`series` raises."""
@@ -115,14 +128,24 @@ class DicomWeb:
             found |= uids
 
     def retrieve(self, series: RemoteSeries) -> Iterator[bytes]:
-        """The instances of a series, as files."""
-        with _told():
-            for dataset in self._client.iter_series(
-                series.study_instance_uid, series.series_instance_uid, media_types=ANY_SYNTAX
-            ):
-                stream = io.BytesIO()
-                pydicom.dcmwrite(stream, dataset, enforce_file_format=True)
-                yield stream.getvalue()
+        """The instances of a series, as files: byte for byte what the server sends, damage and all.
+
+        The client's own way reads and writes them anew: one that is damaged would end the series, and what
+        is wrong with another one could not be seen any more.
+        """
+        where = f"studies/{quote(series.study_instance_uid)}/series/{quote(series.series_instance_uid)}"
+        with (
+            _told(),
+            self._session.get(
+                f"{self._url}/{where}", headers=ANY_SYNTAX, stream=True, timeout=self._timeout_s
+            ) as response,
+        ):
+            response.raise_for_status()
+            if response.headers["Content-Type"].startswith("application/dicom"):
+                yield response.content  # against the standard, and there are servers that do it
+            else:
+                parts = self._client._decode_multipart_message(response, stream=True)
+                yield from (bytes(part) for part in parts)
 
     def store(self, files: Sequence[Path]) -> None:
         """Store instances, those of a study together (STOW-RS).
@@ -138,13 +161,35 @@ class DicomWeb:
             studies[str(dataset.StudyInstanceUID)].append(dataset)
         for study, datasets in studies.items():
             with _told():
-                answer = self._client.store_instances(datasets, study_instance_uid=study)
-            refused = [item for item in answer.get("FailedSOPSequence") or [] if item.get("FailureReason")]
-            if refused:
-                raise UserDataError(
-                    f"the DICOMweb server refuses {len(refused)} of {len(datasets)} objects (reason "
-                    f"0x{int(refused[0].FailureReason):04X})"
-                )
+                if refused := self._refused(study, datasets):
+                    raise UserDataError(f"the DICOMweb server refuses {refused}")
+
+    def _refused(self, study: str, datasets: Sequence[Dataset]) -> str:
+        """Store the instances of a study; which of them the server has not stored, and why, in words."""
+        with suppress(requests.HTTPError):
+            self._client.store_instances(datasets, study_instance_uid=study)
+        answer = self._answer
+        if answer.status_code != CONFLICT:
+            answer.raise_for_status()
+        said = Dataset()
+        if "json" in answer.headers.get("Content-Type", ""):  # whatever parameters stand behind it
+            said = Dataset.from_json(answer.json())
+        if failed := [item for item in said.get("FailedSOPSequence") or [] if item.get("FailureReason")]:
+            return f"{len(failed)} of {len(datasets)} objects (reason 0x{int(failed[0].FailureReason):04X})"
+        if answer.status_code == CONFLICT:
+            return f"all {len(datasets)} objects, and does not say why"
+        if answer.status_code == SOME_FAILED and "ReferencedSOPSequence" not in said:
+            return f"some of {len(datasets)} objects, and does not say which"
+        return ""
+
+
+def _credentials(name: str) -> tuple[str, str, str]:
+    """User, password and token: those of a destination if there are any, else those of all."""
+    variables = (USER, PASSWORD, TOKEN)
+    own = [f"{variable}_{re.sub('[^0-9A-Z]', '_', name.upper())}" for variable in variables]
+    chosen = own if name and any(os.environ.get(variable) for variable in own) else variables
+    user, password, token = (os.environ.get(variable, "") for variable in chosen)
+    return user, password, token
 
 
 def _remote_series(item: Dataset, study_instance_uid: str | None) -> RemoteSeries:
@@ -180,11 +225,3 @@ def _told() -> Iterator[None]:
             f"the answer of the DICOMweb server is none ({type(error).__name__}); is the address the root of "
             "its services?"
         ) from None
-
-
-def _with_timeout(request: Callable[..., Any], timeout_s: float) -> Callable[..., Any]:
-    def send(*arguments: Any, **options: Any) -> Any:
-        options.setdefault("timeout", timeout_s)
-        return request(*arguments, **options)
-
-    return send

@@ -103,7 +103,7 @@ def _destination(destination: Destination) -> Verdict:
     what = f"predictions to {destination.name}"
     try:
         if destination.dicomweb:
-            DicomWeb(destination.dicomweb, ANSWER_S).answers()
+            DicomWeb(destination.dicomweb, ANSWER_S, destination.name).answers()
             return Verdict(what, True, f"{destination.dicomweb} answers")
         echo(Peer.of(destination), ANSWER_S)
         return Verdict(what, True, f"{destination.aet} at {destination.host}:{destination.port} answers")

@@ -28,6 +28,7 @@ class FileRow(NamedTuple):
     ``path`` is relative to the snapshot for files that lie in it, and the source's otherwise; it may
     hold names and therefore stays in the raw data. ``header`` is :meth:`Header.as_json`. Of a file that
     was de-identified, ``sha256`` is what lies in the snapshot and ``source_sha256`` what came in.
+    ``patient`` is the keyed hash of whose a file is that has no header here, where it says so.
     """
 
     path: str
@@ -38,6 +39,7 @@ class FileRow(NamedTuple):
     size_bytes: int
     header: dict[str, Any] | None
     source_sha256: str = ""
+    patient: str = ""
 
 
 def count_states(rows: Iterable[FileRow]) -> dict[str, int]:
@@ -60,8 +62,7 @@ def write_account(path: Path, rows: Iterable[FileRow], about: Mapping[str, Any])
         written: dict[str, Any] = {"path": row.path, "state": row.state}
         written |= {key: value for key in ("reason", "detail") if (value := getattr(row, key))}
         written |= {"sha256": row.sha256, "size_bytes": row.size_bytes}
-        if row.source_sha256:
-            written["source_sha256"] = row.source_sha256
+        written |= {key: value for key in ("source_sha256", "patient") if (value := getattr(row, key))}
         if row.header is not None:
             shared = {key: value for key, value in row.header.items() if key != INSTANCE}
             number = numbers.setdefault(repr(shared), len(series))
@@ -105,4 +106,5 @@ def _row(row: Mapping[str, Any], series: list[dict[str, Any]]) -> FileRow:
         row["size_bytes"],
         header,
         row.get("source_sha256", ""),
+        row.get("patient", ""),
     )

@@ -55,6 +55,12 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_scratch(parent: Path) -> None:
+    """Remove the temporary folders in ``parent`` that killed runs left; nobody may be filling one."""
+    for left in parent.glob(".scratch.*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def commit_folder(temporary: Path, path: Path) -> None:
     """Make a filled folder durable and give it its name, in one step."""
     # A disk takes many flushes at a time, and one after the other costs as much as the copy itself.

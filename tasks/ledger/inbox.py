@@ -72,6 +72,10 @@ class Inbox:
         """The files of all series that arrived whole."""
         return sorted(file for folder in self._folders() if not _marked(folder) for file in _files(folder))
 
+    def all(self) -> list[Path]:
+        """All files that are here, also of series that are held or still come in."""
+        return [file for folder in self._folders() for file in _files(folder)]
+
     def held(self) -> dict[str, int]:
         """Series that did not arrive whole → how many files are there."""
         return {

@@ -7,6 +7,10 @@ from pathlib import Path
 
 CHECKPOINT = "checkpoint_final.pth"
 """nnU-Net's name for the weights of a fold that is finished."""
+PLANS = "plans.json"
+"""nnU-Net's name for the plans in a model's folder, beside the folds."""
+CARD = "model_card.json"
+"""Beside them: what a reader has to know of a model before they use it."""
 VALIDATION_SUMMARY = Path("validation") / "summary.json"
 """In a fold's folder: the scores of the cases that are validated so far, and of which weights they are."""
 

@@ -14,6 +14,8 @@ from tasks.ledger.store import link_all
 FILE_ENDING = ".nii.gz"
 DESCRIPTION, FINGERPRINT = "dataset.json", "dataset_fingerprint.json"
 """nnU-Net's names of what describes a dataset, and of what its planner has measured."""
+TRUTH = "gt_segmentations"
+"""nnU-Net's name of the folder of the labels that a validation is scored with."""
 READER = "SimpleITKIO"
 PREPROCESSED_SUFFIXES = (".b2nd", "_seg.b2nd", ".pkl")
 STORED_CASE = "case"
@@ -120,7 +122,7 @@ def write_preprocessed(
         for case, stored in cases
     ]
     truth = [(f"{case.case_id}{FILE_ENDING}", case.label) for case, _ in cases]
-    link_all({preprocessed / data_identifier: data, preprocessed / "gt_segmentations": truth})
+    link_all({preprocessed / data_identifier: data, preprocessed / TRUTH: truth})
     write_json(preprocessed / "splits_final.json", list(splits))
 
 

@@ -74,29 +74,40 @@ def _decoded(ensemble: Ensemble, logits: torch.Tensor) -> torch.Tensor:
 def _region(ensemble: Ensemble, folds: Sequence[torch.Tensor], seen: torch.Tensor) -> torch.Tensor:
     if bool(seen.any()):
         return seen
-    probabilities = torch.stack([_probabilities(ensemble, fold.flatten(1)) for fold in folds]).mean(0)
-    foreground = probabilities if ensemble.label_manager.has_regions else probabilities[1:]
-    nearest = foreground.amax(0).topk(min(ALMOST_FOREGROUND, seen.numel())).indices
+    first = 0 if ensemble.label_manager.has_regions else 1
+    planes = [[fold[:, z] for fold in folds] for z in range(len(seen))]
+    foreground = torch.stack([_own(ensemble, plane).mean(0)[first:].amax(0) for plane in planes])
+    nearest = foreground.flatten().topk(min(ALMOST_FOREGROUND, seen.numel())).indices
     region = torch.zeros(seen.numel(), dtype=torch.bool)
     region[nearest] = True
     return region.view(seen.shape)
 
 
-def _probabilities(ensemble: Ensemble, logits: torch.Tensor) -> torch.Tensor:
-    """(classes, voxels); classes are background and labels, or regions, each by itself."""
-    values = logits.float()
-    return torch.sigmoid(values) if ensemble.label_manager.has_regions else torch.softmax(values, 0)
+def _own(ensemble: Ensemble, plane: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Probabilities (folds, classes, voxels); classes are background and labels, or regions, each by itself.
+
+    Of one plane of the image at a time: in single precision those of all five folds of a large CT would take
+    more memory than its prediction.
+    """
+    values = torch.stack([logits.float() for logits in plane])
+    return torch.sigmoid(values) if ensemble.label_manager.has_regions else torch.softmax(values, 1)
 
 
 def _entropies(
     ensemble: Ensemble, folds: Sequence[torch.Tensor], region: torch.Tensor
 ) -> tuple[float, float]:
     """Mean over a region of the entropy of the mean, and of what of it the folds do not share."""
-    own = [_probabilities(ensemble, fold[:, region]) for fold in folds]
-    regions = bool(ensemble.label_manager.has_regions)
-    total = _entropy(torch.stack(own).mean(0), regions)
-    expected = torch.stack([_entropy(probabilities, regions) for probabilities in own]).mean(0)
-    return float(total.mean()), float((total - expected).clamp(min=0).mean())
+    regions, voxels = bool(ensemble.label_manager.has_regions), int(region.sum())
+    entropy = mutual = 0.0
+    for z, inside in enumerate(region):
+        if not bool(inside.any()):
+            continue
+        own = _own(ensemble, [fold[:, z, inside] for fold in folds])
+        total = _entropy(own.mean(0), regions)
+        expected = torch.stack([_entropy(probabilities, regions) for probabilities in own]).mean(0)
+        entropy += float(total.sum(dtype=torch.float64))
+        mutual += float((total - expected).clamp(min=0).sum(dtype=torch.float64))
+    return entropy / voxels, mutual / voxels
 
 
 def _entropy(probabilities: torch.Tensor, regions: bool) -> torch.Tensor:

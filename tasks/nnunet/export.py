@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.ledger.files import read_json, whole_file
-from tasks.ledger.iteration_paths import CHECKPOINT, fold_folder
+from tasks.ledger.iteration_paths import CHECKPOINT, PLANS, fold_folder
 from tasks.nnunet import PLAIN_TRAINER
 from tasks.nnunet.dataset import DESCRIPTION, FINGERPRINT
 from tasks.processes.program import run_program, serve
@@ -62,13 +62,13 @@ def _work(job: dict[str, Any]) -> None:
     from tasks.nnunet.checkpoints import read_checkpoint
 
     folder = Path(job["model_folder"])
-    plans = _renamed(read_json(folder / "plans.json"), job["name"])
+    plans = _renamed(read_json(folder / PLANS), job["name"])
     description = read_json(folder / DESCRIPTION)
     first = read_checkpoint(fold_folder(folder, job["folds"][0]) / CHECKPOINT)
     configuration = first["init_args"]["configuration"]
     inside = f"{job['name']}/{PLAIN_TRAINER}__{plans['plans_name']}__{configuration}"
     with zipfile.ZipFile(job["target"], "w", zipfile.ZIP_DEFLATED) as archive:
-        texts = {"plans.json": plans, DESCRIPTION: description}
+        texts = {PLANS: plans, DESCRIPTION: description}
         fingerprint = folder / FINGERPRINT
         if fingerprint.is_file():
             texts[FINGERPRINT] = read_json(fingerprint)

@@ -17,7 +17,7 @@ from typing import Any
 from tasks.errors import ConfigError, UserDataError
 from tasks.labels import Labels
 from tasks.ledger.files import read_json, whole_file, write_json
-from tasks.ledger.iteration_paths import CHECKPOINT, fold_folder
+from tasks.ledger.iteration_paths import CARD, CHECKPOINT, PLANS, fold_folder
 from tasks.nnunet import PLAIN_TRAINER
 from tasks.nnunet.dataset import DESCRIPTION, FINGERPRINT, READER, integers_of
 from tasks.processes.program import run_program, serve
@@ -80,9 +80,9 @@ def look_into(archive: Path, configuration: str) -> ForeignModel:
 
 def _model_in(content: zipfile.ZipFile, configuration: str) -> ForeignModel:
     members = [PurePosixPath(member) for member in content.namelist()]
-    found = [m.parent for m in members if m.name == "plans.json" and str(m.parent).endswith(configuration)]
+    found = [m.parent for m in members if m.name == PLANS and str(m.parent).endswith(configuration)]
     if len(found) != 1:
-        held = ", ".join(str(m.parent) for m in members if m.name == "plans.json") or "no plans.json"
+        held = ", ".join(str(m.parent) for m in members if m.name == PLANS) or f"no {PLANS}"
         raise UserDataError(f"the archive must hold one model of {configuration}; it holds {held}")
     (inside,) = found
     folds = [m for m in members if m.parent.parent == inside and m.name == CHECKPOINT]
@@ -92,11 +92,11 @@ def _model_in(content: zipfile.ZipFile, configuration: str) -> ForeignModel:
             f"the archive has no fold with {CHECKPOINT} in {inside}; export it with its final checkpoints"
         )
     fingerprint = inside / FINGERPRINT
-    card_file = inside / "model_card.json"
+    card_file = inside / CARD
     card = _json(content, card_file) if card_file in members else {}
     model = ForeignModel(
         str(inside),
-        _json(content, inside / "plans.json"),
+        _json(content, inside / PLANS),
         _json(content, inside / DESCRIPTION),
         _json(content, fingerprint) if fingerprint in members else {},
         checkpoints,
@@ -214,7 +214,7 @@ def take_over(
 ) -> None:
     """Write the model as a trained model folder of ours: ``target``, which must not exist yet."""
     target.mkdir(parents=True)
-    write_json(target / "plans.json", dict(plans))
+    write_json(target / PLANS, dict(plans))
     write_json(target / DESCRIPTION, dict(description))
     write_json(target / FINGERPRINT, model.fingerprint)
     job = {
@@ -232,7 +232,7 @@ def _work(job: dict[str, Any]) -> None:
     import tempfile
 
     target = Path(job["target"])
-    plans, description = read_json(target / "plans.json"), read_json(target / DESCRIPTION)
+    plans, description = read_json(target / PLANS), read_json(target / DESCRIPTION)
     with zipfile.ZipFile(job["archive"]) as archive, tempfile.TemporaryDirectory() as scratch:
         for fold, member in enumerate(job["checkpoints"]):
             file = Path(scratch) / "checkpoint.pth"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.files import read_json
-from tasks.ledger.iteration_paths import CHECKPOINT, fold_folder
+from tasks.ledger.iteration_paths import CHECKPOINT, PLANS, fold_folder
 from tasks.nnunet.dataset import DESCRIPTION, integers_of
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -140,7 +140,7 @@ def _finished_folds(folder: Path, folds: Sequence[int] | None) -> list[int]:
         for path in folder.glob(f"fold_*/{CHECKPOINT}")
         if path.parent.name.removeprefix("fold_").isdigit()
     )
-    if not finished or not (folder / "plans.json").is_file():
+    if not finished or not (folder / PLANS).is_file():
         raise UserDataError(f"{folder} holds no trained model (no fold_*/{CHECKPOINT})")
     missing = sorted(set(folds or []) - set(finished))
     if missing:

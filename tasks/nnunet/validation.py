@@ -19,7 +19,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tasks.ledger.files import read_json, write_json
 from tasks.ledger.images import write_image
 from tasks.ledger.iteration_paths import VALIDATION_SUMMARY
-from tasks.nnunet.dataset import integers_of
+from tasks.nnunet.dataset import TRUTH, integers_of
 from tasks.nnunet.decoding import decoder_for
 from tasks.nnunet.trainer import IterSegTrainer, TrainingStopped, fits
 from tasks.processes.program import asked_to_stop, tell
@@ -104,7 +104,7 @@ def _predicted(trainer: IterSegTrainer, predictor: nnUNetPredictor, case_id: str
 
 def _truth(trainer: IterSegTrainer, prediction: Path) -> Path:
     """The label of a predicted case."""
-    return Path(trainer.preprocessed_dataset_folder_base) / "gt_segmentations" / prediction.name
+    return Path(trainer.preprocessed_dataset_folder_base) / TRUTH / prediction.name
 
 
 def _as_nnunet_has_them(integers: dict[str, list[int]]) -> dict[str, int | tuple[int, ...]]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.ledger.files import digest_of, write_json, write_text
+from tasks.ledger.iteration_paths import CARD
 from tasks.ledger.iterations import Iteration, load_iteration
 from tasks.ledger.lineages import Lineage, load_lineages
 from tasks.ledger.models import ModelRecord
@@ -27,8 +28,8 @@ def card_of(paths: DatasetPaths, record: ModelRecord) -> dict[str, Any]:
 def write_card(paths: DatasetPaths, record: ModelRecord) -> None:
     """Write the card beside the weights, for people and for programs."""
     card, folder = card_of(paths, record), paths.home / record.folder
-    write_json(folder / "model_card.json", card)
-    write_text(folder / "model_card.md", card_as_markdown(card))
+    write_json(folder / CARD, card)
+    write_text((folder / CARD).with_suffix(".md"), card_as_markdown(card))
 
 
 def model_card(

@@ -74,7 +74,7 @@ class Destination(Settings):
     name: str = Field(pattern=f"^{DATASET_ID.pattern}$")
     """What messages call it."""
     dicomweb: str | None = Field(default=None, pattern=r"^https?://\S+$")
-    """The root of a DICOMweb server; credentials come from the environment."""
+    """The root of a DICOMweb server; credentials come from the environment (deployments/README.md)."""
     host: str | None = None
     """Of a C-STORE SCP, instead."""
     port: int = Field(default=104, ge=1, le=65535)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dicom_factory import write_series
+from dicom_factory import edit, write_series
+from pydicom.uid import RTDoseStorage
 from withdrawing import GONE, ROIS, SETTINGS, SHAPE, files_with, two_patients, withdraw
 
 from tasks.conversion import to_convert
@@ -124,6 +125,58 @@ def test_a_folder_filled_by_hand_is_emptied_of_copies_too(home: Path) -> None:
     assert json.loads((folder / "manifest.json").read_text())["files"]
     assert seal_by_hand.fn("D") == []
     assert sha256_of_file(folder / "manifest.json") == digest
+
+
+def test_what_is_no_image_of_theirs_is_deleted_too(home: Path) -> None:
+    """A dose, and a slice that was cut short, in a folder that bears the name."""
+    folder = home / "data" / "rawdata" / "D" / "2026-11-20__D"
+    series = write_series(folder / GONE, SHAPE, patient=GONE)
+    other = write_series(folder / "other", SHAPE, name="other", patient="P-2")
+    for scan, name in ((series, GONE), (other, "other")):
+        dose, cut = folder / name / "dose.dcm", folder / name / "cut.dcm"
+        shutil.copy(scan.files[0], dose)
+        edit(dose, _as_dose)
+        cut.write_bytes(scan.files[1].read_bytes()[:-40])
+    (report,) = seal_by_hand.fn("D")
+    assert report["reasons"] == {"other-kind": 2, "unreadable": 2}
+    withdraw(patient_id=GONE)
+    assert delete_withdrawn.fn("D")["rawdata"] == 8
+    assert files_with(home / "data" / "rawdata", GONE) == []
+    assert {p.name for p in folder.iterdir()} == {"other", "manifest.json"}
+    assert len(list((folder / "other").iterdir())) == 8
+
+
+def _as_dose(ds: Any) -> None:
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = RTDoseStorage
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"{ds.SOPInstanceUID[:-1]}9"
+
+
+def test_what_lies_behind_a_link_is_not_ours_to_delete(home: Path, tmp_path: Path) -> None:
+    folder = home / "data" / "rawdata" / "D" / "2026-11-20__D"
+    series = write_series(tmp_path / "pacs" / "scan", SHAPE, patient=GONE)
+    folder.mkdir(parents=True)
+    (folder / "linked").symlink_to(tmp_path / "pacs" / "scan")
+    seal_by_hand.fn("D")
+    withdraw(patient_id=GONE)
+    with pytest.raises(UserDataError, match="is a link") as said:
+        delete_withdrawn.fn("D")
+    assert str(tmp_path / "pacs") not in str(said.value)
+    assert all(file.is_file() for file in series.files)
+    make_writable(folder)
+    (folder / "linked").unlink()
+    delete_withdrawn.fn("D")
+    assert all(file.is_file() for file in series.files)
+    assert files_with(home / "data", GONE) == []
+    assert verify_dataset(DatasetPaths.of("D"))["findings"] == []
+
+
+def test_what_a_killed_delivery_had_copied_is_deleted(paths: DatasetPaths) -> None:
+    left = paths.rawdata / ".scratch.0123456789ab.tmp"
+    left.mkdir()
+    (left / "slice").write_text(GONE)
+    withdraw(patient_id=GONE)
+    delete_withdrawn.fn("D")
+    assert not left.exists()
 
 
 def test_a_uid_that_begins_alike_is_another_patients(paths: DatasetPaths) -> None:

@@ -35,7 +35,7 @@ from pydicom.uid import generate_uid
 from tasks.conversion import label_rules
 from tasks.dicom.convert import label_map
 from tasks.dicom.image import read_series
-from tasks.ingest import take_delivery
+from tasks.ingest import seal_by_hand, take_delivery
 from tasks.intake import Intake
 from tasks.ledger.predictions import object_file
 from tasks.refine import recognise_refinements
@@ -309,6 +309,21 @@ def test_a_viewer_that_saves_in_place_may_do_so_again(
     assert after.segmentation.header.sop_instance_uid != before.header.sop_instance_uid
     again = take_delivery.fn("D", first.parent, date(2026, 11, 24), deidentify)
     assert again["files"]["taken"] == 0, "the same file is known by its content"
+
+
+def test_a_second_correction_in_a_folder_of_a_day_is_no_conflict(lab: Predicted, tmp_path: Path) -> None:
+    """Files there stay as they are, and so it is taken as a delivery of its own."""
+    first = saved_in_place(lab, tmp_path)
+    take_delivery.fn("D", first.parent, date(2026, 11, 23))
+    edit(first, lambda ds: setattr(ds, "ContentLabel", "AGAIN"))
+    folder = lab.paths.rawdata / "2026-11-24__D"
+    folder.mkdir()
+    first.rename(folder / "corrected.dcm")
+    reports = seal_by_hand.fn("D")
+    assert [report["reasons"] for report in reports] == [{}, {}]
+    assert sum(report["files"]["taken"] for report in reports) == 1
+    assert recognise_refinements.fn("D") == {"edited": 2}
+    assert seal_by_hand.fn("D") == []
 
 
 def test_a_correction_that_is_sent_twice_to_a_receiver_is_one(lab: Predicted, tmp_path: Path) -> None:

@@ -37,7 +37,9 @@ def lab(home: Path, tmp_path: Path) -> Predicted:
 def wire(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What was sent, the names of the files of each transfer."""
     sent: list[list[str]] = []
-    monkeypatch.setattr("tasks.send.store_web", lambda _url, files: sent.append([f.name for f in files]))
+    monkeypatch.setattr(
+        "tasks.send.store_web", lambda _url, files, _name: sent.append([f.name for f in files])
+    )
     monkeypatch.setattr("tasks.send.store_dimse", lambda _peer, files: sent.append([f.name for f in files]))
     return sent
 
@@ -81,7 +83,7 @@ def test_a_prediction_of_half_an_image_is_not_sent(lab: Predicted, wire: list[li
 
 
 def test_one_that_is_refused_is_counted(lab: Predicted, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_url: str, _files: list[Path]) -> None:
+    def refuse(_url: str, _files: list[Path], _name: str) -> None:
         raise UserDataError("no")
 
     monkeypatch.setattr("tasks.send.store_web", refuse)
@@ -129,7 +131,7 @@ def test_a_file_that_is_gone_stops_nobody_and_is_not_named(
     job = replace(job, files=[*job.files[:-1], "/raw/DOE^JOHN/1.dcm"])
     said: list[str] = []
 
-    def read(_url: str, files: list[Path]) -> None:
+    def read(_url: str, files: list[Path], _name: str) -> None:
         for file in files:
             file.read_bytes()
 

@@ -26,6 +26,7 @@ from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import Withdrawals, load_withdrawals
 from tasks.predict import images_in
+from tasks.receive import InboxTransfers
 from tasks.state import state_at
 from tasks.withdraw import withdraw_from_ledger
 
@@ -190,6 +191,29 @@ def test_what_is_saved_of_a_scan_after_it_is_gone_is_out_too(
         assert take_delivery.fn("D", folder, date(2026, 11, 23))["files"]["taken"] == 1
         delete_withdrawn.fn("D")
     assert files_with(paths.rawdata, GONE) == []
+
+
+@pytest.mark.parametrize("where", ["taken", "waiting", "held"])
+def test_a_patient_of_whom_only_a_segmentation_came_can_be_withdrawn(
+    home: Path, tmp_path: Path, where: str
+) -> None:
+    write_series(tmp_path / "other" / "ct", SHAPE, name="other", patient="P-2")
+    take_delivery.fn("D", tmp_path / "other", date(2026, 11, 21))
+    series = write_series(tmp_path / "scan", SHAPE, patient=GONE)
+    drawn = write_rois(tmp_path / "in" / "rt.dcm", series, {"GTV": MASK})
+    paths = DatasetPaths.of("D")
+    if where == "taken":
+        take_delivery.fn("D", drawn.parent, date(2026, 11, 22))
+    else:
+        transfers = InboxTransfers("D", deidentify=False)
+        transfers.store("1", drawn.read_bytes())
+        transfers.end("1", whole=where == "waiting")
+    out = withdraw(patient_id=GONE)
+    assert (out["cases"], out["new"]) == ([], True)
+    assert delete_withdrawn.fn("D")["rawdata"] == 1
+    assert files_with(paths.rawdata, GONE) == []
+    report = take_delivery.fn("D", tmp_path / "scan", date(2026, 11, 23))
+    assert report["reasons"] == {"withdrawn": 6}
 
 
 def test_a_patient_who_was_only_predicted_can_be_withdrawn(home: Path, tmp_path: Path) -> None:

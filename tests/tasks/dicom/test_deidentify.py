@@ -16,6 +16,7 @@ from dicom_factory import (
     write_rois,
 )
 from planted import MASK, PATIENT, RECIPE, RULES, files_of, without
+from predicted_lab import predicted
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, RLELossless
@@ -112,6 +113,24 @@ def test_burned_in_names_are_refused(series: Series, pseudonyms: Pseudonyms) -> 
     file = edit(series.files[0], lambda ds: setattr(ds, "BurnedInAnnotation", "YES"))
     with pytest.raises(CaseRejected, match="burned-in-annotation"):
         without(file, pseudonyms)
+
+
+def test_a_capture_of_a_screen_is_refused(series: Series, pseudonyms: Pseudonyms) -> None:
+    """A scanner stores its protocol page as a CT, which says nothing of where it lies."""
+    edit(series.files[0], lambda ds: delattr(ds, "ImagePositionPatient"))
+    with pytest.raises(CaseRejected, match="burned-in-annotation: it has no position"):
+        without(series.files[0], pseudonyms)
+
+
+@pytest.mark.parametrize("kind", ["seg", "rtstruct"])
+def test_a_prediction_stays_one_whatever_the_recipe_keeps(
+    home: Path, tmp_path: Path, pseudonyms: Pseudonyms, kind: str
+) -> None:
+    of_model = {"Manufacturer", "SegmentAlgorithmType", "ROIGenerationAlgorithm", "ApprovalStatus"}
+    rules = Deidentification.of(sorted(set(RECIPE["keep"]) - of_model), RECIPE["empty"], RECIPE["replace"])
+    file = predicted(home, tmp_path, {"GTV": MASK}).object(kind)
+    kept = deidentify(file.read_bytes(), rules, pseudonyms)
+    assert header(kept, pseudonyms).predicted
 
 
 def test_a_wrong_keyword_in_the_recipe_is_said() -> None:

@@ -71,6 +71,21 @@ def test_a_whole_name_is_found_however_short_its_parts_are(
         without(file, pseudonyms)
 
 
+@pytest.mark.parametrize("patient", ["Yamada^Tarou=山田^太郎=やまだ^たろう", "山田^太郎", "김^하늘=金^하늘"])
+@pytest.mark.parametrize("name", ["GTV_山田太郎", "GTV山田", "太郎の腫瘍", "やまだ", "하늘", "腫瘍"])
+def test_a_name_in_ideographs_is_found_within_what_is_typed(
+    tmp_path: Path, series: Series, pseudonyms: Pseudonyms, patient: str, name: str
+) -> None:
+    """Two of them are a name, and no space stands before or after."""
+    quoted = any(part in name for part in re.split("[=^]", patient) if len(part) > 1)
+    file = files_of(tmp_path, series)["RTSTRUCT"]
+    edit(file, lambda ds: setattr(ds, "SpecificCharacterSet", "ISO_IR 192"))
+    edit(file, lambda ds: setattr(ds, "PatientName", patient))
+    edit(file, lambda ds: setattr(ds.StructureSetROISequence[0], "ROIName", name))
+    with pytest.raises(CaseRejected, match="identity-left") if quoted else nullcontext():
+        without(file, pseudonyms)
+
+
 @pytest.mark.parametrize("name", ["GTV_Anna", "anna1", "1Anna", "GTV4711", "4711a"])
 def test_a_short_name_ends_where_no_letter_or_digit_goes_on(
     tmp_path: Path, series: Series, pseudonyms: Pseudonyms, name: str

@@ -269,6 +269,9 @@ def test_a_seg_may_begin_on_any_slice_of_such_an_image(
     np.testing.assert_array_equal(seg.mask(seg.segments[0], volume.grid), mask)
 
 
+DRAWN = ((3,), (1, 2, 3), (1, 4))
+
+
 def without_a_step(ds: Any) -> None:
     del ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
 
@@ -282,8 +285,13 @@ def with_a_gap(step_mm: float) -> Callable[[Any], None]:
     return change
 
 
-@pytest.mark.parametrize("change", [without_a_step, with_a_gap(0), with_a_gap(0.5)])
-@pytest.mark.parametrize("drawn", [(3,), (1, 2, 3), (1, 4)], ids=["a slice", "slices", "slices apart"])
+@pytest.mark.parametrize(
+    ("change", "drawn"),
+    [
+        *[(change, drawn) for change in (without_a_step, with_a_gap(0), with_a_gap(0.5)) for drawn in DRAWN],
+        *[(with_a_gap(step_mm), (1, 2, 3)) for step_mm in (3.7, 6.0)],  # the thickness of slices that overlap
+    ],
+)
 def test_a_seg_that_does_not_say_its_step_is_read(
     tmp_path: Path, drawn: tuple[int, ...], change: Callable[[Any], None]
 ) -> None:

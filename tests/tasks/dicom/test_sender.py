@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ from typing import Any, ClassVar
 import pydicom
 import pytest
 from dicom_factory import Series, ball, without_preamble, write_rois, write_series
-from pydicom.uid import RLELossless
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 from pynetdicom import AE, evt
 from pynetdicom.presentation import AllStoragePresentationContexts
 
@@ -33,7 +34,7 @@ class Archive:
         for context in AllStoragePresentationContexts[:126]:
             self._ae.add_supported_context(context.abstract_syntax or "")
         for uid in ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.481.3"):
-            self._ae.add_supported_context(uid)
+            self._ae.add_supported_context(uid, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
 
     def __enter__(self) -> Archive:
         handlers: list[Any] = [(evt.EVT_C_STORE, self._take)]
@@ -65,6 +66,19 @@ def test_an_image_and_its_structure_set_arrive(series: Series) -> None:
         store_dimse(archive.peer(), series.files)
     sent = {str(pydicom.dcmread(file).SOPInstanceUID) for file in series.files}
     assert set(archive.got) == sent
+
+
+def test_a_peer_that_takes_every_plain_syntax_gets_the_file_as_it_is(series: Series) -> None:
+    """A conversion would write contours of more than 64 kB as of an unknown VR."""
+    with Archive(
+        lambda event: 0 if event.context.transfer_syntax == ImplicitVRLittleEndian else 0xA900
+    ) as archive:
+        for file in series.files:
+            ds = pydicom.dcmread(file)
+            ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+            ds.save_as(file, implicit_vr=True, little_endian=True)
+        store_dimse(archive.peer(), series.files)
+    assert len(archive.got) == len(series.files)
 
 
 @pytest.mark.parametrize("meta", [True, False])
@@ -132,14 +146,15 @@ class Web(BaseHTTPRequestHandler):
     """A DICOMweb server with one answer for everything."""
 
     status = 200
+    kind, body = "application/dicom+json", b"{}"
     got: ClassVar[list[bytes]] = []
 
     def do_POST(self) -> None:
         self.got.append(self.rfile.read(int(self.headers["content-length"])))
         self.send_response(self.status)
-        self.send_header("Content-Type", "application/dicom+json")
+        self.send_header("Content-Type", self.kind)
         self.end_headers()
-        self.wfile.write(b"{}")
+        self.wfile.write(self.body)
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -161,6 +176,38 @@ def test_what_is_stored_by_web_is_whole_though_its_file_is_of_an_old_export(web:
     store_web(web, series.files)
     (body,) = Web.got
     assert body.count(bytes(128) + b"DICM") == len(series.files)
+
+
+FAILED = b'{"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [272]}}]}}'
+STORED = b'{"00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": ["1.2"]}}]}}'
+
+
+@pytest.mark.parametrize("parameter", ["", "; charset=utf-8"])
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (202, FAILED, "refuses 1 of 5 objects .reason 0x0110"),
+        (409, FAILED, "refuses 1 of 5 objects .reason 0x0110"),
+        (409, b"{}", "refuses all 5 objects"),
+        (202, b"{}", "refuses some of 5 objects, and does not say which"),
+        (202, STORED, ""),  # with a remark
+        (200, STORED, ""),
+    ],
+)
+def test_what_a_web_server_has_not_stored_is_said(
+    web: str,
+    series: Series,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    body: bytes,
+    words: str,
+    parameter: str,
+) -> None:
+    monkeypatch.setattr(Web, "status", status)
+    monkeypatch.setattr(Web, "body", body)
+    monkeypatch.setattr(Web, "kind", f"application/dicom+json{parameter}")
+    with pytest.raises(UserDataError, match=words) if words else nullcontext():
+        store_web(web, series.files)
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,22 @@ def test_compressed_files_pass(files: dict[str, Path], tmp_path: Path, syntax: A
         check_structure(content[:-8])  # the delimiter of the fragments
 
 
+def test_an_icon_beside_compressed_pixels_is_none_of_them(files: dict[str, Path], tmp_path: Path) -> None:
+    """It need not be compressed (PS3.5 A.4), and is not as large."""
+    icon = pydicom.Dataset()
+    icon.Rows = icon.Columns = 4
+    icon.SamplesPerPixel, icon.PhotometricInterpretation = 1, "MONOCHROME2"
+    icon.BitsAllocated = icon.BitsStored = 8
+    icon.HighBit, icon.PixelRepresentation, icon.PixelData = 7, 0, bytes(16)
+    icon["PixelData"].VR = "OB"
+    file = tmp_path / "ct"
+    file.write_bytes(files["CT"].read_bytes())
+    edit(file, lambda ds: ds.compress(RLELossless))
+    edit(file, lambda ds: setattr(ds, "IconImageSequence", [icon]))
+    assert check_structure(file.read_bytes()) is None
+    assert header_of(file.read_bytes(), ".dcm", lambda identity: identity).kind == "CT"
+
+
 def test_a_file_without_preamble_and_meta_passes(files: dict[str, Path]) -> None:
     content = files["CT"].read_bytes()
     meta_length = 132 + 12 + int.from_bytes(content[140:144], "little")

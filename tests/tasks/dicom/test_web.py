@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tasks.dicom.web import DicomWeb, RemoteSeries
-from tasks.errors import IterSegError
+from tasks.errors import IterSegError, TransientError
 
 SERIES, INSTANCES = 25, 23
 
@@ -84,3 +85,40 @@ def test_a_server_that_names_no_uid_is_no_end_of_the_retrieval(server: Server) -
         list(web.series())
     with pytest.raises(IterSegError):
         web.instances(RemoteSeries("1.2", "1.2.3", "CT"))
+
+
+class Archive(BaseHTTPRequestHandler):
+    """Sends two parts for any series, of which the first is no DICOM."""
+
+    def do_GET(self) -> None:
+        body = b"".join(b"\r\n--b\r\nContent-Type: application/dicom\r\n\r\n" + part for part in PARTS)
+        self.send_response(200)
+        self.send_header("Content-Type", 'multipart/related; type="application/dicom"; boundary=b')
+        self.end_headers()
+        self.wfile.write(body + b"\r\n--b--\r\n")
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+PARTS = (b"no DICOM at all", bytes(128) + b"DICM" + bytes(range(256)))
+
+
+def test_what_is_fetched_is_what_was_sent_byte_for_byte() -> None:
+    """Also what is damaged: that is for who takes it in to see, and keeps no other away."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Archive) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            web = DicomWeb(f"http://127.0.0.1:{server.server_port}/dicom-web/")
+            assert tuple(web.retrieve(RemoteSeries("1.2", "1.2.3", "CT"))) == PARTS
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_server_is_waited_for_as_long_as_was_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        web = DicomWeb(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.2)
+        with pytest.raises(TransientError, match="did not answer in time"):
+            web.answers()

@@ -106,15 +106,20 @@ def test_folds_that_agree_leave_no_doubt(predictor: Predictor) -> None:
 def test_where_no_fold_sees_anything_there_is_still_a_figure(predictor: Predictor) -> None:
     ensemble = predictor.ensemble
     prepared = ensemble.preprocess(picture())
-    nothing = [torch.zeros(ensemble.label_manager.num_segmentation_heads, *prepared.data.shape[1:])] * 2
-    for fold in nothing:
-        fold[:] = -5.0
-        if not ensemble.label_manager.has_regions:
-            fold[0] = 5.0
-    found = doubt_of(ensemble, nothing, prepared, predictor.labels)
+    regions = ensemble.label_manager.has_regions
+    nothing = torch.full((ensemble.label_manager.num_segmentation_heads, *prepared.data.shape[1:]), -5.0)
+    nothing.view(len(nothing), -1)[-1, 3:6000:5] = -1.0  # more than the thousand that are looked at
+    if not regions:
+        nothing[0] = 5.0
+    found = doubt_of(ensemble, [nothing, nothing], prepared, predictor.labels)
     assert found["fold_dice"] == {"A": None, "B": None}
     assert found["foreground"] == 0
-    assert 0 < found["entropy"] < 1
+    if regions:
+        each = torch.sigmoid(torch.tensor([-5.0, -1.0])).numpy()
+        nearest = entropy(np.stack([each, 1 - each]), axis=0).sum()
+    else:
+        nearest = entropy(torch.softmax(torch.tensor([5.0, -5.0, -1.0]), 0).numpy())
+    assert found["entropy"] == pytest.approx(nearest, rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,70 @@
+"""What a DICOMweb server has is fetched once, and again where a correction may have taken its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from coming_back import MASKS, saved_in_place
+from predicted_lab import Predicted, predicted
+
+from tasks.dicom.web import RemoteSeries
+from tasks.ingest import take_inbox
+from tasks.ledger.inbox import Inbox
+from tasks.refine import recognise_refinements
+from tasks.retrieve import retrieve_series
+
+
+class Server:
+    """A DICOMweb server that has some files, each in a series of its own."""
+
+    def __init__(self, *files: Path) -> None:
+        self.files = files
+
+    def series(self, _study: str | None = None) -> list[RemoteSeries]:
+        headers = [pydicom.dcmread(file, stop_before_pixels=True) for file in self.files]
+        return [RemoteSeries(h.StudyInstanceUID, h.SeriesInstanceUID, h.Modality) for h in headers]
+
+    def instances(self, series: RemoteSeries) -> set[str]:
+        return {str(pydicom.dcmread(file).SOPInstanceUID) for file in self._of(series)}
+
+    def retrieve(self, series: RemoteSeries) -> Iterator[bytes]:
+        return (file.read_bytes() for file in self._of(series))
+
+    def _of(self, series: RemoteSeries) -> list[Path]:
+        return [f for f in self.files if pydicom.dcmread(f).SeriesInstanceUID == series.series_instance_uid]
+
+
+@pytest.fixture
+def lab(home: Path, tmp_path: Path) -> Predicted:
+    return predicted(home, tmp_path, MASKS)
+
+
+@pytest.fixture
+def fetch(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Fetch everything that a server has."""
+
+    def run(*files: Path) -> dict[str, Any]:
+        monkeypatch.setattr("tasks.retrieve.DicomWeb", lambda _url: Server(*files))
+        return dict(retrieve_series.fn("D", "http://pacs", [], deidentify=False)["series"])
+
+    return run
+
+
+def test_a_correction_that_was_saved_in_the_place_of_a_prediction_is_fetched(
+    lab: Predicted, fetch: Any, tmp_path: Path
+) -> None:
+    assert fetch(lab.object("seg")) == {"fetched": 1}
+    report = take_inbox.fn("D", date(2026, 11, 23))
+    assert report is not None and report["reasons"] == {"own-prediction": 1}
+    assert fetch(lab.object("seg")) == {"known": 1}, "as it was"
+    assert Inbox(lab.paths.inbox).all() == []
+    corrected = saved_in_place(lab, tmp_path)
+    assert fetch(corrected) == {"fetched": 1}
+    assert take_inbox.fn("D", date(2026, 11, 24))["files"]["taken"] == 1  # type: ignore[index]
+    assert recognise_refinements.fn("D") == {"edited": 1}
+    assert fetch(corrected) == {"known": 1}
