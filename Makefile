@@ -23,7 +23,6 @@ install: $(STAMP)  ## Make .venv from the lock
 
 $(STAMP): requirements.lock requirements-dev.lock requirements-torch-cpu.lock requirements-torch-cuda.lock pyproject.toml deployments/install.sh
 	PYTHON=$(PYTHON) VENV=$(VENV) TORCH=$(BUILD) bash deployments/install.sh
-	@rm -f $(VENV)/.installed-* && touch $@
 
 demo: install  ## Two iterations on real scans, and a report (under 10 minutes)
 	$(BIN)/python data/examples/demo.py

@@ -46,8 +46,11 @@ def main() -> None:
             client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
         except ObjectAlreadyExists:
             pass
+        paused = {known.id for known in client.read_deployments() if known.paused}
         command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
         subprocess.run([*command, "--prefect-file", str(FILE)], check=True, cwd=home())
+        for deployment in paused:  # `prefect deploy` wakes them
+            client.pause_deployment(deployment)
         nightly = client.read_deployment_by_name("iterate/nightly").id
         _schedule(client, nightly, nights)
         on_arrival = client.read_deployment_by_name("iterate/on-arrival").id
@@ -70,7 +73,9 @@ def _nights(config: Path) -> dict[str, NightSettings]:
 
 
 def _schedule(client: SyncPrefectClient, deployment: UUID, nights: dict[str, NightSettings]) -> None:
-    """One schedule for each dataset, in the place of all that were there."""
+    """One schedule for each dataset, in the place of all that were there; what was paused stays paused."""
+    before = client.read_deployment_schedules(deployment)
+    active = {schedule.slug: schedule.active for schedule in before}
     wanted = [
         DeploymentScheduleCreate(
             schedule=_cron(dataset_id, night),
@@ -79,11 +84,12 @@ def _schedule(client: SyncPrefectClient, deployment: UUID, nights: dict[str, Nig
                 **night.model_dump(exclude={"cron", "timezone", "on_arrival"}, exclude_none=True),
             },
             slug=dataset_id,
+            active=active.get(dataset_id, True),
         )
         for dataset_id, night in nights.items()
     ]
     # Only now: what cannot be made must not cost the others' nights.
-    for schedule in client.read_deployment_schedules(deployment):
+    for schedule in before:
         client.delete_deployment_schedule(deployment, schedule.id)
     if wanted:
         client.create_deployment_schedules(deployment, wanted)

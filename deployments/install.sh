@@ -33,4 +33,7 @@ locked "requirements-torch-$torch.lock"
 locked requirements.lock
 locked requirements-dev.lock
 pip install --quiet --no-deps --no-build-isolation --editable .
+# Which build it is now: an upgrade on a machine without a GPU brings no other one.
+rm -f "$venv"/.installed-*
+touch "$venv/.installed-$torch"
 "$venv/bin/python" -m compileall -q "$venv/lib" >/dev/null 2>&1 || true

@@ -94,14 +94,14 @@ def _check(dataset: str, cluster: str | None, needs_data: bool, takes_data: bool
     from tasks.ledger.paths import DatasetPaths
     from tasks.settings.cluster import load_cluster
     from tasks.settings.dataset import check_choices, load_dataset_settings
-    from tasks.state import require_begun, require_dataset
+    from tasks.state import require_begun, require_known
 
     paths = DatasetPaths.of(dataset)
     load_dataset_settings(paths.config, dataset)
     if takes_data:
         require_begun(paths)
     if needs_data:
-        require_dataset(paths)
+        require_known(paths)
     if cluster is not None:
         check_choices(paths.config, dataset)
         load_cluster(paths.config, cluster)

@@ -18,7 +18,7 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.settings.dataset import load_dataset_settings
 from tasks.shown.artifacts import show_table
 from tasks.shown.progress import waiting
-from tasks.state import require_dataset
+from tasks.state import require_known
 from tasks.turn import turn_of
 
 
@@ -30,7 +30,7 @@ def export_model(
 ) -> dict[str, Any]:
     """Write a model as a zip file that plain nnU-Net installs."""
     paths = DatasetPaths.of(dataset_id)
-    require_dataset(paths)
+    require_known(paths)
     with turn_of(paths), waiting("packing the model"):
         file = Path(target.get_secret_value()) if target else None
         outcome = export(paths.dataset_id, model, file)

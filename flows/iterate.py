@@ -33,7 +33,7 @@ from tasks.settings.cluster import load_cluster
 from tasks.settings.dataset import load_dataset_settings
 from tasks.shown.artifacts import show_table
 from tasks.shown.progress import told
-from tasks.state import require_dataset
+from tasks.state import require_known
 from tasks.turn import turn_of
 from tasks.unfinished import unfinished_iteration
 
@@ -66,7 +66,7 @@ def iterate(
     """The four stages in sequence; each does only what is new, and none runs where nothing is."""
     paths = DatasetPaths.of(dataset_id)
     where = load_cluster(paths.config, cluster)
-    require_dataset(paths)
+    require_known(paths)
     late_h = _hours_late()
     if late_after_h is not None and late_h > late_after_h:
         return _skipped(paths, f"it would begin {late_h:.1f} h late")

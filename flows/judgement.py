@@ -10,9 +10,9 @@ from tasks.cluster.pieces import run_one
 from tasks.cluster.runner import threads_per_worker, worker_count
 from tasks.labels import Labels
 from tasks.ledger.iterations import Contender, Iteration
-from tasks.ledger.models import ModelRecord, best_in_use, check_weights, latest_model
+from tasks.ledger.models import ModelRecord, check_weights, latest_model
 from tasks.ledger.paths import DatasetPaths
-from tasks.promote import judge_candidate, race
+from tasks.promote import best_in_use, judge_candidate, race
 from tasks.scoring import score_test_set, scoring_file
 from tasks.settings.cluster import ClusterSettings
 from tasks.settings.dataset import DatasetSettings
@@ -46,7 +46,7 @@ def judged(
     before = [] if current is None else _scores_of(paths, iteration, current, settings, where)
     candidate = (dataset_id, iteration, results[winner], scores[winner])
     judgement = judge_candidate(*candidate, before, settings, current)
-    best = best_in_use(paths, iteration.structures)
+    best = best_in_use(paths, iteration, current, before, settings)
     others = {model.model_id for model in (best, current) if model is not None}
     if judgement["accepted"] and best is not None and len(others) == 2:
         # A margin that is granted night after night adds up.

@@ -19,7 +19,7 @@ from tasks.errors import ConfigError
 from tasks.ledger.paths import DatasetPaths
 from tasks.shown.artifacts import show_table
 from tasks.shown.progress import waiting
-from tasks.state import require_dataset
+from tasks.state import require_known
 from tasks.turn import turn_of
 from tasks.withdraw import withdraw_from_ledger
 
@@ -35,7 +35,7 @@ def withdraw(
     if (patient is None) == (case_id is None):
         raise ConfigError("give a patient or a case, and not both")
     paths = DatasetPaths.of(dataset_id)
-    require_dataset(paths)
+    require_known(paths)
     with turn_of(paths):
         outcome = withdraw_from_ledger(
             dataset_id,

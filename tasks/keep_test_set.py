@@ -26,8 +26,14 @@ def patients_of_test_set(
     """
     paths = DatasetPaths.of(dataset_id)
     withdrawn = load_withdrawals(paths.withdrawals).patients
-    share = 0.0 if from_outside else settings.test_share
     table = extend_patients(
-        paths.patients, (), settings.folds, share, withdrawn, unlabelled=patients, every_fold=False
+        paths.patients,
+        (),
+        settings.folds,
+        settings.test_share,
+        withdrawn,
+        unlabelled=patients,
+        every_fold=False,
+        shown=from_outside,
     )
     return table.test

@@ -22,6 +22,7 @@ from tasks.ledger.models import (
     load_model,
     promote,
     save_model,
+    used_since_rollback,
 )
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
@@ -75,7 +76,16 @@ def judge_candidate(
         validated = {case_id: dice for fold in folds for case_id, dice in fold["cases"].items()}
         found = _verdicts(iteration, validated, earlier, untested, settings)
         other = "" if basis == "cross-validation" else "cross-validation"
-        verdicts |= {name: replace(v, basis=other if v.cases else "") for name, v in found.items()}
+        for name, verdict in found.items():
+            # A structure that no test case has may still be found in one.
+            tested = verdicts.get(name, verdict)
+            verdicts[name] = replace(
+                verdict,
+                basis=other if verdict.cases else "",
+                non_inferior=verdict.non_inferior and tested.non_inferior,
+                false_alarms=tested.false_alarms,
+                false_alarms_before=tested.false_alarms_before,
+            )
     in_order = [verdicts[name] for name in shared]
     compared = any(verdict.cases for verdict in in_order)
     return {
@@ -101,13 +111,61 @@ def _verdicts(
     return {verdict.structure: verdict for verdict in found}
 
 
+def best_in_use(
+    paths: DatasetPaths,
+    iteration: Iteration,
+    current: ModelRecord | None,
+    current_cases: Sequence[Mapping[str, Any]],
+    settings: DatasetSettings,
+) -> ModelRecord | None:
+    """Of the models that were in use since the last rollback, the one furthest above that of now, if any is.
+
+    Case by case, where both have a Dice on record of the same image and label: a mean of another day is of
+    another test set, and one that was easy then would be held against all that follow.
+
+    Parameters
+    ----------
+    current_cases
+        What the model in use scores on today's test set; empty without one, where both are compared on the
+        cases that they were validated on.
+    """
+    if current is None:
+        return None
+    tested = bool(iteration.test_cases())
+    today = {_identity(case) for case in iteration.test_cases()}
+
+    def on_record(model: ModelRecord) -> Mapping[str, Scores]:
+        if not tested:
+            return _validated_before(paths, model, iteration, None)
+        alike = [row for row in model.test_cases if row.get("mirroring") == settings.prediction.mirroring]
+        return {row["case_id"]: row["dice"] for row in alike if _identity(row) in today}
+
+    own = {row["case_id"]: row["dice"] for row in current_cases} if tested else on_record(current)
+    ahead: list[tuple[float, str, ModelRecord]] = []
+    for model in used_since_rollback(paths, iteration.structures):
+        theirs = on_record(model)
+        changes = [
+            theirs[case_id][name] - dice  # type: ignore[operator]  # none is None
+            for case_id in own.keys() & theirs.keys()
+            for name, dice in own[case_id].items()
+            if dice is not None and theirs[case_id].get(name) is not None
+        ]
+        if changes and (mean := sum(changes) / len(changes)) > 0:
+            ahead.append((mean, model.created, model))
+    return max(ahead, key=lambda found: found[:2])[2] if ahead else None
+
+
+def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["case_id"], row.get("image_key"), row.get("label_key")
+
+
 def _validated_before(
-    paths: DatasetPaths, current: ModelRecord, iteration: Iteration, tolerance_mm: float
+    paths: DatasetPaths, current: ModelRecord, iteration: Iteration, tolerance_mm: float | None
 ) -> dict[str, dict[str, float | None]]:
     """Case → Dice of the model in use by weights that have not seen it, against the label of today.
 
-    Where the label has changed since, the prediction of then is scored again. An imported model was
-    validated elsewhere, on nothing that is known here.
+    Where the label has changed since, the prediction of then is scored again, or left out where
+    ``tolerance_mm`` is None. An imported model was validated elsewhere, on nothing that is known here.
     """
     folder = paths.home / current.folder
     own = load_iteration(current.iteration(paths))
@@ -124,7 +182,7 @@ def _validated_before(
         truth = store.label(case_id, today["label_key"])
         if today["label_key"] == then["label_key"]:
             scores[case_id] = read_json(fold / RESULT)["cases"][case_id]
-        elif prediction.is_file() and truth.is_file():
+        elif tolerance_mm is not None and prediction.is_file() and truth.is_file():
             scores[case_id] = scores_of_files(
                 truth, prediction, iteration.labels, tolerance_mm, current.labels
             )["dice"]

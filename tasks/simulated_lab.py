@@ -96,7 +96,9 @@ def open_lab(lab: Lab, simulation: Simulation) -> None:
         if lab.choices.is_file() and read_json(lab.choices) != played:
             raise ConfigError(
                 f"the lab {lab.label} has begun with other choices ({lab.choices.name} in it says which); "
-                f"give the arm another name, or delete {lab.home} to play it anew"
+                f"give the arm another name, or delete {lab.home} to play it anew. Sealed folders are "
+                f"read-only: `find {lab.home} -type d -exec chmod u+w {{}} +` opens them, and leaves files "
+                "alone, which are the dataset's own"
             )
         return
     begun = _begun(lab, simulation)

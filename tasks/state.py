@@ -13,6 +13,8 @@ from tasks.dicom.headers import Header
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.dated import dated_folders
+from tasks.ledger.inbox import Inbox
+from tasks.ledger.models import load_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.refinements import load_refinements
 from tasks.ledger.snapshots import Snapshot, load_snapshots
@@ -92,6 +94,13 @@ def _predictions(paths: DatasetPaths) -> Callable[[DicomFile], bool]:
         return (file.header.predicted and not traced) or (known is not None and not known.is_a_persons)
 
     return is_prediction
+
+
+def require_known(paths: DatasetPaths) -> None:
+    """As :func:`require_dataset`; one with a model from elsewhere, or with files that wait, is begun, too."""
+    inbox = Inbox(paths.inbox)
+    if not (load_models(paths) or inbox.all() or inbox.refused()):
+        require_dataset(paths)
 
 
 def require_dataset(paths: DatasetPaths) -> None:

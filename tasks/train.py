@@ -279,6 +279,9 @@ def record_model(
             "test": len(iteration.test_cases()),
         },
         validation_dice={str(result["fold"]): result["validation_dice"] for result in folds},
+        cross_validation=mean_scores(
+            [dice for result in folds for dice in result["cases"].values()], iteration.structures
+        ),
         test_dice=_mean("dice", test_cases, iteration),
         test_surface_dice=_mean("surface_dice", test_cases, iteration),
         test_hd95_mm=_mean("hd95_mm", test_cases, iteration),

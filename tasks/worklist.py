@@ -18,6 +18,7 @@ from tasks.dicom.reasons import Reason
 from tasks.errors import ConfigError
 from tasks.hand_over import read_prediction, read_triage
 from tasks.ledger.files import digest_of, write_text
+from tasks.ledger.iterations import load_iteration
 from tasks.ledger.lock import dataset_lock
 from tasks.ledger.marks import Mark, load_marks, note_marks
 from tasks.ledger.models import ModelRecord, latest_model
@@ -87,8 +88,7 @@ def rows_of(
     waiting = {case.case_id: case for case in assembly.images if case.reason == Reason.UNLABELLED}
     found = _looked_at(paths, model, list(waiting.values()), settings, rois)
     candidates = [Candidate(case_id, record["doubt"]) for case_id, record in found.items()]
-    # The same model gives the same list, whenever it is asked for.
-    seed = int(digest_of([paths.dataset_id, model.checkpoints if model else {}])[:12], 16)
+    seed = int(digest_of([paths.dataset_id, *_learned_from(paths, model)])[:12], 16)
     ranked = rank(candidates, settings.review.strategy, settings.review.random_share, seed)
     places = places_of_patients(paths.patients)
     unseen = []
@@ -104,6 +104,18 @@ def rows_of(
         _row(paths, place, item, waiting[item.case_id], found, marks, model, settings)
         for place, item in enumerate(ordered, start=1)
     ]
+
+
+def _learned_from(paths: DatasetPaths, model: ModelRecord | None) -> list[str]:
+    """What the lists of a model are drawn by: the same model gives the same list, whenever it is asked for.
+
+    Not by its weights: with them stands when they were trained, and nobody could repeat a simulation.
+    """
+    if model is None:
+        return []
+    iteration = load_iteration(model.iteration(paths))
+    cases = [] if iteration is None else sorted(case["case_id"] for case in iteration.training_cases())
+    return [model.model_id, *cases]
 
 
 def _looked_at(

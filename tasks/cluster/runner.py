@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import tempfile
@@ -26,8 +27,8 @@ from tasks.settings.cluster import Allocation, ClusterSettings, Stage, load_clus
 
 Item = TypeVar("Item")
 
-LOOPBACK = ("127.", "localhost", "::1")
-"""An address that means another machine on every node."""
+LOOPBACK = re.compile(r"127\..*|localhost|::1|0\.0\.0\.0|::")
+"""An address that means another machine on every node; of the last two, which a server listens on, none."""
 MIN_CHUNK_CASES = 4
 """A task costs about 0.1 s; four cases of half a second each keep that near 5 %."""
 PIECES_PER_WORKER = 4
@@ -125,7 +126,7 @@ def _bytes_of(file: Path) -> int:
 def is_reachable_from_nodes(url: str, settings: ClusterSettings) -> bool:
     """Whether an address can mean the same machine on every node; all may be one host, on ``lo``."""
     host = urlparse(url).hostname or ""
-    return settings.interface == "lo" or not host.startswith(LOOPBACK)
+    return settings.interface == "lo" or LOOPBACK.fullmatch(host) is None
 
 
 def _cluster_of_this_flow(stage: Stage, module: str, **kwargs: Any) -> Any:

@@ -21,8 +21,9 @@ from tasks.doctor.services import examine_services
 from tasks.doctor.verdicts import Verdict
 from tasks.errors import ConfigError
 from tasks.ledger.paths import DatasetPaths
-from tasks.settings.cluster import STAGES, ClusterSettings
+from tasks.settings.cluster import STAGES, ClusterSettings, load_cluster
 from tasks.settings.dataset import DatasetSettings, check_choices, datasets_of
+from tasks.settings.notifications import load_notifications
 from tasks.versions import code_version
 
 LEAST_FREE_GB = 20.0
@@ -171,8 +172,12 @@ def _choices(paths: DatasetPaths, dataset: str) -> tuple[Verdict, DatasetSetting
     if settings.night is not None:
         try:
             CronSchedule(cron=settings.night.cron, timezone=settings.night.timezone)
+            load_cluster(paths.config, settings.night.cluster)
+            load_notifications(paths.config)
         except ValidationError as error:
             mend = "minute, hour, day, month, weekday: '0 20 * * *' is every evening at eight"
             return Verdict(what, False, f"night.cron: {error.errors()[0]['msg']}", mend), settings
+        except ConfigError as error:
+            return Verdict(what, False, f"its nights: {error}", "mend the file, then `make deploy`"), settings
     said = f"{', '.join(rois.structures)} on {settings.image_modality}, {settings.folds} folds"
     return Verdict(what, True, said), settings

@@ -33,6 +33,8 @@ class ModelRecord:
         Fold → every patient (keyed hash) that its weights or their ancestors were trained on.
     validation_dice
         Fold → structure → mean Dice on the fold's own validation cases, from final checkpoints.
+    cross_validation
+        Structure → mean Dice over all validation cases of all folds; empty on older records.
     test_dice, test_surface_dice, test_hd95_mm
         Structure → mean of the ensemble on the test set; empty without a test set.
     compared_with, basis, verdicts
@@ -86,6 +88,7 @@ class ModelRecord:
     imported_from: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     ancestors: list[str] = field(default_factory=list)
+    cross_validation: dict[str, float | None] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -224,26 +227,13 @@ def load_promotions(paths: DatasetPaths) -> list[dict[str, Any]]:
     return Journal(paths.promotions).entries()
 
 
-def best_in_use(paths: DatasetPaths, structures: Collection[str]) -> ModelRecord | None:
-    """The model with the best mean Dice of those that were in use; since a rollback, of those since then.
-
-    Of models with just these structures, whose means can be compared, by what stood on record when each
-    was made: on the test set, or cross-validated where there is none.
-    """
+def used_since_rollback(paths: DatasetPaths, structures: Collection[str]) -> list[ModelRecord]:
+    """The models with just these structures that were in use since a person last went back to one."""
     entries = load_promotions(paths)
     last = max((n for n, entry in enumerate(entries) if entry["why"] == BY_ROLLBACK), default=0)
     used = {entry["model"] for entry in entries[last:]}
     alike = [r for r in load_models(paths) if r.model_id in used and set(r.structures) == set(structures)]
-    records = [record for record in alike if (paths.home / record.folder).is_dir()]
-    tested = [record for record in records if record.test_dice]
-    scored = [(mean, r.created, r) for r in tested or records if (mean := _mean_dice(r)) is not None]
-    return max(scored, key=lambda found: found[:2])[2] if scored else None
-
-
-def _mean_dice(record: ModelRecord) -> float | None:
-    rows = [record.test_dice] if record.test_dice else record.validation_dice.values()
-    values = [value for row in rows for value in row.values() if value is not None]
-    return sum(values) / len(values) if values else None
+    return [record for record in alike if (paths.home / record.folder).is_dir()]
 
 
 def was_rolled_back_since(paths: DatasetPaths, record: ModelRecord) -> bool:

@@ -8,9 +8,10 @@ validates a model was never trained on by its ancestors.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.journal import Journal
@@ -18,6 +19,8 @@ from tasks.ledger.journal import Journal
 TEST = "test"
 TRAINING = "training"
 """Not in the test set, and in no fold yet."""
+Came = Literal["labelled", "unlabelled", "shown"]
+"""How a patient was first seen; ``shown``: from outside the dataset, only to be predicted."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class PatientTable:
 
     folds: int
     place: dict[str, str | int]
+    came: dict[str, Came] = field(default_factory=dict)
+    """Patient → how they came; not of those of the test set whom an earlier IterSeg has placed."""
 
     @property
     def test(self) -> set[str]:
@@ -39,9 +44,17 @@ def load_patients(path: Path) -> PatientTable | None:
     if not entries:
         return None
     place: dict[str, str | int] = {}
+    came: dict[str, Came] = {}
     for entry in entries:
+        for patient in entry["patients"].keys() - place.keys():
+            # Earlier entries do not say it: who has got a fold at once had a label.
+            at_once: Came = "unlabelled" if entry["patients"][patient] == TRAINING else "labelled"
+            if patient in (said := entry.get("came", {})):
+                came[patient] = said[patient]
+            elif entry["patients"][patient] != TEST:
+                came[patient] = at_once
         place |= entry["patients"]
-    return PatientTable(entries[0]["folds"], place)
+    return PatientTable(entries[0]["folds"], place, came)
 
 
 def places_of_patients(path: Path) -> dict[str, str | int]:
@@ -60,12 +73,14 @@ def extend_patients(
     unlabelled: Iterable[str] = (),
     snapshot: str = "",
     every_fold: bool = True,
+    shown: bool = False,
 ) -> PatientTable:
     """Give every patient that is new a place, and keep all others where they are.
 
-    New patients are taken in the order of their keyed hash, which is random and cannot be steered. Of
-    those that come with a label and of those that come without one the same share, rounded, is put
-    into the test set; of the rest the labelled ones go to the smallest fold. Patients that have been
+    Those of one delivery are taken in the order of their keyed hash, which is random. Of all who came with
+    a label and of all who came without one the same share, rounded, is put into the test set: how they
+    came counts, and not what has been drawn since, or who was corrected would drive others into it. Of the
+    rest the labelled ones go to the smallest fold. Patients that have been
     withdrawn keep their place, which nobody else gets, and do not count for the balance.
 
     Parameters
@@ -76,6 +91,9 @@ def extend_patients(
         What the new ones came with; it stands in the record.
     every_fold
         Whether each fold must have a patient, as for a training.
+    shown
+        Whether the new ones are only shown, from outside the dataset: none of them is put into the test set,
+        and none counts for its share.
 
     Raises
     ------
@@ -92,7 +110,15 @@ def extend_patients(
         )
     before = dict(known.place) if known else {}
     drawn = set(labelled)
-    place = _with_new_ones(before, drawn, set(unlabelled) - drawn, folds, test_share, set(withdrawn))
+    came, new = dict(known.came) if known else {}, (drawn | set(unlabelled)) - before.keys()
+    how: dict[str, Came] = {p: "shown" if shown else "labelled" if p in drawn else "unlabelled" for p in new}
+    groups = (("labelled", drawn), ("unlabelled", set(unlabelled) - drawn))
+    counted = {
+        name: {p for p in before if came.get(p, name if p in group else "") == name} - set(withdrawn)
+        for name, group in groups
+    }
+    share = 0.0 if shown else test_share
+    place = _with_new_ones(before, dict(groups), counted, folds, share, set(withdrawn))
     present = {patient: p for patient, p in place.items() if patient not in withdrawn and p != TRAINING}
     if every_fold and len({p for p in present.values() if p != TEST}) < folds:
         raise UserDataError(
@@ -103,29 +129,28 @@ def extend_patients(
         )
     changed = {patient: p for patient, p in place.items() if before.get(patient) != p}
     if changed:
-        Journal(path).append({"snapshot": snapshot, "folds": folds, "patients": changed})
-    return PatientTable(folds, place)
+        Journal(path).append({"snapshot": snapshot, "folds": folds, "patients": changed, "came": how})
+    return PatientTable(folds, place, came | how)
 
 
 def _with_new_ones(
     before: dict[str, str | int],
-    labelled: set[str],
-    unlabelled: set[str],
+    groups: Mapping[str, set[str]],
+    counted: Mapping[str, set[str]],
     folds: int,
     test_share: float,
     withdrawn: set[str],
 ) -> dict[str, str | int]:
     place = dict(before)
-    for group in (labelled, unlabelled):
+    for name, group in groups.items():
+        in_test, size = sum(place[p] == TEST for p in counted[name]), len(counted[name])
         # Whoever was first seen without a label and has one now keeps what was settled then.
-        known = group & before.keys() - withdrawn
-        in_test, size = sum(place[p] == TEST for p in known), len(known)
         for patient in sorted(group - before.keys()):
             to_test = in_test < round(test_share * (size + 1))
             place[patient] = TEST if to_test else TRAINING
             size, in_test = size + 1, in_test + to_test
     sizes = Counter(p for patient, p in place.items() if isinstance(p, int) and patient not in withdrawn)
-    for patient in sorted(labelled):
+    for patient in sorted(groups["labelled"]):
         if place[patient] == TRAINING:
             place[patient] = min(range(folds), key=lambda fold: (sizes[fold], fold))
             sizes[int(place[patient])] += 1

@@ -40,7 +40,8 @@ def doubt_of(
     Returns
     -------
     ``fold_dice``
-        Structure → mean Dice over all pairs of folds in which either sees it; None where there is no pair.
+        Structure → mean Dice over all pairs of folds, of which one that sees nothing on either side agrees;
+        None where no fold sees it.
     ``entropy``
         Of the mean of the folds' probabilities, mean over the region.
     ``mutual_information``
@@ -128,12 +129,15 @@ def _box(seen: torch.Tensor) -> tuple[slice, ...]:
 def _pairwise_dice(masks: NDArray[np.bool_]) -> float | None:
     """Of masks (folds, z, y, x)."""
     sizes = masks.sum(axis=(1, 2, 3))
+    if not sizes.any() or len(masks) < 2:
+        return None
     scores = [
-        2 * float(np.count_nonzero(masks[a] & masks[b])) / float(sizes[a] + sizes[b])
+        2 * float(np.count_nonzero(masks[a] & masks[b])) / both
+        if (both := float(sizes[a] + sizes[b]))
+        else 1.0
         for a, b in combinations(range(len(masks)), 2)
-        if sizes[a] + sizes[b]
     ]
-    return float(np.mean(scores)) if scores else None
+    return float(np.mean(scores))
 
 
 def _disputed_slices(ensemble: Ensemble, maps: torch.Tensor, image: Preprocessed) -> list[tuple[int, float]]:

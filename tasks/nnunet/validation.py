@@ -117,7 +117,8 @@ def _dice(
 ) -> dict[str, float | None]:
     """Structure → Dice where something is known: ignored voxels count for nothing.
 
-    In a partly labelled case a structure without a voxel may just not have been drawn: it has no Dice.
+    In a partly labelled case a structure without a voxel may just not have been drawn: it has no Dice. Where
+    no voxel is known to be background none has one, since nothing beside what is drawn could be seen.
     """
     truth = _truth(trainer, prediction)
     reader = trainer.plans_manager.image_reader_writer_class()
@@ -125,9 +126,11 @@ def _dice(
     metrics = compute_metrics(str(truth), str(prediction), reader, list(structures.values()), ignore)[
         "metrics"
     ]
-    partial = ignore is not None and bool((reader.read_seg(str(truth))[0] == ignore).any())
+    drawn = reader.read_seg(str(truth))[0]
+    partial = ignore is not None and bool((drawn == ignore).any())
+    blind = partial and not bool((drawn == 0).any())
     return {
-        name: None if partial and metrics[key]["n_ref"] == 0 else _number(metrics[key]["Dice"])
+        name: None if blind or (partial and metrics[key]["n_ref"] == 0) else _number(metrics[key]["Dice"])
         for name, key in structures.items()
     }
 

@@ -39,7 +39,8 @@ def main() -> None:
     collect_garbage_aside()
     from prefect.cli import app
 
-    sys.argv[1:1] = ["server", "start"]
+    # It would ask whether to keep the address in a profile, and not serve before somebody answers.
+    sys.argv[1:1] = ["--no-prompt", "server", "start"]
     app()
 
 

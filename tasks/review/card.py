@@ -14,7 +14,7 @@ from tasks.ledger.iterations import Iteration, load_iteration
 from tasks.ledger.lineages import Lineage, load_lineages
 from tasks.ledger.models import ModelRecord
 from tasks.ledger.paths import DatasetPaths
-from tasks.review.fate import cases_with_distance, elsewhere, of_cases, score_in_words
+from tasks.review.fate import cases_with_distance, change_in_words, of_cases, score_in_words
 
 SCORES = {"dice": "Dice", "surface_dice": "surface Dice", "hd95_mm": "HD95, mm"}
 
@@ -150,7 +150,9 @@ def _scores(card: Mapping[str, Any]) -> list[str]:
     lines += ["| --- " * (len(SCORES) + 1) + "|"]
     for name in test["dice"]:
         values = [score_in_words(test[score].get(name)) for score in SCORES]
-        values[-1] += of_cases(*test["hd95_cases"][name])
+        with_distance, scored = test["hd95_cases"][name]
+        values[0] += of_cases(scored, test["cases"])  # the others have nothing, drawn or predicted
+        values[-1] += of_cases(with_distance, scored)
         lines.append(f"| {name} | " + " | ".join(values) + " |")
     return lines
 
@@ -161,11 +163,7 @@ def _verdict(judged: Mapping[str, Any]) -> list[str]:
         return [f"Judged: {judged['on']}."]
     fate = "not worse" if judged["accepted"] else "not put into use"
     lines = [f"Against {judged['against']} on the {judged['on']}: {fate}.", ""]
-    return lines + [
-        f"- {v['structure']}: {v['difference']:+.3f}, at least {v['lower_bound']:+.3f}{elsewhere(v)}"
-        for v in judged["verdicts"]
-        if v["difference"] is not None
-    ]
+    return lines + [f"- {v['structure']}: {change_in_words(v)}" for v in judged["verdicts"]]
 
 
 def _fold(fold: str, row: Mapping[str, Any]) -> str:

@@ -27,11 +27,22 @@ def why_not(model: Mapping[str, Any]) -> str:
     """In which structures a candidate is worse than the model that was in use, or might be."""
     against = f"against {model['compared_with']} on the {model['basis']}"
     changes = ", ".join(
-        f"{v['structure']} {v['difference']:+.3f} (at least {v['lower_bound']:+.3f}{elsewhere(v)})"
-        for v in model["verdicts"]
-        if not v["non_inferior"]
+        f"{v['structure']} {change_in_words(v)}" for v in model["verdicts"] if not v["non_inferior"]
     )
     return f"{against}: {changes}" if changes else against
+
+
+def change_in_words(verdict: Mapping[str, Any]) -> str:
+    """By how much a structure's Dice changed, and in how many cases the model sees what is not there."""
+    said = []
+    if verdict["difference"] is not None:
+        bound = f"at least {verdict['lower_bound']:+.3f}{elsewhere(verdict)}"
+        said.append(f"{verdict['difference']:+.3f} ({bound})")
+    # Older verdicts have none: a false alarm was a Dice of 0 beside one of 1.
+    now, before = verdict.get("false_alarms", 0), verdict.get("false_alarms_before", 0)
+    if now or before:
+        said.append(f"false alarms in {now} cases, and no more in {before}")
+    return "; ".join(said) or "not compared"
 
 
 def score_in_words(value: float | None, digits: int = 3) -> str:

@@ -47,6 +47,10 @@ class Verdict:
         What was asked for; None on older records.
     basis
         On what, where it is not what the others were compared on.
+    false_alarms, false_alarms_before
+        In how many cases, of those in which nothing is, the candidate alone finds something, and the other
+        model alone. They are judged apart: a Dice of 0 beside one of 1 would outweigh, or hide, every change
+        in the cases that have the structure.
     """
 
     structure: str
@@ -60,6 +64,8 @@ class Verdict:
     margin: float | None = None
     confidence: float | None = None
     basis: str = ""
+    false_alarms: int = 0
+    false_alarms_before: int = 0
 
 
 def judge(
@@ -78,39 +84,36 @@ def judge(
 
 
 def _verdict(cases: Sequence[ScoredCase], structure: str, margin: float, confidence: float) -> Verdict:
-    pairs = [
-        (case.patient, *pair)
-        for case in cases
-        if (pair := _pair(case.candidate.get(structure), case.current.get(structure))) is not None
-    ]
+    found = [(case.patient, case.candidate.get(structure), case.current.get(structure)) for case in cases]
+    pairs = [(patient, a, b) for patient, a, b in found if a is not None and b is not None]
+    # Only where nothing is, and a model finds nothing, has it no Dice.
+    silence = [(patient, float(b is not None) - float(a is not None)) for patient, a, b in found]
+    alarms = [change for _, change in silence if change]
+    quiet = not alarms or lower_bound(silence, confidence) > -margin
+    now, before = alarms.count(-1.0), alarms.count(1.0)
     if not pairs:
-        return Verdict(structure, 0, 0, None, None, None, None, True, margin, confidence)
-    by_patient: dict[str, list[float]] = defaultdict(list)
-    for patient, candidate, current in pairs:
-        by_patient[patient].append(candidate - current)
-    difference = float(np.mean([candidate - current for _, candidate, current in pairs]))
-    bound = _lower_bound(list(by_patient.values()), confidence)
+        return Verdict(structure, 0, 0, None, None, None, None, quiet, margin, confidence, "", now, before)
+    changes = [(patient, candidate - current) for patient, candidate, current in pairs]
+    bound = lower_bound(changes, confidence)
     return Verdict(
         structure,
         len(pairs),
-        len(by_patient),
+        len({patient for patient, _ in changes}),
         float(np.mean([candidate for _, candidate, _ in pairs])),
         float(np.mean([current for _, _, current in pairs])),
-        difference,
+        float(np.mean([change for _, change in changes])),
         bound,
-        non_inferior=bound > -margin,
+        non_inferior=quiet and bound > -margin,
         margin=margin,
         confidence=confidence,
+        false_alarms=now,
+        false_alarms_before=before,
     )
 
 
-def _pair(candidate: float | None, current: float | None) -> tuple[float, float] | None:
-    """Where one model rightly finds nothing and the other does find something, the first is perfect."""
-    if candidate is None and current is None:
-        return None
-    return (1.0 if candidate is None else candidate), (1.0 if current is None else current)
-
-
-def _lower_bound(differences: Sequence[Sequence[float]], confidence: float) -> float:
-    """The lower bound of the mean over cases, whole patients drawn with replacement."""
-    return float(np.quantile(resampled_means(differences), 1 - confidence))
+def lower_bound(changes: Sequence[tuple[str, float]], confidence: float) -> float:
+    """Of the mean over cases, of pairs of patient and change; whole patients are drawn with replacement."""
+    by_patient: dict[str, list[float]] = defaultdict(list)
+    for patient, change in changes:
+        by_patient[patient].append(change)
+    return float(np.quantile(resampled_means(list(by_patient.values())), 1 - confidence))

@@ -190,6 +190,10 @@ def _outcome(model: Mapping[str, Any], in_use: str | None) -> str:
 
 
 def _cross_validation(model: Mapping[str, Any], structure: str) -> float | None:
+    """Over all cases; of an older model, over its folds, which may have very different numbers of them."""
+    if over_cases := model.get("cross_validation"):
+        found: float | None = over_cases.get(structure)
+        return found
     return mean_of_defined(fold.get(structure) for fold in model["validation_dice"].values())
 
 

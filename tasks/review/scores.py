@@ -37,7 +37,8 @@ def scores_of_files(
     """Compare two label maps (NIfTI) on one grid.
 
     Voxels with the ignore label in the truth count for nothing. A structure without a voxel in a
-    truth that has such voxels may just not have been drawn: it has no score.
+    truth that has such voxels may just not have been drawn: it has no score. Nor has any structure where they
+    are all that is not drawn: whatever is predicted beside what is drawn could not be seen there.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ def scores_of_files(
     truth_map = sitk.GetArrayFromImage(image)
     predicted_map = sitk.GetArrayFromImage(sitk.ReadImage(str(prediction)))
     known = truth_map != labels.ignore
-    partial = not known.all()
+    partial, blind = not known.all(), is_blind(truth_map, labels.ignore)
     scores: dict[str, dict[str, float | None]] = {"dice": {}, "surface_dice": {}, "hd95_mm": {}}
     predicted_labels = predicted_labels or labels
     for name, true in labels.masks(truth_map):
@@ -63,12 +64,17 @@ def scores_of_files(
             continue
         predicted = predicted_labels.mask(predicted_map, name)
         judged = predicted & known
-        unknown = partial and not true.any()
+        unknown = blind or (partial and not true.any())
         surface = None if unknown else surface_scores(true, judged, image.GetSpacing()[::-1], tolerance_mm)
         scores["dice"][name] = None if unknown else dice(true, judged)
         scores["surface_dice"][name] = surface.surface_dice if surface else None
         scores["hd95_mm"][name] = surface.hd95_mm if surface else None
     return scores
+
+
+def is_blind(truth: NDArray[np.integer], ignore: int) -> bool:
+    """Whether a label map says of no voxel that nothing is there, as where a structure is `unlabelled`."""
+    return bool((truth == ignore).any()) and not bool((truth == 0).any())
 
 
 def mean_of_defined(scores: Iterable[float | None]) -> float | None:

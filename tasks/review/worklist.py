@@ -68,15 +68,19 @@ def rank(candidates: Sequence[Candidate], strategy: Strategy, random_share: floa
     ordered = sorted(candidates, key=lambda candidate: candidate.case_id)
     by_strategy = _STRATEGIES[strategy](ordered, draw)
     at_random = [ordered[i] for i in draw.permutation(len(ordered))]
-    return _mixed(by_strategy, at_random, random_share)
+    return _mixed(by_strategy, at_random, random_share, draw.random())
 
 
-def _mixed(by_strategy: list[Ranked], at_random: list[Candidate], share: float) -> list[Ranked]:
-    """Of every 1 / share places one is drawn at random from what is left."""
+def _mixed(by_strategy: list[Ranked], at_random: list[Candidate], share: float, begin: float) -> list[Ranked]:
+    """Of every 1 / share places one is drawn at random from what is left.
+
+    Which of them it is, ``begin`` (0 to 1) says: a list is ranked anew after each model, and who only gets to
+    its first places would never see another one.
+    """
     left = {ranked.case_id: ranked for ranked in by_strategy}
     found: list[Ranked] = []
     for position in range(len(by_strategy)):
-        if math.floor((position + 1) * share) > math.floor(position * share):
+        if math.floor((position + 1) * share + begin) > math.floor(position * share + begin):
             case_id = next(c.case_id for c in at_random if c.case_id in left)
             drawn = left.pop(case_id)
             reason = f"drawn at random, as {share:.0%} of the list are"

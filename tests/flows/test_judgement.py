@@ -71,7 +71,8 @@ def test_a_margin_that_is_granted_each_night_does_not_add_up(
     paths = DatasetPaths.of("D")
     before = {"2026-11-20": 0.85, "2026-11-21": 0.84}
     for model_id, mean in before.items():
-        model = replace(a_model(paths, ["GTV"], model_id), test_dice={"GTV": mean})
+        on_record = [{"case_id": f"c{n}", "mirroring": True, "dice": {"GTV": mean}} for n in range(6)]
+        model = replace(a_model(paths, ["GTV"], model_id), test_cases=on_record)
         (paths.home / model.folder).mkdir(parents=True)
         save_model(paths, model)
         promote(paths, model, "not worse")

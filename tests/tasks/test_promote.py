@@ -13,10 +13,10 @@ from trained_models import case, iteration, trained
 
 from tasks.errors import UserDataError
 from tasks.ledger.files import write_json
-from tasks.ledger.models import latest_model, promote, save_model
+from tasks.ledger.models import ModelRecord, latest_model, promote, save_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
-from tasks.promote import judge_candidate, race
+from tasks.promote import best_in_use, judge_candidate, race
 from tasks.review.fate import why_not
 from tasks.settings.dataset import DatasetSettings
 from tasks.train import control_is_due, fold_job
@@ -188,6 +188,46 @@ def test_what_nothing_speaks_for_is_not_used(paths: DatasetPaths) -> None:
     other = replace(iteration("2", [case(0, 0), case(1, 1)]), structures=["Lung"])
     results = [{"fold": 0, "cases": {"case0": {"Lung": 0.9}, "case1": {"Lung": 0.9}}}]
     assert not judged("D", other, results, [], [], SETTINGS)["accepted"]
+
+
+def with_scores(paths: DatasetPaths, model_id: str, dice: dict[str, float]) -> ModelRecord:
+    """A model that was in use, and what it scored on the test set of its day."""
+    rows = [{**case(n, "test"), "mirroring": True, "dice": {"GTV": d}} for n, d in enumerate(dice.values())]
+    rows = [{**row, "case_id": name} for row, name in zip(rows, dice, strict=True)]
+    model = replace(trained(paths, model_id, [case(8, 0), case(9, 1)], 0.5), test_cases=rows)
+    save_model(paths, model)
+    promote(paths, model, "not worse")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now", "best"),
+    [
+        # Its mean was the best of all, of three easy patients, on whom the one in use is as good.
+        ({"case0": 0.95, "case1": 0.95}, {"case0": 0.96, "case1": 0.95, "case2": 0.5, "case3": 0.5}, False),
+        ({"case2": 0.6, "case3": 0.55}, {"case0": 0.9, "case1": 0.9, "case2": 0.5, "case3": 0.5}, True),
+        ({"case7": 0.99}, {"case0": 0.5}, False),  # on nothing of today
+    ],
+)
+def test_the_best_of_former_models_is_found_case_by_case(
+    paths: DatasetPaths, earlier: dict[str, float], now: dict[str, float], best: bool
+) -> None:
+    former, current = with_scores(paths, "2026-01-01", earlier), with_scores(paths, "2026-01-02", now)
+    today = iteration("3", [case(n, "test") for n in range(4)])
+    found = best_in_use(paths, today, current, current.test_cases, SETTINGS)
+    assert found == (former if best else None)
+    relabelled = iteration("3", [case(n, "test", "corrected") for n in range(4)])
+    assert best_in_use(paths, relabelled, current, current.test_cases, SETTINGS) is None
+
+
+def test_without_a_test_set_former_models_are_compared_where_both_were_validated(paths: DatasetPaths) -> None:
+    cases = [case(0, 0), case(1, 1)]
+    models = [trained(paths, f"2026-01-0{n}", cases, dice) for n, dice in ((1, 0.8), (2, 0.7))]
+    for model in models:
+        promote(paths, model, "not worse")
+    today = iteration("3", [*cases, case(2, 0)])
+    assert best_in_use(paths, today, models[1], [], SETTINGS) == models[0]
+    assert best_in_use(paths, today, models[0], [], SETTINGS) is None
 
 
 def test_under_a_corrected_label_the_prediction_of_then_is_scored_again(paths: DatasetPaths) -> None:

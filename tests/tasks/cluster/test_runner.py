@@ -174,6 +174,8 @@ def test_a_worker_that_nobody_replaces_goes_on_after_a_training_that_was_stopped
         ("http://127.0.0.1:4200/api", None, False),
         ("http://localhost:4200/api", "ib0", False),
         ("http://[::1]:4200/api", None, False),
+        ("http://0.0.0.0:4200/api", None, False),  # what a server listens on, and proposes
+        ("http://[2001:db8::7]:4200/api", None, True),
         ("http://127.0.0.1:4200/api", "lo", True),
         ("http://login1:4200/api", None, True),
     ],

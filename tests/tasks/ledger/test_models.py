@@ -12,13 +12,13 @@ from tasks.ledger.journal import Journal
 from tasks.ledger.models import (
     BY_ROLLBACK,
     ModelRecord,
-    best_in_use,
     latest_model,
     leaked_patients,
     load_model,
     load_models,
     promote,
     save_model,
+    used_since_rollback,
     was_rolled_back_since,
 )
 from tasks.ledger.paths import DatasetPaths
@@ -118,42 +118,35 @@ def test_a_person_who_went_back_is_not_overruled(
 
 
 @pytest.mark.parametrize(
-    ("used", "back_to", "best"),
+    ("used", "back_to", "counted"),
     [
-        ([0.80, 0.85, 0.84], None, 1),
-        ([0.80, 0.85, 0.84], 0, 0),  # a person had a reason to go back: what was before does not count
-        ([None, None], None, None),
-        ([], None, None),
+        (3, None, [0, 1, 2]),
+        (3, 0, [0]),  # a person had a reason to go back: what was before does not count
+        (0, None, []),
     ],
 )
-def test_the_best_of_those_that_were_in_use_since_a_rollback(
-    paths: DatasetPaths, used: list[float | None], back_to: int | None, best: int | None
+def test_those_that_were_in_use_since_a_rollback(
+    paths: DatasetPaths, used: int, back_to: int | None, counted: list[int]
 ) -> None:
-    models = [
-        replace(record(f"2026-11-2{n}"), test_dice={"GTV": dice} if dice else {}, validation_dice={})
-        for n, dice in enumerate(used)
-    ]
+    models = [record(f"2026-11-2{n}") for n in range(used)]
     for model in models:
         (paths.home / model.folder).mkdir(parents=True)
         save_model(paths, model)
         promote(paths, model, "not worse")
-    never = replace(record("2026-11-29"), test_dice={"GTV": 0.99})
+    never = record("2026-11-29")
     (paths.home / never.folder).mkdir(parents=True)
     save_model(paths, never)
     if back_to is not None:
         promote(paths, models[back_to], BY_ROLLBACK)
-    assert best_in_use(paths, ["GTV"]) == (None if best is None else models[best])
+    assert used_since_rollback(paths, ["GTV"]) == [models[n] for n in counted]
 
 
-def test_the_best_is_one_of_those_with_the_same_structures(paths: DatasetPaths) -> None:
+def test_of_those_only_models_with_the_same_structures(paths: DatasetPaths) -> None:
     """The mean over liver and tumour is always below that over the liver."""
-    liver = replace(record("2026-11-20"), structures=["liver"], test_dice={"liver": 0.95})
-    both = replace(
-        record("2026-11-21"), structures=["liver", "tumour"], test_dice={"liver": 0.95, "tumour": 0.7}
-    )
-    worse = replace(both, model_id="2026-11-22", test_dice={"liver": 0.95, "tumour": 0.68})
-    for model in (liver, both, worse):
+    liver = replace(record("2026-11-20"), structures=["liver"])
+    both = replace(record("2026-11-21"), structures=["liver", "tumour"])
+    for model in (liver, both):
         (paths.home / model.folder).mkdir(parents=True, exist_ok=True)
         save_model(paths, model)
         promote(paths, model, "not worse")
-    assert best_in_use(paths, ["tumour", "liver"]) == both
+    assert used_since_rollback(paths, ["tumour", "liver"]) == [both]

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import ConfigError, UserDataError
+from tasks.ledger.journal import Journal
 from tasks.ledger.patients import TEST, TRAINING, extend_patients, load_patients
 
 
@@ -117,6 +118,40 @@ def test_who_is_in_the_test_set_is_settled_at_first_sight_labelled_or_not(tmp_pa
     sizes = Counter(place for place in later.place.values() if place != TEST)
     assert max(sizes.values()) - min(sizes.values()) <= 1
     assert load_patients(file) == later
+
+
+def test_corrections_do_not_drive_those_who_follow_into_the_test_set(tmp_path: Path) -> None:
+    """Who was corrected came without a label, all of them in training, and counts with those."""
+    file, everybody = tmp_path / "p.json", patients(130)
+    drawn, waiting, late = everybody[:10], everybody[10:110], everybody[110:]
+    first = extend_patients(file, drawn, 5, 0.2, unlabelled=waiting)
+    corrected = [p for p in waiting if first.place[p] == TRAINING]
+    undrawn = [p for p in waiting if first.place[p] == TEST]
+    extend_patients(file, [*drawn, *corrected], 5, 0.2, unlabelled=undrawn)
+    later = extend_patients(file, [*drawn, *corrected, *late], 5, 0.2, unlabelled=undrawn)
+    assert len(later.test & set(late)) == 4
+
+
+def test_who_was_only_shown_does_not_drive_others_into_the_test_set(tmp_path: Path) -> None:
+    file, everybody = tmp_path / "p.json", patients(120)
+    extend_patients(file, [], 2, 0.2, unlabelled=everybody[:100], every_fold=False, shown=True)
+    table = extend_patients(file, everybody[100:110], 2, 0.2, unlabelled=everybody[110:])
+    assert len(table.test & set(everybody[100:110])) == 2
+    assert len(table.test & set(everybody[110:])) == 2
+    assert load_patients(file) == table
+
+
+def test_a_ledger_of_an_earlier_iterseg_is_read_on(tmp_path: Path) -> None:
+    """It does not say how the patients of the test set came."""
+    file, everybody = tmp_path / "p.json", patients(20)
+    extend_patients(file, everybody[:10], 2, 0.2)
+    (entry,) = Journal(file).entries()
+    file.unlink()
+    Journal(file).append(
+        {key: value for key, value in entry.items() if key in ("snapshot", "folds", "patients")}
+    )
+    table = extend_patients(file, everybody, 2, 0.2)
+    assert len(table.test) == 4
 
 
 def test_those_who_are_only_to_be_predicted_need_no_folds(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from tasks.labels import Labels
 from tasks.review.scores import dice, mean_scores, scores_of_files
@@ -54,3 +55,18 @@ def test_a_model_of_another_lineage_is_compared_by_the_names_of_structures(files
         "b": None,
         "c": None,
     }
+
+
+def test_where_no_voxel_is_known_to_be_background_nothing_is_scored(tmp_path: Path) -> None:
+    """A is drawn, B `unlabelled`: an A that fills the image could not be told from a perfect one."""
+    labels = Labels(["A", "B"], "label_image")
+    truth = np.full((4, 8, 8), labels.ignore, dtype=np.uint8)
+    truth[1:3, 2:5, 2:5] = 1
+    for name, voxels in (("truth", truth), ("everywhere", np.ones_like(truth))):
+        sitk.WriteImage(sitk.GetImageFromArray(voxels), tmp_path / f"{name}.nii.gz")
+    blind = scores_of_files(tmp_path / "truth.nii.gz", tmp_path / "everywhere.nii.gz", labels, 1.0)
+    assert [value for of in blind.values() for value in of.values()] == [None] * 6
+    truth[0] = 0  # somebody has looked at a slice
+    sitk.WriteImage(sitk.GetImageFromArray(truth), tmp_path / "truth.nii.gz")
+    seen = scores_of_files(tmp_path / "truth.nii.gz", tmp_path / "everywhere.nii.gz", labels, 1.0)
+    assert seen["dice"]["A"] is not None and seen["dice"]["A"] < 0.5
