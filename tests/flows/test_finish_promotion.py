@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from trained_models import case, trained
+from trained_models import case, iteration, trained
 
+from flows import train as train_module
 from flows.train import finish_promotion
 from tasks.ledger.models import latest_model, load_promotions, save_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.promote import promote_model, put_back
+from tasks.settings.dataset import DatasetSettings
 
 
 @pytest.fixture
@@ -60,3 +63,61 @@ def test_an_accepted_model_without_its_weights_stops_no_night(
     assert current is not None
     assert current.model_id == "2026-01-01"
     assert "model 2026-01-02 was accepted, and is not put into use: fold 0" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "in_use", "after"),
+    [
+        (True, "2026-01-01", "2026-01-02"),
+        (False, "2026-01-01", "2026-01-01"),
+        (True, "2026-01-03", "2026-01-03"),  # another one was put into use since: it was not judged beside it
+    ],
+)
+def test_only_what_was_accepted_beside_the_model_in_use_is_put_into_use(
+    paths: DatasetPaths, accepted: bool, in_use: str, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = [case(0, 0), case(1, 1)]
+    models = {day: trained(paths, day, cases, 0.5) for day in ("2026-01-01", "2026-01-03")}
+    promote_model.fn("D", models[in_use])
+    waits = replace(
+        trained(paths, "2026-01-02", cases, 0.6),
+        compared_with="2026-01-01",
+        accepted=accepted,
+        created="2026-02-02T00:00:00",
+    )
+    save_model(paths, waits)
+    for name, does in (("promote_model", promote_model.fn), ("write_worklist", len), ("write_report", len)):
+        monkeypatch.setattr(f"flows.train.{name}", does)
+    finish_promotion(paths)
+    current = latest_model(paths)
+    assert current is not None
+    assert current.model_id == after
+
+
+@pytest.mark.parametrize(("folds", "accepted"), [([0, 1], True), ([0, 1], False), ([0], True)])
+def test_a_training_of_some_folds_or_that_is_declined_leaves_the_model_in_use(
+    paths: DatasetPaths, folds: list[int], accepted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted: list[str] = []
+    record = replace(trained(paths, "2026-01-02", [case(0, 0), case(1, 1)], 0.6), accepted=accepted)
+    result = {"epochs": 1, "training_s": 1.0, "validation_dice": {}, "cases": {}}
+    done = {("fold", fold): {"fold": fold, **result} for fold in folds}
+    judged: list[str] = []
+    stubs: dict[str, Any] = {
+        "_train_folds": lambda *_: done,
+        "judged": lambda *_: judged.append("asked") or record,
+        "promote_model": lambda _, model: promoted.append(model.model_id),
+        "write_worklist": lambda _: None,
+        "write_report": lambda _: None,
+        "_show_learning_curve": lambda _: None,
+        "show_table": lambda *_: None,
+    }
+    for name, stub in stubs.items():
+        monkeypatch.setattr(f"flows.train.{name}", stub)
+    nothing: Any = None
+    now = iteration("2026-01-02__D", [case(0, 0), case(1, 1)])
+    report = train_module._train(paths, now, folds, DatasetSettings(), nothing, nothing)
+    whole = len(folds) == 2
+    assert bool(judged) is whole
+    assert bool(promoted) is (whole and accepted)
+    assert whole or "folds [0] are done" in report["state"]

@@ -25,6 +25,9 @@ from tasks.ledger.files import read_json
 from tasks.ledger.models import load_models
 from tasks.ledger.paths import DatasetPaths
 
+OF_THIS_LAB = {"flow_runs": {"name": {"like_": " STS "}}}
+"""Other labs of the session use the server, too."""
+
 
 @pytest.fixture(scope="module")
 def predicted_folder(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Answer:
@@ -87,15 +90,32 @@ def test_the_second_iteration_is_warm_with_the_same_plans_and_no_leak(lab: Lab) 
     assert second["epochs"] == {"0": 1, "1": 1}
     records = [json.loads((lab.iteration(n) / "iteration.json").read_text()) for n in models]
     assert len({record["preparation"] for record in records}) == 1
-    for case in json.loads((lab.iteration("2026-11-23") / "iteration.json").read_text())["cases"]:
-        assert case["patient"] not in first["seen"][str(case["place"])]
-        assert case["patient"] not in second["seen"][str(case["place"])]
+    seen: dict[str, set[str]] = {"0": set(), "1": set()}
+    for name, model in (("2026-11-22", first), ("2026-11-23", second)):
+        cases = json.loads((lab.iteration(name) / "iteration.json").read_text())["cases"]
+        for case in cases:
+            assert case["patient"] not in seen[str(case["place"])]
+        for fold in seen:  # its own, and its parent's
+            seen[fold] |= {case["patient"] for case in cases if str(case["place"]) != fold}
+        assert {fold: set(patients) for fold, patients in model["seen"].items()} == seen
+
+
+def test_nnunet_is_given_the_folds_of_the_ledger(lab: Lab) -> None:
+    for name in lab.models():
+        at = lab.iteration(name)
+        cases = json.loads((at / "iteration.json").read_text())["cases"]
+        splits = json.loads(next(at.glob("nnUNet_preprocessed/*/splits_final.json")).read_text())
+        assert len(splits) == 2
+        for fold, split in enumerate(splits):
+            own = {case["case_id"] for case in cases if case["place"] == fold}
+            assert set(split["val"]) == own
+            assert set(split["train"]) == {case["case_id"] for case in cases} - own
 
 
 def test_nothing_new_is_said_at_once_and_trains_nothing(lab: Lab) -> None:
     report = lab.said["run again"].report
     assert (report["state"], report["stages"], report["model"]) == ("nothing new", [], "2026-11-22")
-    runs = lab.server.post("/flow_runs/filter", {"limit": 200})
+    runs = lab.server.post("/flow_runs/filter", {"limit": 200, **OF_THIS_LAB})
     assert "Nothing new" in {run["state_name"] for run in runs if run["name"].startswith("iterate")}
     assert set(lab.models()) == {"2026-11-22", "2026-11-23"}
 
@@ -114,6 +134,7 @@ def test_the_seg_read_back_is_nnunets_array(lab: Lab) -> None:
     volume = read_series(images)
     predicted = sitk.GetArrayFromImage(sitk.ReadImage(row["label"].replace(".seg.dcm", ".nii.gz")))
     assert [segment.name for segment in seg.segments] == ["GTV"]
+    assert (predicted == 1).any(), "a prediction of nothing is equal to any other"
     np.testing.assert_array_equal(seg.mask(seg.segments[0], volume.grid), predicted == 1)
     ds = pydicom.dcmread(row["label"])
     assert ds.ReferencedSeriesSequence[0].SeriesInstanceUID == read_header(images[0], str).series_instance_uid
@@ -157,12 +178,11 @@ def test_plain_nnunet_preprocessing_gives_the_same_arrays(lab: Lab) -> None:
 
 
 def test_runs_have_telling_names_true_states_and_progress(lab: Lab) -> None:
-    of_this_lab = {"flow_runs": {"name": {"like_": " STS "}}}  # other labs of the session use the server too
-    flows = lab.server.post("/flow_runs/filter", {"limit": 200, **of_this_lab})
+    flows = lab.server.post("/flow_runs/filter", {"limit": 200, **OF_THIS_LAB})
     trained = [run for run in flows if re.fullmatch(r"train STS \d{4}-\d\d-\d\d", run["name"])]
     assert trained
     assert {run["state_type"] for run in flows} <= {"COMPLETED", "FAILED"}
-    tasks = lab.server.post("/task_runs/filter", {"limit": 200})
+    tasks = lab.server.post("/task_runs/filter", {"limit": 200, **OF_THIS_LAB})
     assert {"fold-0", "fold-1", "convert-1", "promote"} <= {run["name"] for run in tasks}
     artifacts = lab.server.post("/artifacts/filter", {"limit": 200})
     kinds = {(artifact["type"], artifact["key"]) for artifact in artifacts}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any
 import pydicom
 import pytest
 from coming_back import MASKS, saved_in_place
+from dicom_factory import write_series
 from predicted_lab import Predicted, predicted
 
 from tasks.dicom.web import RemoteSeries
+from tasks.errors import UserDataError
 from tasks.ingest import take_inbox
 from tasks.ledger.inbox import Inbox
+from tasks.ledger.withdrawals import add_withdrawal
 from tasks.refine import recognise_refinements
 from tasks.retrieve import retrieve_series
 
@@ -68,3 +72,35 @@ def test_a_correction_that_was_saved_in_the_place_of_a_prediction_is_fetched(
     assert take_inbox.fn("D", date(2026, 11, 24))["files"]["taken"] == 1  # type: ignore[index]
     assert recognise_refinements.fn("D") == {"edited": 1}
     assert fetch(corrected) == {"known": 1}
+
+
+class Half(Server):
+    """One that lists a slice more than it sends."""
+
+    def instances(self, series: RemoteSeries) -> set[str]:
+        return super().instances(series) | {"1.2.3.4"}
+
+
+class Broken(Server):
+    """One that has lost what it lists."""
+
+    def retrieve(self, series: RemoteSeries) -> Iterator[bytes]:
+        raise UserDataError("the DICOMweb server answered 404")
+
+
+@pytest.mark.parametrize(("server", "fate"), [(Half, "incomplete"), (Broken, "failed")])
+def test_what_does_not_come_whole_is_no_delivery_and_keeps_nobody_waiting(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: type[Server], fate: str
+) -> None:
+    series = write_series(tmp_path / "ct", (3, 8, 8))
+    monkeypatch.setattr("tasks.retrieve.DicomWeb", lambda _url: server(series.files[0]))
+    monkeypatch.setattr("tasks.retrieve.get_run_logger", lambda: logging.getLogger("test"))
+    found = retrieve_series.fn("D", "http://pacs", [], deidentify=False)
+    assert found["series"] == {fate: 1}
+    assert take_inbox.fn("D", date(2026, 11, 23)) is None
+
+
+def test_of_a_withdrawn_scan_nothing_is_asked_for(lab: Predicted, fetch: Any) -> None:
+    add_withdrawal(lab.paths.withdrawals, date(2026, 11, 23), [lab.record["case_id"]])
+    assert fetch(lab.series.files[0]) == {"withdrawn": 1}
+    assert Inbox(lab.paths.inbox).all() == []

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from tasks.errors import ExternalToolError, IterSegError, TransientError, UserDataError
+from tasks.labels import Labels
 from tasks.ledger.files import read_json
 from tasks.ledger.iterations import Iteration
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.store import Store
 from tasks.scoring import score_test_set, scoring_file
 from tasks.settings.dataset import DatasetSettings
 
@@ -22,6 +24,8 @@ CASES = [
 NOW = Iteration("2026-01-02__D", "d", None, "CT", ["GTV"], "3d_fullres", "nnUNetPlans", "", 2, CASES)
 SETTINGS = DatasetSettings()
 WEIGHTS = ["sha of fold 0", "sha of fold 1"]
+OTHER = Labels(["node", "GTV"], "label_image")
+"""What the integers of the model mean, which is of another lineage."""
 DICE = {"case0": 0.5, "case1": 0.6, "case2": 0.7}
 
 
@@ -54,8 +58,10 @@ class Program:
 
 @pytest.fixture
 def program(home: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
-    def scores(truth: Path, prediction: Path, *_: Any) -> dict[str, Any]:
-        assert truth.parts[-2] == prediction.name.split(".")[0]
+    def scores(truth: Path, prediction: Path, labels: Labels, _mm: float, predicted: Labels | None) -> Any:
+        case_id = prediction.name.split(".")[0]
+        assert truth == Store(DatasetPaths.of("D").store).label(case_id, "same")
+        assert (labels.structures, predicted) == (NOW.structures, OTHER)
         return {"dice": {"GTV": DICE[prediction.name.split(".")[0]]}}
 
     predicts = Program()
@@ -68,7 +74,7 @@ def program(home: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
 def scored(
     weights: list[str] = WEIGHTS, known: Sequence[dict[str, Any]] = (), settings: DatasetSettings = SETTINGS
 ) -> dict[str, float]:
-    rows = score_test_set.fn("D", NOW, "m", Path("absent"), weights, settings, 1, known)
+    rows = score_test_set.fn("D", NOW, "m", Path("absent"), weights, settings, 1, known, OTHER)
     return {row["case_id"]: row["dice"]["GTV"] for row in rows}
 
 

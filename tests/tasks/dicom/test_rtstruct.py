@@ -152,9 +152,7 @@ def test_a_file_that_is_cut_short_is_refused(structure_set: Path) -> None:
     content = structure_set.read_bytes()
     structure_set.write_bytes(content[: len(content) // 2])
     with pytest.raises(CaseRejected) as caught:
-        rois = read_rois(structure_set)
-        assert not any(roi.contours for roi in rois)
-        raise CaseRejected(Reason.UNREADABLE_SEGMENTATION, "nothing was read")
+        read_rois(structure_set)
     assert caught.value.reason == Reason.UNREADABLE_SEGMENTATION
 
 

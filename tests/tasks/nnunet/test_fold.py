@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tasks.ledger.files import write_json
+from tasks.errors import UserDataError
+from tasks.ledger.files import sha256_of_file, write_json
 from tasks.ledger.iteration_paths import VALIDATION_SUMMARY
 from tasks.nnunet import fold
 from tasks.nnunet.fold import ASKED, LATE, RESULT, STOPPED, VALIDATED, FoldJob, read_result
@@ -121,6 +122,19 @@ def test_scores_of_another_job_are_not_gone_on_with(
     write_json(tmp_path / VALIDATION_SUMMARY, {"cases": {}})
     fold._same_job_or_anew(tmp_path, asdict(replace(job, **change)))
     assert (tmp_path / VALIDATION_SUMMARY).exists() is kept
+
+
+@pytest.mark.parametrize("content", ["other weights", None])
+def test_a_warm_start_takes_the_weights_that_were_recorded_and_no_others(
+    tmp_path: Path, content: str | None
+) -> None:
+    checkpoint = tmp_path / "checkpoint_final.pth"
+    checkpoint.write_text("weights")
+    digest = sha256_of_file(checkpoint)
+    assert fold._checked(checkpoint, digest) == checkpoint
+    checkpoint.unlink() if content is None else checkpoint.write_text(content)
+    with pytest.raises(UserDataError, match="is not the checkpoint that was recorded"):
+        fold._checked(checkpoint, digest)
 
 
 @pytest.mark.parametrize(
