@@ -85,7 +85,7 @@ def test_a_scheduled_run_waits_for_its_turn(
     monkeypatch.setattr(iterate, "time", clock)
     monkeypatch.setattr(iterate, "deployment", SimpleNamespace(id="one" if deployed else None))
     monkeypatch.setattr(iterate, "_hours_late", lambda: busy.now_s / 3600)
-    monkeypatch.setattr(iterate, "require_dataset", lambda _: None)
+    monkeypatch.setattr(iterate, "require_known", lambda _: None)
     monkeypatch.setattr(iterate, "is_lost", lambda *_: False)
     monkeypatch.setattr(iterate, "_stands_still", lambda _: False)
     monkeypatch.setattr(iterate, "_iterate", lambda *_: {"state": "done"})
@@ -120,3 +120,38 @@ def test_a_run_that_hangs_is_heard_of(
         log.touch()
         os.utime(log, (time.time() - told_h_ago * 3600,) * 2)
     assert iterate._stands_still(paths) == still
+
+
+@pytest.mark.parametrize(
+    ("reasons", "unsettled", "done"),
+    [
+        ([None, "missing-roi"], 0, True),
+        ([None, "changed-after-sealing"], 0, False),
+        ([None], 1, False),  # a correction that could not be compared with its prediction
+    ],
+)
+def test_what_is_not_settled_is_tried_again_the_next_night(
+    home: Path, monkeypatch: pytest.MonkeyPatch, reasons: list[str | None], unsettled: int, done: bool
+) -> None:
+    """A run that is remembered makes the next one say that nothing is new."""
+    rows = [{"reason": reason} for reason in reasons]
+    ingested = {"stage": "ingest", "refinements": {"unsettled": unsettled}}
+    learned = [
+        {"stage": "prepare", "cases": rows, "totals": {}},
+        {"stage": "train", "model": "m", "state": "trained"},
+    ]
+    remembered: list[str] = []
+    stubs: dict[str, Any] = {
+        "nothing_new": lambda _: False,
+        "finish_promotion": lambda _: None,
+        "ingest": lambda _: ingested,
+        "inputs_of": lambda _: {},
+        "_learned": lambda *_: (learned, False),
+        "predict": lambda *_: {"stage": "predict", "cases": [], "report": ""},
+        "_show_stages": lambda *_: None,
+        "remember_run": lambda dataset_id, _: remembered.append(dataset_id),
+    }
+    for name, stub in stubs.items():
+        monkeypatch.setattr(iterate, name, stub)
+    iterate._iterate(DatasetPaths.of("D"), "local", None, None, None)
+    assert bool(remembered) is done

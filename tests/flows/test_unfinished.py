@@ -42,7 +42,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory, prefect_server: PrefectSer
     """A home of which the first model was begun; then a scan was labelled that it does not know."""
     home = new_home(tmp_path_factory.mktemp("stopped") / "home", training={"epochs_first": 6})
     deliver(home, 21)
-    assert "the next run goes on from there" in night(home, prefect_server, gpu_hours=0.0001)["state"]
+    assert "the next run goes on from there" in night(home, prefect_server, gpu_hours=0.002)["state"]
     deliver(home, 22, labelled=1, unlabelled=0)
     return home
 

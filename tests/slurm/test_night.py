@@ -56,7 +56,7 @@ def test_two_nights_with_a_kill_in_each(night: Night) -> None:
     assert {state for _, state in lab.runs()} == {"COMPLETED", "CRASHED"}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_night_with_nothing_new_ends_in_seconds_and_says_so(night: Night) -> None:
     began = time.monotonic()
     run = night.ask("iterate/nightly", dataset_id="D", cluster="slurm")
@@ -86,7 +86,7 @@ def test_a_folders_name_may_be_a_patients_and_is_refused(night: Night) -> None:
     assert "a folder's name may be a patient's" in night.state(run)["message"]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_run_that_is_cancelled_in_the_ui_leaves_no_job(night: Night) -> None:
     lab = night.lab
     deliver(lab.home, 22)
@@ -99,7 +99,7 @@ def test_a_run_that_is_cancelled_in_the_ui_leaves_no_job(night: Night) -> None:
     assert {state for _, state in lab.runs()} <= {"COMPLETED", "CRASHED", "CANCELLED", "FAILED"}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_budget_of_a_night_is_kept_and_the_next_goes_on(night: Night) -> None:
     """Each fold has its share also where they come one after another: a job that is done makes room."""
     lab = night.lab
@@ -116,7 +116,7 @@ def test_the_budget_of_a_night_is_kept_and_the_next_goes_on(night: Night) -> Non
     assert len(load_models(lab.paths)) == before + 1
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_schedule_makes_runs_and_a_busy_dataset_skips_them(night: Night) -> None:
     """With SQLAlchemy 2.1 a cron schedule makes no run, in silence."""
     lab = night.lab
@@ -142,7 +142,7 @@ def test_a_schedule_makes_runs_and_a_busy_dataset_skips_them(night: Night) -> No
         night.deploy()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_delivery_that_is_complete_starts_a_run(night: Night, tmp_path: Path) -> None:
     """In its own budget, which the file says, and where nights run."""
     file = night.lab.home / "config" / "dataset_D.yaml"
@@ -184,7 +184,7 @@ class Hook(BaseHTTPRequestHandler):
 TELL = "from tasks.shown.events import tell_event; tell_event({event!r}, 'D', {payload})"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_people_hear_of_failures_promotions_and_a_full_queue(night: Night) -> None:
     lab = night.lab
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)

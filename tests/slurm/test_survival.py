@@ -63,7 +63,7 @@ def preempt(lab: SlurmLab) -> None:
     )
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "harm", [scancel, kill_a_worker, kill_a_training, power_off_a_node, kill_slurmd, preempt]
 )
@@ -81,7 +81,7 @@ def test_a_fold_goes_on_elsewhere(
     assert_equal(lab.weights(), undisturbed)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_broken_node_costs_an_attempt_and_not_the_night(
     lab: SlurmLab, undisturbed: Weights, tmp_path: Path
 ) -> None:
@@ -100,7 +100,7 @@ def test_a_broken_node_costs_an_attempt_and_not_the_night(
     lab.assert_all_is_well(attempts=2)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_datasets_share_a_cluster_and_do_not_mix(
     lab: SlurmLab, prepared: SlurmLab, tmp_path: Path, undisturbed: Weights
 ) -> None:
@@ -116,7 +116,7 @@ def test_datasets_share_a_cluster_and_do_not_mix(
         other.end()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("command", ["train", "run"])
 def test_a_killed_flow_is_fenced_and_its_folds_go_on(
     lab: SlurmLab, undisturbed: Weights, command: str
@@ -132,7 +132,7 @@ def test_a_killed_flow_is_fenced_and_its_folds_go_on(
     assert_equal(lab.weights(), undisturbed)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_flow_that_is_told_to_end_leaves_no_job(lab: SlurmLab, number: int) -> None:
     run = lab.start("train")
@@ -144,7 +144,7 @@ def test_a_flow_that_is_told_to_end_leaves_no_job(lab: SlurmLab, number: int) ->
     assert not lab.paths.latest.exists()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_training_that_is_asked_to_clear_a_node_saves_and_goes_on(lab: SlurmLab) -> None:
     """Slurm's signal before the end of a job, and an administrator's."""
     run = lab.start("train")
@@ -175,7 +175,7 @@ def test_a_training_that_is_longer_than_the_walltime_goes_on_in_the_next_job(lab
     assert len(lab.epochs(0)) > 1
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(
     lab: SlurmLab, undisturbed: Weights
 ) -> None:
@@ -195,7 +195,7 @@ def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(
     assert lab.epochs(0)[1][0] > 1
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_full_disk_costs_a_checkpoint_and_not_the_training(lab: SlurmLab, undisturbed: Weights) -> None:
     (results,) = lab.paths.procdata.glob("*__D/nnUNet_results")
     with small_disk(results, megabytes=20) as filler:
@@ -210,7 +210,7 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_training(lab: SlurmLab, undi
         lab.assert_all_is_well(attempts=4)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_folds_keep_away_from_a_node_that_kills_every_job(lab: SlurmLab, undisturbed: Weights) -> None:
     lab.cluster(prologue=['[ "$SLURMD_NODENAME" != node1 ] || exit 7'])
     done = lab.run("train")
@@ -219,7 +219,7 @@ def test_folds_keep_away_from_a_node_that_kills_every_job(lab: SlurmLab, undistu
     lab.assert_all_is_well(attempts=2, lost=0)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_where_every_node_kills_every_job_the_flow_fails_loudly(lab: SlurmLab) -> None:
     lab.cluster(prologue=["echo the prologue failed >&2", "exit 7"])
     done = lab.run("train")

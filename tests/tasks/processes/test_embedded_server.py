@@ -29,16 +29,21 @@ def server(tmp_path: Path) -> Iterator[_Server]:
 
 
 @pytest.mark.parametrize(
-    ("program", "error", "words"),
+    ("program", "startup_s", "error", "words"),
     [
-        ("import time; time.sleep(60)", TransientError, "did not answer within 0 s"),
-        ("raise SystemExit(3)", ExternalToolError, "failed with exit code 3"),
+        ("import time; time.sleep(60)", 0.4, TransientError, "did not answer within 0 s"),
+        ("raise SystemExit(3)", 60, ExternalToolError, "failed with exit code 3"),
     ],
 )
 def test_what_kept_it_from_answering_is_said(
-    server: _Server, monkeypatch: pytest.MonkeyPatch, program: str, error: type[Exception], words: str
+    server: _Server,
+    monkeypatch: pytest.MonkeyPatch,
+    program: str,
+    startup_s: float,
+    error: type[Exception],
+    words: str,
 ) -> None:
-    monkeypatch.setattr(tasks.processes.embedded_server, "STARTUP_S", 0.4)
+    monkeypatch.setattr(tasks.processes.embedded_server, "STARTUP_S", startup_s)
     server.process = subprocess.Popen([sys.executable, "-c", program])
     with pytest.raises(error, match=words) as caught:
         server._wait(server.process, "http://127.0.0.1:9/api")
