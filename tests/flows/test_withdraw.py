@@ -9,6 +9,7 @@ from dicom_factory import ball, write_rois, write_series
 from tests_support import PrefectServer, iterseg
 
 from tasks.ledger.paths import DatasetPaths
+from tasks.receive import InboxTransfers
 
 SHAPE = (6, 20, 24)
 GONE = "XYZZY-0815"
@@ -29,6 +30,25 @@ def test_a_patient_is_withdrawn_and_deleted_without_being_named(
         assert GONE not in said.stdout + said.stderr
     for root in (home / "data", prefect_server.home):
         assert not [p for p in root.rglob("*") if p.is_file() and GONE.encode() in p.read_bytes()]
+
+
+def test_what_was_received_and_not_ingested_is_taken_by_the_next_ingest(
+    home: Path, prefect_server: PrefectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its patient can be withdrawn before."""
+    paths = DatasetPaths(home, "D")
+    for name, patient in (("one", GONE), ("two", "P-2")):
+        transfers = InboxTransfers("D", deidentify=False)
+        for file in write_series(tmp_path / name, SHAPE, name=name, patient=patient).files:
+            transfers.store(name, file.read_bytes())
+        transfers.end(name, whole=True)
+    answer = iterseg(
+        home, "withdraw", "D", "--patient", GONE, "--delete", "--json", **prefect_server.environment
+    )
+    assert answer.report["deleted"]["rawdata"] == 6
+    taken = iterseg(home, "ingest", "D", "--json", **prefect_server.environment)
+    assert taken.report["files"]["taken"] == 6
+    assert not [p for p in paths.rawdata.rglob("*.dcm") if GONE.encode() in p.read_bytes()]
 
 
 @pytest.mark.parametrize(
