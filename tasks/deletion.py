@@ -12,7 +12,7 @@ from tasks.cluster.retries import RETRIED
 from tasks.dicom.case import case_id_of
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
-from tasks.intake import Intake, any_content_name
+from tasks.intake import Intake
 from tasks.ledger.accounts import FileRow, read_account, write_account
 from tasks.ledger.files import json_files, read_json, remove_scratch, remove_temporaries, write_json
 from tasks.ledger.inbox import Inbox
@@ -27,6 +27,7 @@ from tasks.ledger.snapshots import (
     note_snapshots,
 )
 from tasks.ledger.withdrawals import load_withdrawals
+from tasks.staged import any_content_name
 
 RECEIVED_BY_NOW_S = 600.0
 """What a killed receiver left is older than that; what one is writing now is not."""

@@ -12,7 +12,7 @@ from prefect import task
 from tasks.cluster.retries import RETRIED
 from tasks.delivery import arrived, files_below, refuse_a_day_to_come, signature_of
 from tasks.errors import UserDataError
-from tasks.intake import Intake, place
+from tasks.intake import Intake
 from tasks.ledger.accounts import FileRow, count_reasons, count_states
 from tasks.ledger.dated import misnamed_folders
 from tasks.ledger.files import commit_folder, remove_scratch, scratch_folder
@@ -32,6 +32,7 @@ from tasks.ledger.snapshots import (
     unsealed_folders,
 )
 from tasks.settings.dataset import load_dataset_settings
+from tasks.staged import place
 from tasks.state import rows_of_series, state_at
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +11,7 @@ from pathlib import Path
 
 from tasks.cluster.placement import cores
 from tasks.delivery import content_of
-from tasks.dicom.case import case_id_of, case_ids_of
+from tasks.dicom.case import case_ids_of
 from tasks.dicom.deidentify import Deidentification, deidentify
 from tasks.dicom.headers import DICOM_SUFFIXES, Header, describe, header_of, identity_in, parse
 from tasks.dicom.reasons import Reason
@@ -29,11 +27,9 @@ from tasks.ledger.snapshots import accounted, require_whole
 from tasks.ledger.withdrawals import Withdrawals, load_withdrawals
 from tasks.settings.dataset import load_deidentification
 from tasks.shown.progress import progress
+from tasks.staged import DICOM_SUFFIX, staged_file
 
 IGNORED = (Reason.NO_DICOM, Reason.OTHER_KIND, Reason.WITHDRAWN)
-DICOM_SUFFIX = ".dcm"
-CONTENT_DIGITS = 8
-"""Of a file's sha256, in its name: two contents that claim one UID lie side by side."""
 LARGE_BYTES = 1 << 28
 """Of a file that is looked at before it is read into memory: a slice has a thousandth of that."""
 
@@ -138,7 +134,7 @@ class Intake:
         if stored is not content:
             source_digest, digest = digest, sha256(stored).hexdigest()
         if folder is not None:
-            target = _staged(folder, header, digest)
+            target = staged_file(folder, header, digest)
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(stored)
         return FileRow(relative, "taken", None, "", digest, len(stored), header.as_json(), source_digest)
@@ -263,56 +259,9 @@ def _settle(
         seen[uid] += 1
 
 
-def place(rows: Sequence[FileRow], folder: Path, set_aside: Path) -> list[FileRow]:
-    """Give staged files their names; what is not taken leaves, and conflicts are kept elsewhere."""
-    placed = []
-    for row in rows:
-        if row.header is None or not (row.state == "taken" or row.reason == Reason.UID_CONFLICT):
-            placed.append(row)
-            continue
-        header = Header.from_json(row.header)
-        staged = _staged(folder, header, row.sha256)
-        if row.state == "taken":
-            target = staged.with_name(f"{header.sop_instance_uid}{DICOM_SUFFIX}")
-            os.replace(staged, target)
-            placed.append(row._replace(path=target.relative_to(folder).as_posix()))
-            continue
-        placed.append(row)
-        if staged.is_file():
-            set_aside.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(staged, set_aside / staged.name)
-    _remove_leftovers(folder, {folder / row.path for row in placed if row.state == "taken"})
-    return placed
-
-
-def _remove_leftovers(folder: Path, kept: set[Path]) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_dir():
-            if not any(path.iterdir()):
-                path.rmdir()
-        elif path not in kept:
-            path.unlink()
-
-
 def _is_large_and_no_dicom(path: Path) -> bool:
     """Archives and films lie beside deliveries, and need not be held in memory to be passed over."""
     if path.stat().st_size < LARGE_BYTES or path.suffix.lower() in DICOM_SUFFIXES:
         return False
     with path.open("rb") as stream:
         return stream.read(132)[128:] != b"DICM"
-
-
-def _staged(folder: Path, header: Header, digest: str) -> Path:
-    """A place made of UIDs alone: digits and dots, whatever the source was called."""
-    series = f"{header.kind}_{case_id_of(header.series_instance_uid)}"
-    return folder / series / content_name(header.sop_instance_uid, digest)
-
-
-def content_name(sop_instance_uid: str, sha256_of_content: str) -> str:
-    """What a file is called before it is known whether another one claims its UID."""
-    return f"{sop_instance_uid}.{sha256_of_content[:CONTENT_DIGITS]}{DICOM_SUFFIX}"
-
-
-def any_content_name(sop_instance_uid: str) -> str:
-    """A pattern of every :func:`content_name` of a UID."""
-    return content_name(sop_instance_uid, "?" * CONTENT_DIGITS)

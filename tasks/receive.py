@@ -9,9 +9,10 @@ from typing import Literal
 
 from tasks.dicom.case import case_id_of
 from tasks.errors import CaseRejected
-from tasks.intake import DICOM_SUFFIX, Intake, content_name
+from tasks.intake import Intake
 from tasks.ledger.inbox import Inbox
 from tasks.ledger.paths import DatasetPaths
+from tasks.staged import DICOM_SUFFIX, content_name
 
 REFUSED = "refused: "
 """Before the code in :attr:`InboxTransfers.stored`."""
