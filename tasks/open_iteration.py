@@ -118,9 +118,13 @@ def open_iteration(
 
 
 def _note_scans(paths: DatasetPaths, snapshot: DatedName, cases: Sequence[Mapping[str, Any]]) -> None:
-    """Note whose voxels are learned from and tested on, before anything is."""
+    """Note whose voxels are learned from and tested on, before anything is.
+
+    The first time also what earlier iterations were made of, before such notes were kept.
+    """
     used, store = load_scans(paths.scans).images, Store(paths.store)
-    new = [case for case in cases if (case["case_id"], case["image_key"]) not in used]
+    before = [] if paths.scans.exists() else [c for one in load_iterations(paths).values() for c in one.cases]
+    new = [case for case in (*before, *cases) if (case["case_id"], case["image_key"]) not in used]
     images = {case["case_id"]: store.image(case["case_id"], case["image_key"]) for case in new}
     found = {
         case["case_id"]: (case["image_key"], fingerprint(images[case["case_id"]]), case["patient"])

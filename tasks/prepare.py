@@ -51,7 +51,7 @@ def plan_iteration(dataset_id: str, iteration: Iteration, settings: DatasetSetti
     write_raw(at.raw, [_training_case(store, case) for case in iteration.training_cases()], description)
     plans_file = f"{iteration.plans_name}.json"
     if frozen is None:
-        with a_broken_node_takes_no_more():
+        with a_broken_node_takes_no_more(uses_device=False):
             plan_dataset(
                 environment=at.environment(),
                 dataset=at.nnunet_dataset,
@@ -111,7 +111,7 @@ def preprocess(dataset_id: str, chunk: int, iteration: Iteration, cases: Sequenc
         }
         for case in cases
     ]
-    with a_broken_node_takes_no_more():
+    with a_broken_node_takes_no_more(uses_device=False):
         preprocess_cases(
             jobs,
             plans=at.preprocessed / f"{iteration.plans_name}.json",

@@ -28,7 +28,6 @@ from tasks.dicom.provenance import Provenance, provenance_of
 from tasks.errors import CaseRejected
 from tasks.labels import Masks, is_same_drawing, what_is_drawn
 from tasks.ledger.dataset_key import pseudonyms_of
-from tasks.ledger.dated import DatedName
 from tasks.ledger.models import ModelRecord, load_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import label_file, sent_by_case
@@ -39,6 +38,7 @@ from tasks.ledger.refinements import (
     load_refinements,
     note_refinements,
 )
+from tasks.ledger.snapshots import noted_snapshots
 from tasks.ledger.store import image_key
 from tasks.settings.dataset import DatasetSettings, check_choices, roi_file
 from tasks.shown.artifacts import log_broken
@@ -201,12 +201,15 @@ class _Recogniser:
         return (best[2], "overlap") if best[0] >= OVERLAP else (None, "")
 
     def _came_after(self, arrived: str, row: Sent) -> bool:
-        """Whether a snapshot was sealed after a prediction was handed out; older records do not say when."""
-        newest, came = (
-            DatedName.parse(name, self._paths.dataset_id)
-            for name in (row.get("newest_snapshot", ""), arrived)
-        )
-        return newest is None or came is None or came > newest
+        """Whether a snapshot was sealed after a prediction was handed out; older records do not say when.
+
+        In the order in which they were sealed: a folder that was filled by hand may bear an earlier day.
+        """
+        order = list(noted_snapshots(self._paths))
+        newest = row.get("newest_snapshot", "")
+        if newest not in order or arrived not in order:
+            return True
+        return order.index(arrived) > order.index(newest)
 
     def _overlap(self, row: Sent, masks: Masks, shape: Shape) -> float:
         """Mean Dice over the structures that were predicted; 0 where others were drawn."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -185,3 +186,19 @@ def test_each_row_of_the_bench_says_how_far_it_is_from_what_bounds_it() -> None:
     rows = json.loads((ROOT / "tests" / "bench" / "report.json").read_text())["rows"]
     assert rows
     assert [r["name"] for r in rows if r["alone"] not in r["runs"] and not r.get("least_mb")] == []
+
+
+@pytest.mark.parametrize("torch", ["cpu", "cuda"])
+def test_the_build_that_was_taken_is_what_is_remembered(tmp_path: Path, torch: str) -> None:
+    """Not `auto`: an upgrade on a login node would take the one for CPUs."""
+    python = tmp_path / "deployments" / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\nexit 0\n")
+    python.chmod(0o755)
+    script = tmp_path / "deployments" / "install.sh"
+    script.write_text((ROOT / "deployments" / "install.sh").read_text())
+    venv = tmp_path / "deployments" / ".venv"
+    (venv / ".installed-auto").touch()
+    env = {**os.environ, "PYTHON": str(python), "VENV": str(venv), "TORCH": torch}
+    subprocess.run(["bash", str(script)], env=env, check=True, capture_output=True)
+    assert [p.name for p in venv.glob(".installed-*")] == [f".installed-{torch}"]

@@ -24,6 +24,7 @@ from prefect.runtime import flow_run
 from prefect.states import Crashed
 
 from tasks.cluster.placement import take_no_more
+from tasks.cluster.retries import TRANSIENT_ERRNOS
 from tasks.errors import ConfigError, ExternalToolError, IterSegError
 from tasks.shown.artifacts import show_jobs
 from tasks.shown.events import tell_event
@@ -65,6 +66,10 @@ class LostError(IterSegError):
     """The worker of a task is gone, with its job or its machine."""
 
 
+class NotBegunError(LostError):
+    """The worker of a task has not begun it: Prefect's server or a disk did not answer."""
+
+
 class BrokenError(IterSegError):
     """A program failed on a worker that takes nothing more: its node or GPU may be broken.
 
@@ -80,19 +85,32 @@ class BrokenError(IterSegError):
 
 
 @contextmanager
-def a_broken_node_takes_no_more() -> Iterator[None]:
+def a_broken_node_takes_no_more(*, uses_device: bool = True) -> Iterator[None]:
     """Around a program of a task: what fails in a job of its own may do better in another one's.
 
-    Unless the data are at fault, or it was killed: then the node was well.
+    Unless the data are at fault, or it was killed: then the node was well. A disk or a memory that is full
+    may be the node's own; what passes by itself is tried again where it was.
+
+    Parameters
+    ----------
+    uses_device
+        Whether a wrong choice may be the node's fault, which lacks the GPU that was chosen.
     """
     try:
         yield
     except (ExternalToolError, ConfigError) as error:
         killed = isinstance(error, ExternalToolError) and error.returncode < 0
-        worker = None if killed else take_no_more()
+        chosen = isinstance(error, ConfigError) and not uses_device
+        worker = None if killed or chosen else take_no_more()
         if worker is None:
             raise
         raise BrokenError(error, worker) from error
+    except OSError as error:
+        passing = error.errno is None or error.errno in TRANSIENT_ERRNOS
+        worker = None if passing else take_no_more()
+        if worker is None:
+            raise
+        raise BrokenError(IterSegError(str(error)), worker) from error
 
 
 def run_all(
@@ -137,9 +155,11 @@ def run_all(
             if not ended:
                 _show_queue(cluster)
                 time.sleep(LOOK_EVERY_S)
-            for key in ended:
+            outcomes = {key: _outcome(running[key].future) for key in ended}
+            if any(isinstance(outcome, NotBegunError) for outcome in outcomes.values()):
+                time.sleep(BEGINS_AGAIN_S)  # Prefect's server restarts, or a disk is away
+            for key, outcome in outcomes.items():
                 attempt = running.pop(key)
-                outcome = _outcome(attempt.future)
                 if isinstance(outcome, Stopped) and outcome.worker is not None:
                     # Whatever follows: it takes nothing more, and while it lives nobody gets its job.
                     cluster.end_worker(outcome.worker)
@@ -231,9 +251,8 @@ def _outcome(future: PrefectFuture[Any]) -> Any:
         mark_crashed(future.task_run_id, "its worker was lost, with its job or its machine")
     except Exception as error:  # not of the task, whose own are in its state: of how it was begun
         words = (str(error).splitlines() or [""])[0][:SHOWN_LETTERS]
-        outcome = LostError(f"it could not be begun ({type(error).__name__}: {words})")
+        outcome = NotBegunError(f"it could not be begun ({type(error).__name__}: {words})")
         mark_crashed(future.task_run_id, str(outcome))
-        time.sleep(BEGINS_AGAIN_S)  # Prefect's server restarts, or a disk is away
     # Dask would compute a finished task again whose worker goes while somebody holds its result.
     future.wrapped_future.release()  # type: ignore[attr-defined]
     return outcome

@@ -37,6 +37,8 @@ STRIKES = 2
 """A node on which so many jobs died is avoided for the rest of the run."""
 LOOKS_BEFORE_GIVING_UP = 4
 """At jobs that died before their worker began, each on other nodes than the last: it is not the nodes."""
+ASK_AGAIN_S = 600.0
+"""After so long other jobs are asked for again, where fewer are because those before died at once."""
 FORGETS_AFTER_S = 20.0
 """Dask strikes a worker off within seconds of its job's end; one that stays is not waited for longer."""
 MOST_AVOIDED = 5
@@ -110,6 +112,7 @@ class WatchedCluster(SLURMCluster):
         self._stillborn = 0
         self._lowered_from: float | None = None
         """How many workers may be asked for, where it is fewer now."""
+        self._lowered_at_s = 0.0
         self._refused_since: float | None = None
         self._strikes: Counter[str] = Counter()
         self._rows: dict[str, dict[str, str]] = {}
@@ -155,8 +158,9 @@ class WatchedCluster(SLURMCluster):
         return list(self._rows.values()) if self._rows != before else None
 
     def _hear_of(self, began: set[str]) -> None:
-        """Workers that are there: jobs begin, and what kept others from it may be over."""
-        if not began - self._began:
+        """Workers that are there, or some time that has passed: what kept jobs from beginning may be over."""
+        lowered_for_s = 0.0 if self._lowered_from is None else time.monotonic() - self._lowered_at_s
+        if not began - self._began and lowered_for_s < ASK_AGAIN_S:
             return
         self._began |= began
         self._in_a_row = self._stillborn = 0
@@ -274,6 +278,7 @@ class WatchedCluster(SLURMCluster):
             # They go on, and do what waits when they are done: only no other job is asked for.
             if self._lowered_from is None:
                 self._lowered_from = self._adaptive.maximum
+            self._lowered_at_s = time.monotonic()
             self._adaptive.maximum = running
             return
         log, said = self._log(job_id), self._rows[job_id]

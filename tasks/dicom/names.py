@@ -40,7 +40,7 @@ def _written_together() -> dict[str, str]:
 
 
 WRITTEN_TOGETHER = _written_together()
-LETTER = re.compile(rf"(?P<together>{'|'.join(WRITTEN_TOGETHER)})|(?P<letter>.){ACCENTS}", re.DOTALL)
+LETTER = re.compile(rf"(?P<together>{'|'.join(WRITTEN_TOGETHER)}){ACCENTS}|(?P<letter>.){ACCENTS}", re.DOTALL)
 
 
 class Names:
@@ -116,7 +116,7 @@ def _letters(name: str) -> str:
     def otherwise(found: re.Match[str]) -> str:
         together, letter = found.group("together", "letter")
         if together:
-            return WRITTEN_TOGETHER[together]
+            return WRITTEN_TOGETHER[together] + ACCENTS  # the e of Noël, which is no ö
         plain = f"[{letter}{ALSO[letter]}]" if letter in ALSO else re.escape(letter)
         return f"{plain}{ACCENTS}"
 

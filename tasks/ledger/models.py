@@ -203,7 +203,9 @@ def promote(paths: DatasetPaths, record: ModelRecord, why: str) -> None:
     # A run that was killed between the two steps does both again.
     written = bool(history) and history[-1]["model"] == record.model_id
     if why == BY_ROLLBACK:
-        written = written and history[-1]["why"] == BY_ROLLBACK
+        # Said again, it is said of what was accepted since, too.
+        newest = max(model.created for model in load_models(paths))
+        written = written and history[-1]["why"] == BY_ROLLBACK and history[-1]["at"] >= newest
     elif paths.latest.is_symlink() and paths.latest.resolve() == target.resolve():
         return
     if not written:

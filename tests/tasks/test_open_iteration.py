@@ -6,12 +6,14 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import SimpleITK as sitk
+from trained_models import case, trained
 
 from tasks.conversion import CaseToConvert
 from tasks.errors import ConfigError, UserDataError
@@ -28,6 +30,7 @@ from tasks.ledger.scans import load_scans
 from tasks.ledger.store import Store
 from tasks.open_iteration import (
     WITHOUT_EFFECT_ON_WHAT_IS_LEARNED,
+    _note_scans,
     book,
     open_iteration,
 )
@@ -237,3 +240,12 @@ def test_whose_voxels_are_used_is_noted_before_anything_is_learned(home: Path) -
     assert iteration.ledger["scans"] == Journal(paths.scans).head()
     opened(home, [False] * 4)
     assert len(Journal(paths.scans).entries()) == 1
+
+
+def test_whose_voxels_were_used_before_that_was_noted_is_noted_at_first(home: Path) -> None:
+    """An earlier IterSeg learned from it; it may be withdrawn since, and come again as somebody else's."""
+    paths = DatasetPaths.of("D")
+    trained(paths, "2026-01-01", [case(9, 0)], 0.5)
+    write_image(sitk.Image(4, 3, 2, sitk.sitkInt16), Store(paths.store).image("case9", "i"))
+    _note_scans(paths, DatedName(date(2026, 11, 20), 1, "D"), [])
+    assert load_scans(paths.scans).images == {("case9", "i")}

@@ -98,6 +98,23 @@ def test_a_structure_that_no_test_case_has_is_judged_by_cross_validation(
     )
 
 
+def test_a_structure_that_no_test_case_has_must_not_be_seen_in_one(paths: DatasetPaths) -> None:
+    """However well it is found where it is."""
+    cases = [case(0, 0), case(1, 1), case(2, "test")]
+    before = replace(trained(paths, "2026-01-01", cases, 0.8), structures=["GTV", "node"])
+    for fold in (0, 1):
+        file = paths.home / before.folder / f"fold_{fold}" / "fold.json"
+        write_json(file, {"cases": {f"case{fold}": {"GTV": 0.8, "node": 0.7}}})
+    save_model(paths, before)
+    promote(paths, before, "first")
+    now = replace(iteration("2", cases), structures=["GTV", "node"])
+    rows = [[{"case_id": "case2", "dice": {"GTV": 0.8, "node": node}}] for node in (0.0, None)]
+    results = [{"fold": f, "cases": {f"case{f}": {"GTV": 0.9, "node": 0.9}}} for f in (0, 1)]
+    judgement = judged("D", now, results, *rows, SETTINGS)
+    assert not judgement["accepted"]
+    assert "false alarms in 1 cases, and no more in 0" in why_not(judgement)
+
+
 def raced(dice: dict[str, float], *, test: bool) -> dict[str, Any]:
     now = iteration("2026-01-02__D", [case(0, 0), case(1, "test" if test else 1)])
     folds = {name: [{"cases": {"case0": {"GTV": value}}}] for name, value in dice.items()}

@@ -106,6 +106,17 @@ def test_the_untouched_one_beside_it_does_not_hide_an_edited_one(
     assert report["recognised"] == {"edited": 1}
 
 
+def test_a_folder_that_bears_an_earlier_day_came_after_the_prediction_all_the_same(
+    lab: Predicted, tmp_path: Path
+) -> None:
+    """Filled by hand, and called after the day of the scan; the viewer left no trace in it."""
+    folder = lab.paths.rawdata / "2026-11-19__D"
+    folder.mkdir()
+    ohif_seg_unedited(lab, tmp_path).rename(folder / "seg.dcm")
+    seal_by_hand.fn("D")
+    assert recognise_refinements.fn("D") == {"unedited": 1}
+
+
 def test_a_prediction_never_takes_the_place_of_a_persons_work(lab: Predicted, tmp_path: Path) -> None:
     comes_back(lab, ohif_seg(lab, tmp_path), day=22)
     edited = lab.case().segmentation

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from dicom_factory import ball, write_series
 from predicted_lab import Predicted, predicted
+from trained_models import case, trained
 
 from tasks.conversion import to_convert
 from tasks.errors import ConfigError
@@ -20,7 +21,15 @@ from tasks.outcomes import remember_outcomes, remember_unpredictable
 from tasks.report import write_report
 from tasks.settings.dataset import load_dataset_settings, load_rois
 from tasks.state import state_at
-from tasks.worklist import COLUMNS, IN_TEST_SET, NOT_PREDICTED, mark_cases, worklist_of, write_worklist
+from tasks.worklist import (
+    COLUMNS,
+    IN_TEST_SET,
+    NOT_PREDICTED,
+    _learned_from,
+    mark_cases,
+    worklist_of,
+    write_worklist,
+)
 
 SHAPE = (6, 20, 24)
 
@@ -100,3 +109,13 @@ def test_what_prepare_and_predict_remember_does_not_displace_each_other(lab: Pre
     remember_unpredictable(lab.paths, [job], [row])
     remember_outcomes(lab.paths, state_at(lab.paths, settings)[0], {})
     assert read_json(lab.paths.outcomes)["images"][job.case_id]["why"] == "gantry-tilt"
+
+
+def test_a_model_that_learned_from_the_same_draws_the_same_list(lab: Predicted) -> None:
+    """Its weights hold when they were trained: by them no simulation could be repeated."""
+    again = replace(lab.model, checkpoints={"0": "other weights"})
+    assert _learned_from(lab.paths, again) == _learned_from(lab.paths, lab.model)
+    cases = [case(0, 0), case(1, 1)]
+    more, fewer = (trained(lab.paths, f"2026-01-0{n}", cases[:n], 0.5) for n in (2, 1))
+    found = [_learned_from(lab.paths, replace(model, model_id="m")) for model in (more, fewer)]
+    assert found == [["m", "case0", "case1"], ["m", "case0"]]

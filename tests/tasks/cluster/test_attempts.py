@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -203,3 +204,20 @@ def test_what_fails_in_a_job_may_be_the_fault_of_its_node(
     with pytest.raises(raised), a_broken_node_takes_no_more():
         raise error
     assert bool(asked) == (raised is BrokenError or worker is None)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), BrokenError),  # perhaps the node's own
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), BrokenError),
+        (OSError(errno.ESTALE, "Stale file handle"), OSError),  # passes, and is tried again where it was
+        (ConfigError("features_per_stage is too long"), ConfigError),  # on every node
+    ],
+)
+def test_a_node_may_have_its_own_disk_and_nobodys_choices(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, raised: type[Exception]
+) -> None:
+    monkeypatch.setattr("tasks.cluster.attempts.take_no_more", lambda: "w")
+    with pytest.raises(raised, match=str(error.args[-1])), a_broken_node_takes_no_more(uses_device=False):
+        raise error

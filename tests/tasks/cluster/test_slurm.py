@@ -45,6 +45,7 @@ def cluster(tmp_path: Any) -> WatchedCluster:
         _in_a_row=0,
         _stillborn=0,
         _lowered_from=None,
+        _lowered_at_s=0.0,
         _refused_since=None,
         _job_kwargs={**options, "log_directory": str(tmp_path)},
         new_spec={"options": options},
@@ -72,11 +73,13 @@ def test_a_node_with_eight_gpus_that_kills_eight_jobs_at_once_is_avoided(
     assert directives(cluster) == ["--gres=gpu:1", "--exclude=node7,node3"]
 
 
-def test_while_folds_run_no_job_that_dies_ends_them(cluster: WatchedCluster, nodes: dict[str, str]) -> None:
+def test_while_folds_run_no_job_that_dies_ends_them(
+    cluster: WatchedCluster, nodes: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A module that is updated breaks the prologue of all that begin from now on: no more are asked for."""
     running: dict[str, Any] = {"tls://node1": {}, "tls://node2": {}}
     vars(cluster).update(scheduler_info={"workers": running}, _adaptive=SimpleNamespace(maximum=5))
-    nodes.update({str(job): f"node{job}" for job in range(24)})
+    nodes.update({str(job): f"node{job}" for job in range(40)})
     for look in range(6):
         cluster._learn([str(2 * look), str(2 * look + 1)])
     assert cluster._adaptive.maximum == 2
@@ -85,6 +88,13 @@ def test_while_folds_run_no_job_that_dies_ends_them(cluster: WatchedCluster, nod
     for look in range(8, 12):
         cluster._learn([str(2 * look), str(2 * look + 1)])
     assert cluster._adaptive.maximum == 2
+    cluster._hear_of(set())
+    assert cluster._adaptive.maximum == 2, "a moment later"
+    monkeypatch.setattr("tasks.cluster.slurm.ASK_AGAIN_S", 0.0)
+    cluster._hear_of(set())
+    assert cluster._adaptive.maximum == 5, "what kept them from it may be over"
+    for look in range(12, 16):
+        cluster._learn([str(2 * look), str(2 * look + 1)])
     running.clear()
     with pytest.raises(ExternalToolError, match="jobs ended before their worker began"):
         cluster._learn(["12", "13"])

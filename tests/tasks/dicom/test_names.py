@@ -86,6 +86,18 @@ def test_a_name_in_ideographs_is_found_within_what_is_typed(
         without(file, pseudonyms)
 
 
+def test_each_way_in_which_a_name_is_written_is_a_name(
+    tmp_path: Path, series: Series, pseudonyms: Pseudonyms
+) -> None:
+    """Of one ideograph each, family and given name are found beside each other only."""
+    file = files_of(tmp_path, series)["RTSTRUCT"]
+    edit(file, lambda ds: setattr(ds, "SpecificCharacterSet", "ISO_IR 192"))
+    edit(file, lambda ds: setattr(ds, "PatientName", "Kim^A=金^一"))
+    edit(file, lambda ds: setattr(ds.StructureSetROISequence[0], "ROIName", "GTV金一"))
+    with pytest.raises(CaseRejected, match="identity-left"):
+        without(file, pseudonyms)
+
+
 @pytest.mark.parametrize("name", ["GTV_Anna", "anna1", "1Anna", "GTV4711", "4711a"])
 def test_a_short_name_ends_where_no_letter_or_digit_goes_on(
     tmp_path: Path, series: Series, pseudonyms: Pseudonyms, name: str
@@ -122,6 +134,10 @@ def test_a_short_name_inside_a_word_is_no_quotation(
         ("Sørensen^Ida", "GTV_Soerensen"),
         ("Sorensen^Ida", "GTV_Sørensen"),
         ("Wałęsa^Jan", "gtv walesa"),
+        *[("NOEL^Eva", name) for name in ("Noël", "NOEL", "noe\u0308l")],
+        *[("Noël^Eva", name) for name in ("Noel", "NOËL")],
+        ("Gaëlle^Eva", "gtv gaelle"),
+        ("Raphael^Eva", "GTV Raphaël"),
     ],
 )
 def test_a_name_is_found_however_its_accents_are_written(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import requests
 
 from tasks.dicom.web import DicomWeb, RemoteSeries
 from tasks.errors import IterSegError, TransientError
@@ -117,8 +117,38 @@ def test_what_is_fetched_is_what_was_sent_byte_for_byte() -> None:
             thread.join()
 
 
-def test_a_server_is_waited_for_as_long_as_was_said() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        web = DicomWeb(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.2)
-        with pytest.raises(TransientError, match="did not answer in time"):
-            web.answers()
+def test_a_server_is_waited_for_as_long_as_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+
+    def request(_session: requests.Session, *_: object, **options: float) -> None:
+        waited.append(options["timeout"])
+        raise requests.Timeout
+
+    monkeypatch.setattr(requests.Session, "request", request)
+    web = DicomWeb("http://pacs", timeout_s=7)
+    with pytest.raises(TransientError, match="did not answer in time"):
+        web.answers()
+    with pytest.raises(TransientError, match="did not answer in time"):
+        list(web.retrieve(RemoteSeries("1.2", "1.2.3", "CT")))
+    assert waited == [7, 7]
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({"USER": "all", "PASSWORD": "p"}, {"pacs 1": ("all", "p"), "viewer": ("all", "p")}),
+        (
+            {"USER": "all", "PASSWORD": "p", "USER_PACS_1": "own", "PASSWORD_PACS_1": "q"},
+            {"pacs 1": ("own", "q"), "viewer": ("all", "p")},
+        ),
+        ({"TOKEN_VIEWER": "t"}, {"pacs 1": None, "viewer": "Bearer t"}),
+    ],
+)
+def test_no_server_is_shown_what_opens_another_one(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], shown: dict[str, object]
+) -> None:
+    for variable, value in given.items():
+        monkeypatch.setenv(f"ITERSEG_DICOMWEB_{variable}", value)
+    for name, login in shown.items():
+        session = DicomWeb("http://pacs", name=name)._session
+        assert (session.auth or session.headers.get("Authorization")) == login

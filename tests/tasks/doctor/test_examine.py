@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -150,3 +151,19 @@ def test_a_night_that_no_clock_knows_is_told(home: Path) -> None:
     found = verdicts(home)["dataset D"]
     assert not found.good
     assert "night.cron" in found.said
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [("clusters/gone.yaml", "there is no cluster|gone"), ("notifications.yaml", "notifications")],
+)
+def test_a_night_that_lacks_what_it_names_is_told(home: Path, file: str, words: str) -> None:
+    """A file that was renamed since `make deploy` shows as a failed night else."""
+    (home / "config" / "roi_D.yaml").write_text("GTV: GTV\n")
+    cluster = "gone" if file.startswith("clusters") else "local"
+    (home / "config" / "dataset_D.yaml").write_text(f'night: {{cron: "0 20 * * *", cluster: {cluster}}}\n')
+    (home / "config" / "clusters" / "local.yaml").write_text("workers: 1\n")
+    (home / "config" / "notifications.yaml").write_text("nonsense: 1\n" if cluster == "local" else "{}\n")
+    found = verdicts(home)["dataset D"]
+    assert not found.good
+    assert re.search(words, found.said)

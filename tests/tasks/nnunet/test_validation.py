@@ -7,7 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
 from tasks.errors import IterSegError
 from tasks.ledger.files import read_json
@@ -172,3 +175,23 @@ def test_an_attempt_that_lost_its_fold_writes_no_score_over_those_of_the_one_tha
     with pytest.raises(IterSegError, match="another attempt"):
         validate_fold(fold, "weights", trained_here=True)
     assert not (Path(fold.output_folder) / VALIDATION_SUMMARY).exists()
+
+
+def test_where_no_voxel_is_known_to_be_background_there_is_no_dice(tmp_path: Path) -> None:
+    """A structure that fills the image could not be told from one that is right."""
+    trainer: Any = SimpleNamespace(
+        preprocessed_dataset_folder_base=str(tmp_path),
+        plans_manager=SimpleNamespace(image_reader_writer_class=SimpleITKIO),
+        label_manager=SimpleNamespace(ignore_label=2),
+    )
+    truth = np.full((4, 8, 8), 2, dtype=np.uint8)
+    truth[1:3, 2:5, 2:5] = 1
+    (tmp_path / "gt_segmentations").mkdir()
+    predicted = tmp_path / "case.nii.gz"
+    sitk.WriteImage(sitk.GetImageFromArray(np.ones_like(truth)), predicted)
+    sitk.WriteImage(sitk.GetImageFromArray(truth), tmp_path / "gt_segmentations" / predicted.name)
+    assert validation._dice(predicted, trainer, {"GTV": 1}) == {"GTV": None}
+    truth[0] = 0
+    sitk.WriteImage(sitk.GetImageFromArray(truth), tmp_path / "gt_segmentations" / predicted.name)
+    found = validation._dice(predicted, trainer, {"GTV": 1})["GTV"]
+    assert found is not None and found < 0.5

@@ -28,3 +28,16 @@ def test_a_distance_says_of_how_many_cases_it_is(home: Path) -> None:
     text = card_as_markdown(card)
     assert "| 2.000 (1 of 2 cases) |" in text
     assert "| 3.500 |" in text
+
+
+def test_a_score_says_of_how_many_test_cases_it_is(home: Path) -> None:
+    """In the others nothing is, and nothing was found."""
+    rows = [{"dice": {"GTV": dice}, "hd95_mm": {"GTV": 2.0 if dice else None}} for dice in (0.9, None, None)]
+    model = replace(
+        a_model(DatasetPaths.of("D"), ["GTV"]),
+        test_cases=rows,
+        cases={"training": 4, "test": 3},
+        test_dice={"GTV": 0.9},
+        test_hd95_mm={"GTV": 2.0},
+    )
+    assert "| GTV | 0.900 (1 of 3 cases) |" in card_as_markdown(model_card(model, "D"))

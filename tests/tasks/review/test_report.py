@@ -128,6 +128,13 @@ def test_the_page_says_what_is_in_use_how_it_scores_and_what_to_correct() -> Non
         assert words in text
 
 
+def test_a_cross_validated_score_is_of_cases_and_not_of_folds() -> None:
+    """Of which one may have a single case that went wrong."""
+    values = content()
+    models = [{**model, "cross_validation": {"GTV": 0.613}} for model in values.models]
+    assert "0.613" in BeautifulSoup(render(content(models=models)), "html.parser").get_text(" ")
+
+
 def test_the_page_needs_no_network_and_runs_no_script() -> None:
     page = BeautifulSoup(render(content()), "html.parser")
     assert page.find_all(["script", "link", "iframe"]) == []
