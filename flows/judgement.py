@@ -8,6 +8,7 @@ from typing import Any
 
 from tasks.cluster.pieces import run_one
 from tasks.cluster.runner import threads_per_worker, worker_count
+from tasks.errors import UserDataError
 from tasks.labels import Labels
 from tasks.ledger.iterations import Contender, Iteration
 from tasks.ledger.models import ModelRecord, check_weights, latest_model
@@ -50,7 +51,11 @@ def judged(
     others = {model.model_id for model in (best, current) if model is not None}
     if judgement["accepted"] and best is not None and len(others) == 2:
         # A margin that is granted night after night adds up.
-        earlier = _scores_of(paths, iteration, best, settings, where)
+        try:
+            earlier = _scores_of(paths, iteration, best, settings, where)
+        except UserDataError as error:
+            way_out = f"Or delete the folder {best.folder} as a whole: it is no measure for others then"
+            raise UserDataError(f"{error}. {way_out}") from None
         beside_best = judge_candidate(*candidate, earlier, settings, best)
         if any(not verdict["non_inferior"] for verdict in beside_best["verdicts"]):
             judgement = beside_best

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import pytest
 from tests_support import PrefectServer
 
 SCRIPT = Path(__file__).parents[2] / "deployments" / "deploy.py"
@@ -22,14 +24,22 @@ def deploy(home: Path, server: PrefectServer) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_what_was_paused_stays_paused(home: Path, prefect_server: PrefectServer) -> None:
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[PrefectServer]:
+    """One of its own: what is deployed on it is no other test's."""
+    (tmp_path / "server").mkdir()
+    with PrefectServer(tmp_path / "server") as server:
+        yield server
+
+
+def test_what_was_paused_stays_paused(home: Path, server: PrefectServer) -> None:
     """As over a question of consent, while the code is upgraded."""
     for name in ("D", "E"):
         (home / "config" / f"roi_{name}.yaml").write_text("GTV: GTV\n")
         (home / "config" / f"dataset_{name}.yaml").write_text(NIGHT)
     (home / "config" / "clusters" / "local.yaml").write_text("workers: 1\n")
-    deploy(home, prefect_server)
-    with httpx.Client(base_url=prefect_server.environment["PREFECT_API_URL"]) as client:
+    deploy(home, server)
+    with httpx.Client(base_url=server.api_url) as client:
 
         def night() -> dict[str, bool]:
             schedules = client.get("/deployments/name/iterate/nightly").raise_for_status().json()["schedules"]
@@ -43,9 +53,7 @@ def test_what_was_paused_stays_paused(home: Path, prefect_server: PrefectServer)
         ).raise_for_status()
         arrival = client.get("/deployments/name/iterate/on-arrival").json()["id"]
         client.post(f"/deployments/{arrival}/pause_deployment").raise_for_status()
-        deploy(home, prefect_server)
+        deploy(home, server)
         assert night() == {"D": False, "E": True}
         assert client.get("/deployments/name/iterate/on-arrival").json()["paused"] is True
         assert client.get("/deployments/name/iterate/nightly").json()["paused"] is False
-        for deployment in client.post("/deployments/filter", json={}).json():  # others use this server, too
-            client.delete(f"/deployments/{deployment['id']}").raise_for_status()

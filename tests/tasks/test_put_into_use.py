@@ -9,7 +9,6 @@ import pytest
 from trained_models import case, trained
 
 from tasks.errors import UserDataError
-from tasks.ledger.journal import now
 from tasks.ledger.models import latest_model, load_promotions, save_model, was_rolled_back_since
 from tasks.ledger.paths import DatasetPaths
 from tasks.promote import promote_model, put_back
@@ -83,14 +82,18 @@ def test_weights_that_are_not_those_on_record_are_not_put_back(paths: DatasetPat
     assert f"model 2026-01-01, fold 1 {fate}" in findings
 
 
-def test_who_goes_back_again_to_the_same_model_declines_what_came_since(paths: DatasetPaths) -> None:
+def test_who_goes_back_again_to_the_same_model_declines_what_came_since(
+    paths: DatasetPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first time it was not there yet; a run was killed before it put it into use."""
     cases = [case(0, 0), case(1, 1)]
     promote_model.fn("D", trained(paths, "2026-01-01", cases, 0.5))
     promote_model.fn("D", trained(paths, "2026-01-02", cases, 0.6))
+    monkeypatch.setattr("tasks.ledger.models.now", lambda: "2026-01-02T12:00:00")
     put_back.fn("D", "2026-01-01")
-    since = replace(trained(paths, "2026-01-03", cases, 0.7), created=now())
-    save_model(paths, since)
+    since = trained(paths, "2026-01-03", cases, 0.7)
+    assert not was_rolled_back_since(paths, since)
+    monkeypatch.setattr("tasks.ledger.models.now", lambda: "2026-01-03T12:00:00")
     put_back.fn("D", "2026-01-01")
     assert was_rolled_back_since(paths, since)
 

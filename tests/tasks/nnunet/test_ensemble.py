@@ -14,7 +14,7 @@ from untrained_model import untrained_model
 
 from tasks.errors import UserDataError
 from tasks.labels import Labels
-from tasks.nnunet.doubt import doubt_of
+from tasks.nnunet.doubt import _pairwise_dice, doubt_of
 from tasks.nnunet.predictor import Predictor
 from tasks.review.scores import dice
 
@@ -128,3 +128,11 @@ def test_where_no_fold_sees_anything_there_is_still_a_figure(predictor: Predicto
 def test_what_is_no_single_volume_is_said(predictor: Predictor, image: sitk.Image) -> None:
     with pytest.raises(UserDataError, match="a single volume of one channel"):
         predictor.predict_label_map(image)
+
+
+def test_a_speck_in_one_fold_is_no_great_disagreement() -> None:
+    """The folds that see nothing agree with each other."""
+    masks = np.zeros((5, 4, 4, 4), dtype=bool)
+    assert _pairwise_dice(masks) is None
+    masks[0, 1, 1, 1] = True
+    assert _pairwise_dice(masks) == pytest.approx(6 / 10)
