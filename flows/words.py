@@ -189,7 +189,9 @@ def _sent(report: dict[str, Any]) -> list[str]:
 
 def _withdraw(report: dict[str, Any]) -> list[str]:
     done = "withdrawn" if report["new"] else "already withdrawn"
-    lines = [f"withdraw: {len(report['cases'])} cases {done}: {', '.join(report['cases'])}"]
+    own = report["cases"]
+    of = f"{len(own)} cases {done}: {', '.join(own)}" if own else f"the patient is {done}; no image was here"
+    lines = [f"withdraw: {of}"]
     if report["deleted"] is not None:
         lines += [f"  deleted from {place}: {count} files" for place, count in report["deleted"].items()]
     if report["models"]:

@@ -63,6 +63,11 @@ def test_few_test_patients_are_told(patients: int, said: bool) -> None:
     assert ("the bound is optimistic" in in_words(report)) is said
 
 
+def test_a_patient_of_whom_no_image_was_here_is_withdrawn_in_words() -> None:
+    report = {"stage": "withdraw", "new": True, "cases": [], "deleted": None, "models": [], "also_in": []}
+    assert "the patient is withdrawn; no image was here" in in_words({**report, "copies": {}})
+
+
 def test_what_a_withdrawal_says_of_the_same_scan_under_another_name() -> None:
     report = {"stage": "withdraw", "new": True, "cases": ["a"], "deleted": None, "models": [], "also_in": []}
     assert in_words({**report, "copies": {"D": ["b"]}}).splitlines()[1:] == [
