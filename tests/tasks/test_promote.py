@@ -13,6 +13,7 @@ from trained_models import case, iteration, trained
 
 from tasks.errors import UserDataError
 from tasks.ledger.files import write_json
+from tasks.ledger.iterations import Iteration
 from tasks.ledger.models import ModelRecord, latest_model, promote, save_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
@@ -74,11 +75,8 @@ def test_where_there_is_a_test_set_it_decides(paths: DatasetPaths) -> None:
     assert judgement["verdicts"][0]["difference"] == pytest.approx(-0.3)
 
 
-@pytest.mark.parametrize(("node", "accepted"), [(0.7, True), (0.0, False)])
-def test_a_structure_that_no_test_case_has_is_judged_by_cross_validation(
-    paths: DatasetPaths, node: float, accepted: bool
-) -> None:
-    """A candidate that has forgotten it would go live otherwise."""
+def without_a_test_case_of_node(paths: DatasetPaths) -> Iteration:
+    """A model that finds nodes is in use; the iteration that follows it."""
     cases = [case(0, 0), case(1, 1), case(2, "test")]
     before = replace(trained(paths, "2026-01-01", cases, 0.8), structures=["GTV", "node"])
     for fold in (0, 1):
@@ -86,7 +84,15 @@ def test_a_structure_that_no_test_case_has_is_judged_by_cross_validation(
         write_json(file, {"cases": {f"case{fold}": {"GTV": 0.8, "node": 0.7}}})
     save_model(paths, before)
     promote(paths, before, "first")
-    now = replace(iteration("2", cases), structures=["GTV", "node"])
+    return replace(iteration("2", cases), structures=["GTV", "node"])
+
+
+@pytest.mark.parametrize(("node", "accepted"), [(0.7, True), (0.0, False)])
+def test_a_structure_that_no_test_case_has_is_judged_by_cross_validation(
+    paths: DatasetPaths, node: float, accepted: bool
+) -> None:
+    """A candidate that has forgotten it would go live otherwise."""
+    now = without_a_test_case_of_node(paths)
     rows = [[{"case_id": "case2", "dice": {"GTV": 0.8, "node": None}}]] * 2
     results = [{"fold": f, "cases": {f"case{f}": {"GTV": 0.1, "node": node}}} for f in (0, 1)]
     judgement = judged("D", now, results, *rows, SETTINGS)
@@ -100,14 +106,7 @@ def test_a_structure_that_no_test_case_has_is_judged_by_cross_validation(
 
 def test_a_structure_that_no_test_case_has_must_not_be_seen_in_one(paths: DatasetPaths) -> None:
     """However well it is found where it is."""
-    cases = [case(0, 0), case(1, 1), case(2, "test")]
-    before = replace(trained(paths, "2026-01-01", cases, 0.8), structures=["GTV", "node"])
-    for fold in (0, 1):
-        file = paths.home / before.folder / f"fold_{fold}" / "fold.json"
-        write_json(file, {"cases": {f"case{fold}": {"GTV": 0.8, "node": 0.7}}})
-    save_model(paths, before)
-    promote(paths, before, "first")
-    now = replace(iteration("2", cases), structures=["GTV", "node"])
+    now = without_a_test_case_of_node(paths)
     rows = [[{"case_id": "case2", "dice": {"GTV": 0.8, "node": node}}] for node in (0.0, None)]
     results = [{"fold": f, "cases": {f"case{f}": {"GTV": 0.9, "node": 0.9}}} for f in (0, 1)]
     judgement = judged("D", now, results, *rows, SETTINGS)

@@ -36,7 +36,6 @@ from tasks.conversion import label_rules
 from tasks.dicom.convert import label_map
 from tasks.dicom.image import read_series
 from tasks.ingest import seal_by_hand, take_delivery
-from tasks.intake import Intake
 from tasks.ledger.predictions import object_file
 from tasks.refine import recognise_refinements
 from tasks.settings.dataset import load_dataset_settings, load_rois
@@ -86,24 +85,6 @@ def test_what_was_handed_out_is_ignored_and_needs_no_look(lab: Predicted) -> Non
     assert report["reasons"]["own-prediction"] == 2
     assert report["files"]["taken"] == 0
     assert recognise_refinements.fn("D") == {}
-
-
-@pytest.mark.parametrize("name", ["a_first.dcm", "z_last.dcm"])
-@pytest.mark.parametrize("deidentify", [False, True])
-def test_the_untouched_one_beside_it_does_not_hide_an_edited_one(
-    lab: Predicted, tmp_path: Path, name: str, deidentify: bool
-) -> None:
-    """Both under our UID, in one delivery, in any order."""
-    edited = saved_in_place(lab, tmp_path)
-    (edited.parent / name).write_bytes(lab.object("seg").read_bytes())
-    if deidentify:
-        recipe = Path(__file__).parents[2] / "config" / "deidentification.yaml"
-        (lab.paths.config / recipe.name).write_text(recipe.read_text())
-        file = lab.paths.config / "dataset_D.yaml"
-        file.write_text(f"{file.read_text()}deidentify_folders: true\n")
-    report = comes_back(lab, edited)
-    assert (report["files"]["taken"], report["reasons"]) == (1, {"own-prediction": 1})
-    assert report["recognised"] == {"edited": 1}
 
 
 def test_a_folder_that_bears_an_earlier_day_came_after_the_prediction_all_the_same(
@@ -296,59 +277,3 @@ def test_a_structure_is_found_by_its_own_name_too(home: Path, tmp_path: Path) ->
     assert case.segmentation is not None
     labels = label_map(read_series([f.path for f in case.files]), case.segmentation.path, "SEG", rules)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(labels), EDITED)
-
-
-@pytest.mark.parametrize("deidentify", [False, True])
-def test_a_viewer_that_saves_in_place_may_do_so_again(
-    lab: Predicted, tmp_path: Path, deidentify: bool
-) -> None:
-    """Both corrections bear our UID; the second is no conflict with the first, and it counts."""
-    if deidentify:
-        recipe = Path(__file__).parents[2] / "config" / "deidentification.yaml"
-        (lab.paths.config / recipe.name).write_text(recipe.read_text())
-    first = saved_in_place(lab, tmp_path)
-    take_delivery.fn("D", first.parent, date(2026, 11, 23), deidentify)
-    assert recognise_refinements.fn("D") == {"edited": 1}
-    before = lab.case().segmentation
-    edit(first, lambda ds: setattr(ds, "ContentLabel", "AGAIN"))
-    report = take_delivery.fn("D", first.parent, date(2026, 11, 24), deidentify)
-    assert (report["files"]["taken"], report["reasons"]) == (1, {})
-    assert recognise_refinements.fn("D") == {"edited": 1}
-    after = lab.case()
-    assert after.state == "pending"
-    assert before is not None and after.segmentation is not None
-    assert after.segmentation.header.sop_instance_uid != before.header.sop_instance_uid
-    again = take_delivery.fn("D", first.parent, date(2026, 11, 24), deidentify)
-    assert again["files"]["taken"] == 0, "the same file is known by its content"
-
-
-def test_a_second_correction_in_a_folder_of_a_day_is_no_conflict(lab: Predicted, tmp_path: Path) -> None:
-    """Files there stay as they are, and so it is taken as a delivery of its own."""
-    first = saved_in_place(lab, tmp_path)
-    take_delivery.fn("D", first.parent, date(2026, 11, 23))
-    edit(first, lambda ds: setattr(ds, "ContentLabel", "AGAIN"))
-    folder = lab.paths.rawdata / "2026-11-24__D"
-    folder.mkdir()
-    first.rename(folder / "corrected.dcm")
-    reports = seal_by_hand.fn("D")
-    assert [report["reasons"] for report in reports] == [{}, {}]
-    assert sum(report["files"]["taken"] for report in reports) == 1
-    assert recognise_refinements.fn("D") == {"edited": 2}
-    assert seal_by_hand.fn("D") == []
-
-
-def test_a_correction_that_is_sent_twice_to_a_receiver_is_one(lab: Predicted, tmp_path: Path) -> None:
-    """It was saved in place, and lost its identity on the way in: its copy looks otherwise."""
-    recipe = Path(__file__).parents[2] / "config" / "deidentification.yaml"
-    (lab.paths.config / recipe.name).write_text(recipe.read_text())
-    sent = saved_in_place(lab, tmp_path).read_bytes()
-    headers = []
-    for day in (23, 24):
-        header, kept = Intake.of(lab.paths, deidentify_all=True).accept(sent, ".dcm", may_change=True)
-        headers.append(header.sop_instance_uid)
-        folder = tmp_path / f"kept-{day}"
-        folder.mkdir()
-        (folder / "a.dcm").write_bytes(kept)
-        taken = take_delivery.fn("D", folder, date(2026, 11, day), deidentify=False)["files"].get("taken", 0)
-        assert taken == (day == 23)
-    assert headers[0] == headers[1]

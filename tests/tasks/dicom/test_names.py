@@ -71,6 +71,16 @@ def test_a_whole_name_is_found_however_short_its_parts_are(
         without(file, pseudonyms)
 
 
+def called(file: Path, patient: str, roi: str) -> Path:
+    """An RTSTRUCT in Unicode, with the name of a patient and of a ROI."""
+
+    def change(ds: Any) -> None:
+        ds.SpecificCharacterSet, ds.PatientName = "ISO_IR 192", patient
+        ds.StructureSetROISequence[0].ROIName = roi
+
+    return edit(file, change)
+
+
 @pytest.mark.parametrize("patient", ["Yamada^Tarou=山田^太郎=やまだ^たろう", "山田^太郎", "김^하늘=金^하늘"])
 @pytest.mark.parametrize("name", ["GTV_山田太郎", "GTV山田", "太郎の腫瘍", "やまだ", "하늘", "腫瘍"])
 def test_a_name_in_ideographs_is_found_within_what_is_typed(
@@ -78,10 +88,7 @@ def test_a_name_in_ideographs_is_found_within_what_is_typed(
 ) -> None:
     """Two of them are a name, and no space stands before or after."""
     quoted = any(part in name for part in re.split("[=^]", patient) if len(part) > 1)
-    file = files_of(tmp_path, series)["RTSTRUCT"]
-    edit(file, lambda ds: setattr(ds, "SpecificCharacterSet", "ISO_IR 192"))
-    edit(file, lambda ds: setattr(ds, "PatientName", patient))
-    edit(file, lambda ds: setattr(ds.StructureSetROISequence[0], "ROIName", name))
+    file = called(files_of(tmp_path, series)["RTSTRUCT"], patient, name)
     with pytest.raises(CaseRejected, match="identity-left") if quoted else nullcontext():
         without(file, pseudonyms)
 
@@ -90,10 +97,7 @@ def test_each_way_in_which_a_name_is_written_is_a_name(
     tmp_path: Path, series: Series, pseudonyms: Pseudonyms
 ) -> None:
     """Of one ideograph each, family and given name are found beside each other only."""
-    file = files_of(tmp_path, series)["RTSTRUCT"]
-    edit(file, lambda ds: setattr(ds, "SpecificCharacterSet", "ISO_IR 192"))
-    edit(file, lambda ds: setattr(ds, "PatientName", "Kim^A=金^一"))
-    edit(file, lambda ds: setattr(ds.StructureSetROISequence[0], "ROIName", "GTV金一"))
+    file = called(files_of(tmp_path, series)["RTSTRUCT"], "Kim^A=金^一", "GTV金一")
     with pytest.raises(CaseRejected, match="identity-left"):
         without(file, pseudonyms)
 
