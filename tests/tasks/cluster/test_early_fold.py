@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import psutil
@@ -23,6 +24,8 @@ def _gone_afterwards() -> Iterator[None]:
 def test_it_begins_with_the_worker_and_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
     dask_setup(None)
+    while not waiting():  # a moment after it began the system does not know its command yet
+        time.sleep(0.01)
     (program,) = waiting()
     assert program.environ()["OMP_NUM_THREADS"] == "3"
     dask_teardown(None)
