@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import psutil
 import pytest
+from tests_support import wait_until
 
 from tasks.cluster.early_fold import dask_setup, dask_teardown
 
@@ -24,8 +24,8 @@ def _gone_afterwards() -> Iterator[None]:
 def test_it_begins_with_the_worker_and_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
     dask_setup(None)
-    while not waiting():  # a moment after it began the system does not know its command yet
-        time.sleep(0.01)
+    # A moment after it began the system does not know its command yet.
+    wait_until(lambda: bool(waiting()), 30)
     (program,) = waiting()
     assert program.environ()["OMP_NUM_THREADS"] == "3"
     dask_teardown(None)
