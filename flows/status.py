@@ -16,7 +16,7 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots, unsealed_folders
 from tasks.review.fate import fate_of
 from tasks.settings.dataset import check_choices
-from tasks.state import require_dataset, rows_of_series, state_at, totals
+from tasks.state import require_dataset, require_known, rows_of_series, state_at, totals
 from tasks.verify import verify_dataset
 
 
@@ -111,7 +111,7 @@ def _next(account: dict[str, int], waiting: list[str], start: str, plans_anew: b
 def models_of(dataset_id: str) -> dict[str, Any]:
     """The lineage: every model, where it comes from, how it was judged, and when it was used."""
     paths = DatasetPaths.of(dataset_id)
-    require_dataset(paths)
+    require_known(paths)
     current = latest_model(paths)
     models = [
         {

@@ -97,6 +97,14 @@ def count_voxels(label_map: NDArray[np.integer]) -> dict[int, int]:
     return {int(value): int(total[value]) for value in np.flatnonzero(total)}
 
 
+def is_blind(label_map: NDArray[np.integer], ignore: int) -> bool:
+    """Whether a label map says of no voxel that nothing is there, as where a structure is `unlabelled`.
+
+    Whatever is predicted beside what is drawn cannot be seen in it, and no score of it means anything.
+    """
+    return bool((label_map == ignore).any()) and not bool((label_map == 0).any())
+
+
 def what_is_drawn(masks: Masks) -> dict[str, str]:
     """Structure → digest of its mask, (slices, rows, columns), of those that have a voxel."""
     return {

@@ -132,13 +132,13 @@ def best_in_use(
     if current is None:
         return None
     tested = bool(iteration.test_cases())
-    today = {_identity(case) for case in iteration.test_cases()}
+    today = {_image_and_label(case) for case in iteration.test_cases()}
 
     def on_record(model: ModelRecord) -> Mapping[str, Scores]:
         if not tested:
             return _validated_before(paths, model, iteration, None)
         alike = [row for row in model.test_cases if row.get("mirroring") == settings.prediction.mirroring]
-        return {row["case_id"]: row["dice"] for row in alike if _identity(row) in today}
+        return {row["case_id"]: row["dice"] for row in alike if _image_and_label(row) in today}
 
     own = {row["case_id"]: row["dice"] for row in current_cases} if tested else on_record(current)
     ahead: list[tuple[float, str, ModelRecord]] = []
@@ -155,7 +155,7 @@ def best_in_use(
     return max(ahead, key=lambda found: found[:2])[2] if ahead else None
 
 
-def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
+def _image_and_label(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return row["case_id"], row.get("image_key"), row.get("label_key")
 
 

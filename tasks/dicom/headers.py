@@ -277,7 +277,7 @@ def identity_of(dataset: Dataset) -> str:
 
 
 def identity_in(content: bytes) -> str | None:
-    """What tells the patient of a file apart that is of no use to us; None where it names none."""
+    """As :func:`identity_of`, of a file of any kind, or of none; None where it has no PatientID."""
     try:
         dataset = pydicom.dcmread(io.BytesIO(content), specific_tags=["PatientID"], stop_before_pixels=True)
         return identity_of(dataset) if dataset.get("PatientID") else None

@@ -16,6 +16,7 @@ from nnunetv2.inference.export_prediction import (
 )
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+from tasks.labels import is_blind
 from tasks.ledger.files import read_json, write_json
 from tasks.ledger.images import write_image
 from tasks.ledger.iteration_paths import VALIDATION_SUMMARY
@@ -128,7 +129,7 @@ def _dice(
     ]
     drawn = reader.read_seg(str(truth))[0]
     partial = ignore is not None and bool((drawn == ignore).any())
-    blind = partial and not bool((drawn == 0).any())
+    blind = ignore is not None and is_blind(drawn, ignore)
     return {
         name: None if blind or (partial and metrics[key]["n_ref"] == 0) else _number(metrics[key]["Dice"])
         for name, key in structures.items()

@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from tasks.labels import Labels
+from tasks.labels import Labels, is_blind
 from tasks.review.surface import surface_scores
 
 
@@ -70,11 +70,6 @@ def scores_of_files(
         scores["surface_dice"][name] = surface.surface_dice if surface else None
         scores["hd95_mm"][name] = surface.hd95_mm if surface else None
     return scores
-
-
-def is_blind(truth: NDArray[np.integer], ignore: int) -> bool:
-    """Whether a label map says of no voxel that nothing is there, as where a structure is `unlabelled`."""
-    return bool((truth == ignore).any()) and not bool((truth == 0).any())
 
 
 def mean_of_defined(scores: Iterable[float | None]) -> float | None:

@@ -9,11 +9,15 @@ from typing import Any
 
 import httpx
 import pytest
+from predicted_lab import a_model
 
 import flows.command
 from flows.command import checked, run_flow
 from flows.receive import _ingest
+from flows.status import models_of
 from tasks.errors import UserDataError
+from tasks.ledger.models import save_model
+from tasks.ledger.paths import DatasetPaths
 
 
 @pytest.fixture
@@ -112,3 +116,9 @@ def test_a_receiver_goes_on_whatever_becomes_of_an_ingest(
     said: list[str] = []
     assert not _ingest("D", said.append)
     assert said[0].startswith("not ingested yet: ")
+
+
+def test_a_model_from_elsewhere_is_listed_before_anything_was_delivered(home: Path) -> None:
+    paths = DatasetPaths.of("D")
+    save_model(paths, a_model(paths, ["GTV"]))
+    assert [row["model"] for row in models_of("D")["models"]] == ["2026-11-20"]

@@ -57,6 +57,34 @@ def test_a_model_that_lacks_a_fold_is_no_measure_of_a_candidate(
         judgement._scores_of(paths, iteration, model, nothing, nothing)
 
 
+def test_the_best_of_former_models_without_its_weights_stops_a_night_with_a_way_out(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = DatasetPaths.of("D")
+    current, best = (a_model(paths, ["GTV"], f"2026-11-2{n}") for n in (1, 0))
+    save_model(paths, current)
+    (paths.home / current.folder).mkdir(parents=True)
+    promote(paths, current, "not worse")
+
+    def scores_of(_paths: Any, _iteration: Any, model: Any, *_: Any) -> list[Any]:
+        if model is best:
+            raise UserDataError("fold 0 of model 2026-11-20 is not what was recorded")
+        return []
+
+    iteration: Any = SimpleNamespace(name="2026-11-22__D", test_cases=lambda: [], training_cases=lambda: [])
+    for name, does in (
+        ("_scores_of", scores_of),
+        ("_scored", lambda *_, **__: []),
+        ("candidate_folder", lambda *_, **__: home),
+        ("best_in_use", lambda *_: best),
+        ("judge_candidate", lambda *_: {"accepted": True}),
+    ):
+        monkeypatch.setattr(judgement, name, does)
+    nothing: Any = None
+    with pytest.raises(UserDataError, match=r"fold 0 .*Or delete the folder .* as a whole"):
+        judgement.judged(paths, iteration, {"fold": []}, nothing, nothing)
+
+
 @pytest.mark.parametrize(
     ("dice", "accepted", "against"),
     [

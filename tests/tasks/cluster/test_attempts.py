@@ -87,6 +87,19 @@ def test_what_nobody_can_go_on_with_ends(
     assert count == attempts
 
 
+def test_those_that_could_not_be_begun_wait_once_for_all_and_not_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Eighty pieces that fail at once while the server restarts."""
+    waited: list[float] = []
+    monkeypatch.setattr("tasks.cluster.attempts.BEGINS_AGAIN_S", 15)
+    monkeypatch.setattr("tasks.cluster.attempts.time.sleep", waited.append)
+    left = {f"piece-{n}": [NOT_BEGUN, DONE] for n in range(80)}
+    ended = dict(run_all({name: lambda _, n=name: Ended(left[n].pop(0)) for name in left}, 3))
+    assert list(ended.values()) == [DONE] * 80
+    assert waited == [15]
+
+
 def test_a_spent_budget_leaves_the_rest_for_the_next_night() -> None:
     assert run([stopped(5, budget_spent=True), DONE]) == (None, 1)
     assert run([LOST, DONE], most=1) == (None, 1)
