@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,7 +56,8 @@ def open_prediction(page: Page, link: str, structure: str, slices: int) -> tuple
     page.get_by_label("Data Overlay").click()
     page.get_by_text("Segmentation", exact=True).click()
     page.get_by_text("SELECT A SEGMENTATION").click()
-    page.get_by_role("option").filter(has_text="SEG").first.click()
+    # The case of the letters counts: the name of the RTSTRUCT, which may stand first, has "IterSeg" in it.
+    page.get_by_role("option").filter(has_text=re.compile("SEG$")).first.click()
     page.get_by_text(structure, exact=True).first.wait_for()
     page.keyboard.press("Escape")
     pane = page.locator('[data-cy="viewport-pane"]').bounding_box()
