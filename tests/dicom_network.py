@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,6 +19,7 @@ import pydicom
 import pytest
 from apt_packages import require_packages
 from pynetdicom import AE, build_context
+from tests_support import PrefectServer
 
 PLUGIN = "libOrthancDicomWeb.so"
 PACKAGES = ("orthanc", "orthanc-dicomweb")
@@ -80,6 +82,14 @@ class Orthanc:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._until_left = ExitStack()
+
+    @cached_property
+    def prefect(self) -> PrefectServer:
+        """A server of Prefect in its network, as soon as somebody wants it."""
+        home = self.folder / "prefect"
+        home.mkdir()
+        return self._until_left.enter_context(PrefectServer(home, self.inside))
 
     def __enter__(self) -> Orthanc:
         plugin = _plugin()
@@ -103,7 +113,7 @@ class Orthanc:
                     "unshare",
                     "-n",
                     sys.executable,
-                    __file__,
+                    str(Path(__file__).with_name("orthanc_process.py")),
                     str(self.folder / "orthanc.json"),
                     str(os.getpid()),
                 ],
@@ -120,6 +130,7 @@ class Orthanc:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._until_left.close()
         self._process.terminate()
         self._process.wait(timeout=30)
 
@@ -136,8 +147,8 @@ class Orthanc:
         return json.loads(done.stdout or b"{}") if done.returncode == 0 else None
 
     def iterseg(self, home: Path, *arguments: str) -> dict[str, Any]:
-        """A command in its network, where Prefect's own server is as well; what it reports."""
-        env = {**os.environ, **ACCESS, "ITERSEG_HOME": str(home), "PREFECT_HOME": str(home / "prefect")}
+        """A command in its network; what it reports."""
+        env = {**os.environ, **ACCESS, "ITERSEG_HOME": str(home), **self.prefect.environment}
         command = self.inside(sys.executable, "-m", "flows.cli", *arguments, "--json")
         done = subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=580)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -148,25 +159,3 @@ class Orthanc:
         """Put files into it."""
         for file in files:
             assert self.request("POST", "/instances", file) is not None
-
-
-def _run(configuration: str, parent: str) -> None:
-    """In the new namespace: bring loopback up, be killed with the tests, become Orthanc."""
-    import ctypes
-    import fcntl
-    import socket
-    import struct
-
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    if os.getppid() != int(parent):
-        sys.exit(1)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
-        # SIOCSIFFLAGS with IFF_UP | IFF_RUNNING: as `ip link set lo up`, which may not be installed.
-        fcntl.ioctl(handle, 0x8914, struct.pack("16sH14x", b"lo", 0x1 | 0x40))
-    program = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/bin")
-    assert program is not None
-    os.execv(program, [program, configuration])
-
-
-if __name__ == "__main__":
-    _run(sys.argv[1], sys.argv[2])

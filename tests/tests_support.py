@@ -72,10 +72,14 @@ def wait_until(condition: Callable[[], bool], timeout_s: float) -> None:
 
 
 class PrefectServer:
-    """``prefect``'s server as a process; gone afterwards, also when the tests are killed."""
+    """``prefect``'s server as a process; gone afterwards, also when the tests are killed.
 
-    def __init__(self, home: Path) -> None:
+    ``inside`` wraps a command so that it runs in another network, where only such commands reach the server.
+    """
+
+    def __init__(self, home: Path, inside: Callable[..., list[str]] | None = None) -> None:
         self.home = home
+        self.inside = inside
         self.port = free_port()
         self.api_url = f"http://127.0.0.1:{self.port}/api"
 
@@ -93,16 +97,14 @@ class PrefectServer:
         }
         command = [sys.executable, "-m", "tasks.processes.embedded_server", str(self.port)]
         with (self.home / "server.log").open("wb") as log:
+            command = self.inside(*command) if self.inside else command
             self.process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
         deadline = time.monotonic() + 120
-        while True:
-            try:
-                with urllib.request.urlopen(f"{self.api_url}/health", timeout=2):
-                    return self
-            except OSError:
-                if time.monotonic() > deadline or self.process.poll() is not None:
-                    raise RuntimeError((self.home / "server.log").read_text()) from None
-                time.sleep(0.2)
+        while not self._answers():
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise RuntimeError((self.home / "server.log").read_text())
+            time.sleep(0.2)
+        return self
 
     def __exit__(
         self,
@@ -112,6 +114,15 @@ class PrefectServer:
     ) -> None:
         self.process.terminate()
         self.process.wait(timeout=30)
+
+    def _answers(self) -> bool:
+        url = f"{self.api_url}/health"
+        if self.inside:
+            ask = self.inside("curl", "-sf", "-m", "2", "-o", os.devnull, url)
+            return subprocess.run(ask, check=False).returncode == 0
+        with suppress(OSError), urllib.request.urlopen(url, timeout=2):
+            return True
+        return False
 
     def get(self, path: str) -> Any:
         """Read from the server's API."""

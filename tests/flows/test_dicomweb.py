@@ -49,8 +49,8 @@ def lab(home: Path) -> Path:
 
 
 def ingest(orthanc: Orthanc, home: Path, *arguments: str, **environment: str) -> Answer:
-    """Run the command in Orthanc's network, where Prefect's own server is as well."""
-    env = {**os.environ, "ITERSEG_HOME": str(home), "PREFECT_HOME": str(home / "prefect"), **environment}
+    """Run the command in Orthanc's network."""
+    env = {**os.environ, "ITERSEG_HOME": str(home), **orthanc.prefect.environment, **environment}
     command = [sys.executable, "-m", "flows.cli", "ingest", "D", "--dicomweb", URL, "--json", *arguments]
     done = subprocess.run(
         orthanc.inside(*command), capture_output=True, text=True, env=env, check=False, timeout=300
@@ -68,7 +68,9 @@ def test_everything_that_is_new_is_fetched_without_its_identity(
     assert answer.report["totals"] == {"done": 1, "rejected": 0, "ignored": 1}
     kept = [p for p in (lab / "data").rglob("*") if p.is_file()]
     assert not [p for p in kept if b"XYZZY" in p.read_bytes()]
-    assert not [p for p in (lab / "prefect").rglob("*") if p.is_file() and b"XYZZY" in p.read_bytes()]
+    history = [p for p in orthanc.prefect.home.rglob("*") if p.is_file()]
+    assert history
+    assert not [p for p in history if b"XYZZY" in p.read_bytes()]
     assert "XYZZY" not in answer.stdout + answer.stderr
 
     again = ingest(orthanc, lab, **ACCESS)
