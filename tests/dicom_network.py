@@ -20,6 +20,7 @@ import pytest
 from apt_packages import require_packages
 from pynetdicom import AE, build_context
 from tests_support import PrefectServer
+from with_loopback import alone, may_be_alone
 
 PLUGIN = "libOrthancDicomWeb.so"
 PACKAGES = ("orthanc", "orthanc-dicomweb")
@@ -61,12 +62,16 @@ def require_orthanc() -> None:
     """Install Orthanc where that is allowed, or skip with a visible line."""
     if not _plugin():
         require_packages("Orthanc", PACKAGES)
-    if subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode != 0:
+    if not may_be_alone():
         pytest.skip("Orthanc listens everywhere, and this user may not make a network namespace for it")
 
 
+def _program() -> str | None:
+    return shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/bin")
+
+
 def _plugin() -> Path | None:
-    if shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/bin") is None:
+    if _program() is None:
         return None
     return next(iter(Path("/usr").rglob(PLUGIN)), None)
 
@@ -108,18 +113,8 @@ class Orthanc:
         }
         (self.folder / "orthanc.json").write_text(json.dumps(configuration))
         with (self.folder / "orthanc.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [
-                    "unshare",
-                    "-n",
-                    sys.executable,
-                    str(Path(__file__).with_name("orthanc_process.py")),
-                    str(self.folder / "orthanc.json"),
-                    str(os.getpid()),
-                ],
-                stdout=log,
-                stderr=log,
-            )
+            command = alone(_program() or "Orthanc", str(self.folder / "orthanc.json"))
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + 60
         while self.request("GET", "/system") is None:
             if time.monotonic() > deadline or self._process.poll() is not None:

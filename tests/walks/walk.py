@@ -8,21 +8,20 @@ may, it does so as another user with an empty home, and after the install withou
 from __future__ import annotations
 
 import argparse
-import ctypes
-import fcntl
 import os
 import re
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
+
+from with_loopback import alone, may_be_alone
 
 CHECKOUT = Path(__file__).parents[2]
 PAGES = ("tutorial", "changing", "cluster")
@@ -86,8 +85,8 @@ class Newcomer:
         command = ["bash", "-euo", "pipefail", "-c", script]
         if self.other and themselves:
             command = [*AS_NOBODY, "--pdeathsig", "KILL", *command]
-        if not network and _may_unshare():
-            command = ["unshare", "-n", sys.executable, __file__, "--with-loopback", *command]
+        if not network and may_be_alone():
+            command = alone(*command)
         elif not network:
             print("with the network: it may not be taken away here", flush=True)
         environment = {**self.environment, **(more or {})}
@@ -133,19 +132,6 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _may_unshare() -> bool:
-    return subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode == 0
-
-
-def _with_loopback(command: Sequence[str]) -> None:
-    """In a new network namespace: bring loopback up, and nothing else."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
-        # SIOCSIFFLAGS with IFF_UP | IFF_RUNNING: as `ip link set lo up`, which may not be installed.
-        fcntl.ioctl(handle, 0x8914, struct.pack("16sH14x", b"lo", 0x1 | 0x40))
-    os.execvp(command[0], command)
-
-
 def _on_the_cluster(newcomer: Newcomer, stack: ExitStack) -> bool:
     """With a Slurm of two nodes around it, where Debian's packages can be had; whether they can."""
     import pytest
@@ -164,8 +150,6 @@ def _on_the_cluster(newcomer: Newcomer, stack: ExitStack) -> bool:
 
 def main() -> None:
     """Walk the pages that are asked for, or all."""
-    if sys.argv[1:2] == ["--with-loopback"]:
-        _with_loopback(sys.argv[2:])
     # Told to end, it ends what it has started: the pages leave a server and a worker in the background.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
     parser = argparse.ArgumentParser(description=__doc__)
