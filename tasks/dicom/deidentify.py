@@ -15,7 +15,7 @@ import pydicom
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
 
-from tasks.dicom.headers import identity_of
+from tasks.dicom.headers import IMAGE_KINDS, KIND_OF_SOP_CLASS, identity_of
 from tasks.dicom.names import Names
 from tasks.dicom.predicted import MANUFACTURER, TELLS_PREDICTIONS, says_it_is_predicted
 from tasks.dicom.reasons import Reason
@@ -136,7 +136,9 @@ def deidentify(
 def _is_no_slice(source: Dataset) -> bool:
     """Whether an image of one frame says nothing of where it lies, as the protocol pages of scanners do."""
     single = "Rows" in source and "PerFrameFunctionalGroupsSequence" not in source
-    return single and source.get("Modality") in ("CT", "MR") and not source.get("ImagePositionPatient")
+    # By either: what is taken for an image goes by its class, and a capture may only say so by its modality.
+    kinds = (KIND_OF_SOP_CLASS.get(source.get("SOPClassUID", "")), source.get("Modality"))
+    return single and any(kind in IMAGE_KINDS for kind in kinds) and not source.get("ImagePositionPatient")
 
 
 class _Walk:

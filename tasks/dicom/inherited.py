@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.valuerep import DA, TM
 
 from tasks.dicom.headers import read_dataset
 from tasks.dicom.reasons import Reason
@@ -28,10 +30,18 @@ TYPE_2_ATTRIBUTES = (
 SHORT = ("StudyID", "AccessionNumber")
 SH_CHARACTERS = 16
 """Of a short string (PS3.5 6.2)."""
+DATES, TIMES = ("PatientBirthDate", "StudyDate"), ("StudyTime",)
+TM_CHARACTERS = 13
+"""Without the blanks behind it: ``HHMMSS.FFFFFF`` (PS3.5 6.2)."""
+SEXES = ("M", "F", "O")
+"""PS3.3 C.7.1.1."""
 
 
 def inherited_header(file: Path) -> Dataset:
     """An image's header as its objects take it over: type 2 attributes there, if empty, text as UTF-8.
+
+    What DICOM does not allow of them, such as a sex of ``U``, is left empty: highdicom refuses it, and for
+    the sake of a birth date nobody should go without a prediction.
 
     Raises
     ------
@@ -44,19 +54,34 @@ def inherited_header(file: Path) -> Dataset:
     source.decode()
     source.SpecificCharacterSet = CHARACTERS
     for keyword in TYPE_2_ATTRIBUTES:
-        if keyword not in source:
-            setattr(source, keyword, "")
-    return _cut_to_fit(source)
+        value = source.get(keyword, "")
+        # Each has one value: a backslash makes two of it.
+        setattr(source, keyword, value[0] if isinstance(value, MultiValue) and value else value)
+    return _as_dicom_allows(source)
 
 
-def _cut_to_fit(source: Dataset) -> Dataset:
-    """Cut numbers of the study that are longer than DICOM lets them be; returns the same dataset.
+def _as_dicom_allows(source: Dataset) -> Dataset:
+    """Make values of patient and study valid, or empty; returns the same dataset.
 
-    Scanners and exporters write them, and every object that takes them over would be invalid. Names and
-    PatientID stay: an object must be found to be of its image's patient.
+    Scanners, exporters and anonymisers write others, and every object that takes them over would be invalid.
+    Names and PatientID stay: an object must be found to be of its image's patient.
     """
     for keyword in SHORT:
-        value = source.get(keyword)
-        if isinstance(value, str) and len(value) > SH_CHARACTERS:
-            setattr(source, keyword, value[:SH_CHARACTERS])
+        setattr(source, keyword, str(source.get(keyword) or "")[:SH_CHARACTERS])
+    sex = str(source.PatientSex or "").strip().upper()
+    source.PatientSex = sex if sex in SEXES else ""
+    for keyword in DATES:  # with dots, and times with colons, before DICOM 3
+        text = str(source.get(keyword) or "").strip().replace(".", "")
+        setattr(source, keyword, text if _is_valid(DA, text) else "")
+    for keyword in TIMES:
+        text = str(source.get(keyword) or "").strip().replace(":", "")[:TM_CHARACTERS]
+        setattr(source, keyword, text if _is_valid(TM, text) else "")
     return source
+
+
+def _is_valid(kind: type[DA | TM], text: str) -> bool:
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True

@@ -79,7 +79,8 @@ WHAT_TO_DO: dict[Reason, str] = {
     Reason.WITHDRAWN: "The patient or the scan was withdrawn; `iterseg withdraw` did it.",
     Reason.UNLABELLED: "Nobody has segmented this image yet; `iterseg predict` predicts it.",
     Reason.TEST_SET: "Its patient is in the test set: draw it by hand, not over a prediction.",
-    Reason.OTHER_MODALITY: "`modalities` of the dataset does not name this kind; add it if it shall count.",
+    Reason.OTHER_MODALITY: "`modalities` of the dataset does not name this kind. One of segmentations "
+    "can be added; another kind of image is another dataset.",
     Reason.SUPERSEDED: "A newer segmentation of the same image is used.",
     Reason.IMAGE_HAS_GROWN: "Slices came after it was drawn that it does not name; save it again on all.",
     Reason.DRAWN_OVER_PREDICTION: "Its patient is in the test set; draw it anew, and not over a prediction.",

@@ -17,6 +17,7 @@ from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import Tag
 from pydicom.uid import UID, ImplicitVRLittleEndian, RTStructureSetStorage
 
+from tasks.colours import rgb_of
 from tasks.dicom.contours import outlines
 from tasks.dicom.frames import Frame, frames_of
 from tasks.dicom.geometry import grid_of
@@ -42,8 +43,6 @@ PATIENT_AND_STUDY = (
 CONTOUR_DATA = Tag("ContourData")
 DECIMALS = 7
 """Of a coordinate in mm: a ten-thousandth of a micron; up to 999,999 mm it then fits into a DS."""
-
-COLOURS = ((220, 50, 47), (38, 139, 210), (133, 153, 0), (181, 137, 0), (211, 54, 130), (42, 161, 152))
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def write_rtstruct(
         _add_roi(dataset, number, name, identity)
         roi = Dataset()
         roi.ReferencedROINumber = number
-        roi.ROIDisplayColor = list(COLOURS[(number - 1) % len(COLOURS)])
+        roi.ROIDisplayColor = list(rgb_of(number - 1))
         if mask.any():  # the sequence may be absent, but not be empty (PS3.3 C.8.8.6)
             roi.ContourSequence = DicomSequence(
                 _contour(grid.to_patient(_index(ring, k)), slices[k])

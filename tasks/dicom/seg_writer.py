@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+from highdicom.color import CIELabColor
 from highdicom.content import AlgorithmIdentificationSequence
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from highdicom.sr.coding import Code
@@ -17,6 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from tasks.colours import rgb_of
 from tasks.dicom.frames import frames_of, is_multi_frame
 from tasks.dicom.geometry import grid_of
 from tasks.dicom.headers import read_dataset
@@ -159,6 +161,7 @@ def _describe(number: int, name: str, identity: SegIdentity) -> SegmentDescripti
         tracking_uid=identity.tracking.get(name)
         or generate_uid(entropy_srcs=[identity.sop_instance_uid, name]),
         tracking_id=name,
+        display_color=CIELabColor.from_rgb(*rgb_of(number - 1)),
     )
 
 

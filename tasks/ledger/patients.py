@@ -125,7 +125,7 @@ def extend_patients(
             f"{folds} folds need a patient each beside the test set, and there are "
             f"{len(drawn & present.keys())} labelled patients, "
             f"{sum(present[p] == TEST for p in drawn & present.keys())} of them in "
-            "the test set. Label more patients, or set fewer `folds`"
+            f"the test set. Label more patients{', or set fewer `folds`' if known is None else ''}"
         )
     changed = {patient: p for patient, p in place.items() if before.get(patient) != p}
     if changed:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from tasks.review.montage import colour_of
+from tasks.colours import css_of
 
 WIDTH, HEIGHT, MARGIN, TOP, RIGHT = 640, 260, 44, 40, 28
 LEGEND, ROW = 28, 16
@@ -125,7 +125,7 @@ def _legend(names: Sequence[str]) -> tuple[str, int]:
     for number, name in enumerate(names):
         if x and x + LETTER * (len(name) + 2) > WIDTH:
             x, y = 0.0, y + ROW
-        mark = f"<tspan fill='{colour_of(number)}'>{_mark(number)}</tspan>"
+        mark = f"<tspan fill='{css_of(number)}'>{_mark(number)}</tspan>"
         parts.append(f"<text x='{x:.0f}' y='{y}' fill='currentColor'>{mark} {escape(name)}</text>")
         x += LETTER * (len(name) + 4)
     return "".join(parts), y - LEGEND
@@ -143,7 +143,7 @@ def _axes(scale: _Scale) -> str:
 
 
 def _line(number: int, name: str, points: Sequence[Point | None], at: Sequence[float], scale: _Scale) -> str:
-    colour = colour_of(number)
+    colour = css_of(number)
     shown = [(x, p) for x, p in zip(at, points, strict=True) if p is not None]
     path = " ".join(f"{x:.1f},{scale.y(p.value):.1f}" for x, p in shown)
     marks = [f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='2'/>"]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import binary_erosion
+from scipy.ndimage import binary_erosion, distance_transform_edt
 
+from tasks.colours import rgb_of
 from tasks.labels import Labels
 
 TILES = 6
@@ -19,16 +21,10 @@ TILE_PIXELS = 160
 THUMBNAIL_PIXELS = 72
 WEBP_QUALITY = 70
 GREY_PERCENTILES = (1.0, 99.0)
-COLOURS = (
-    (230, 60, 50),
-    (50, 150, 230),
-    (110, 190, 40),
-    (240, 180, 30),
-    (200, 80, 200),
-    (40, 200, 190),
-    (150, 110, 70),
-    (120, 120, 140),
-)
+GREY_OF_MM = 20.0
+"""So far around what is drawn grey values count; of a whole CT most are air."""
+LEAST_SHARE_OF_GREY = 0.1
+"""Of the values around it, for a structure that has next to none of its own."""
 OUTLINE_PIXELS = 2
 """WebP halves the resolution of colours."""
 DASH_PIXELS = 4
@@ -40,11 +36,6 @@ MARGIN = 0.5
 NUMBER_PIXELS = 14
 View = tuple[slice, slice]
 """Rows and columns of all slices that are shown."""
-
-
-def colour_of(number: int) -> str:
-    """Of a structure, by its place among all, as CSS has it."""
-    return "rgb({},{},{})".format(*COLOURS[number % len(COLOURS)])
 
 
 def montage(
@@ -78,14 +69,14 @@ def montage(
     drawn = (label_map > 0) & (label_map != labels.ignore)
     if other_file is not None:
         drawn |= (other > 0) & (other != labels.ignore)
-    low, high = np.percentile(voxels, GREY_PERCENTILES)
     column_mm, row_mm, _ = image.GetSpacing()
     view = _view(drawn, (row_mm, column_mm))
     chosen = _telling_slices(drawn, slices)
+    low, high = _grey_range([(voxels[k][view], drawn[k][view]) for k in chosen], (row_mm, column_mm))
     sheet = Image.new("RGB", (TILE_PIXELS * len(chosen), TILE_PIXELS))
     written = ImageDraw.Draw(sheet)
     for position, k in enumerate(chosen):
-        shown = np.clip((voxels[k][view].astype(np.float32) - low) / max(float(high - low), 1e-6), 0, 1)
+        shown = np.clip((voxels[k][view].astype(np.float32) - low) / max(high - low, 1e-6), 0, 1)
         grey = (shown * 255).astype(np.uint8)
         tile = _tile(
             grey, label_map[k][view], labels, column_mm, row_mm, other[k][view] if len(other) else None
@@ -117,14 +108,34 @@ def _view(drawn: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> View:
     return rows, columns
 
 
+def _grey_range(
+    tiles: Sequence[tuple[NDArray[Any], NDArray[np.bool_]]], spacing_mm: tuple[float, float]
+) -> tuple[float, float]:
+    """What is black and what is white: the values of what is drawn, and as many again on either side.
+
+    No further than those that lie around it in its plane; where nothing is drawn, of the whole slices.
+    """
+    within = [(voxels, drawn) for voxels, drawn in tiles if drawn.any()]
+    near = [v[distance_transform_edt(~d, sampling=spacing_mm) <= GREY_OF_MM] for v, d in within]
+    around = np.concatenate(near or [voxels.ravel() for voxels, _ in tiles])
+    least, most = (float(value) for value in np.percentile(around, GREY_PERCENTILES))
+    if not within:
+        return least, most
+    own = np.concatenate([voxels[drawn] for voxels, drawn in within])
+    low, high = (float(value) for value in np.percentile(own, GREY_PERCENTILES))
+    width = max(high - low, LEAST_SHARE_OF_GREY * (most - least))
+    return max(least, low - width), min(most, high + width)
+
+
 def _telling_slices(drawn: NDArray[np.bool_], wanted: Sequence[int]) -> list[int]:
     """The slices that are wanted, and others spread over the structures, or over the image without any."""
     chosen = [k for k in wanted if 0 <= k < drawn.shape[0]][: TILES // 2]
     filled = np.flatnonzero(drawn.any(axis=(1, 2)))
     candidates = filled if filled.size else np.arange(drawn.shape[0])
-    positions = np.linspace(0, candidates.size - 1, min(TILES, candidates.size))
-    spread = [int(candidates[round(p)]) for p in positions]
-    return sorted([*chosen, *[k for k in spread if k not in chosen][: TILES - len(chosen)]])
+    candidates = np.setdiff1d(candidates, chosen)
+    # From the first to the last, however few they are beside those that are wanted.
+    positions = np.linspace(0, candidates.size - 1, min(TILES - len(chosen), candidates.size))
+    return sorted([*chosen, *(int(candidates[round(p)]) for p in positions)])
 
 
 def thumbnail(picture: bytes) -> bytes:
@@ -158,7 +169,7 @@ def _tile(
             line = _outline(mask, size)
             colour[line & light], colour[line & ~light] = LIGHT, DARK
     for position, (_, mask) in enumerate(labels.masks(label_map)):
-        colour[_outline(mask, size)] = COLOURS[position % len(COLOURS)]
+        colour[_outline(mask, size)] = rgb_of(position)
     return Image.fromarray(colour)
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from tasks.colours import css_of
 from tasks.review.curves import Point, curve, in_words
 from tasks.review.fate import cases_with_distance, fate_of, of_cases, score_in_words
-from tasks.review.montage import colour_of, thumbnail
+from tasks.review.montage import thumbnail
 from tasks.review.page import template
 from tasks.review.scores import mean_of_defined
 from tasks.review.suspects import Suspect
@@ -94,6 +95,12 @@ class ReportContent:
     suspects: Sequence[SuspectCase] = field(default_factory=list)
     drift: Mapping[str, Any] | None = None
 
+    @property
+    def in_their_colours(self) -> list[str]:
+        """All structures; those of the pictures first, whose colours they have in the curves, too."""
+        worked_on = [row.structure for row in self.effort]
+        return list(dict.fromkeys([*self.pictured, *self.structures, *worked_on]))
+
 
 def render(content: ReportContent) -> str:
     """The page as HTML text."""
@@ -105,7 +112,7 @@ def render(content: ReportContent) -> str:
         effort_header=list(effort[0]) if effort else [],
         effort_rows=[list(row.values()) for row in effort],
         thumbnails={case.case_id: thumbnail(case.picture) for case in content.predictions},
-        key={name: colour_of(number) for number, name in enumerate(content.pictured)},
+        key={name: css_of(number) for number, name in enumerate(content.pictured)},
         millilitres=millilitres,
         model_header=_model_header(content),
         model_rows=[_model_row(content, number) for number in range(len(content.models))],
@@ -118,7 +125,9 @@ def _learning_curve(content: ReportContent) -> str:
     if not any(point for points in content.test_points.values() for point in points):
         return ""
     names = [str(model["model_id"]) for model in content.models]
-    return curve("Dice on the test set, by model", names, content.test_points, top=1.0)
+    nothing: list[Point | None] = [None] * len(names)
+    lines = {name: content.test_points.get(name, nothing) for name in content.in_their_colours}
+    return curve("Dice on the test set, by model", names, lines, top=1.0)
 
 
 def _effort_curve(content: ReportContent) -> str:
@@ -126,9 +135,7 @@ def _effort_curve(content: ReportContent) -> str:
         return ""
     models = list(dict.fromkeys(row.model for row in content.effort))
     found = {(row.structure, row.model): row.path_length_mm for row in content.effort}
-    # In the order of the other curve and of the pictures: one colour is one structure, drawn or not.
-    structures = list(dict.fromkeys([*content.structures, *(row.structure for row in content.effort)]))
-    lines = {name: [found.get((name, model)) for model in models] for name in structures}
+    lines = {name: [found.get((name, model)) for model in models] for name in content.in_their_colours}
     return curve("Added path length per case, mm, by the model that predicted", models, lines)
 
 

@@ -115,9 +115,17 @@ def test_burned_in_names_are_refused(series: Series, pseudonyms: Pseudonyms) -> 
         without(file, pseudonyms)
 
 
-def test_a_capture_of_a_screen_is_refused(series: Series, pseudonyms: Pseudonyms) -> None:
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [("Modality", "CT"), ("Modality", "OT"), ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.7")],
+    ids=["both", "a CT by its class alone", "a CT by its modality alone"],
+)
+def test_a_capture_of_a_screen_is_refused(
+    series: Series, pseudonyms: Pseudonyms, keyword: str, value: str
+) -> None:
     """A scanner stores its protocol page as a CT, which says nothing of where it lies."""
     edit(series.files[0], lambda ds: delattr(ds, "ImagePositionPatient"))
+    edit(series.files[0], lambda ds: setattr(ds, keyword, value))
     with pytest.raises(CaseRejected, match="burned-in-annotation: it has no position"):
         without(series.files[0], pseudonyms)
 

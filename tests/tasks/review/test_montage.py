@@ -11,8 +11,9 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from PIL import Image
 
+from tasks.colours import rgb_of
 from tasks.labels import Labels
-from tasks.review.montage import COLOURS, TILE_PIXELS, _tile, montage
+from tasks.review.montage import TILE_PIXELS, _telling_slices, _tile, montage
 
 LABELS = Labels(["a", "b", "c"], "label_image")
 
@@ -55,7 +56,7 @@ def test_an_outline_is_whole_whatever_the_size_of_the_image(pixels: int, share: 
     first, last = pixels // 4, pixels // 4 + round(share * pixels)
     mask[first:last, first:last] = 1
     tile = np.asarray(_tile(np.zeros_like(mask), mask, LABELS, 0.9, 0.9, None))
-    drawn = (tile == COLOURS[0]).all(axis=2)
+    drawn = (tile == rgb_of(0)).all(axis=2)
     rows, columns = (np.flatnonzero(drawn.any(axis=axis)) for axis in (1, 0))
     assert rows.size == pytest.approx(share * TILE_PIXELS, abs=2)
     for edge in (drawn[rows[0]], drawn[rows[-1]], drawn[:, columns[0]], drawn[:, columns[-1]]):
@@ -68,7 +69,7 @@ def test_a_single_voxel_is_seen_wherever_it_lies(row: int) -> None:
     mask = np.zeros((512, 512), dtype=np.uint8)
     mask[row, 2 * row] = 1
     tile = np.asarray(_tile(np.zeros_like(mask), mask, LABELS, 0.9, 0.9, None))
-    assert (tile == COLOURS[0]).all(axis=2).sum() == 1
+    assert (tile == rgb_of(0)).all(axis=2).sum() == 1
 
 
 def test_a_picture_shows_the_part_in_which_something_is_drawn(tmp_path: Path) -> None:
@@ -102,3 +103,48 @@ def test_what_nobody_looked_at_is_not_what_a_picture_is_about(tmp_path: Path) ->
     tiles = picture.shape[1] // TILE_PIXELS
     assert tiles == 3, "the slices that have it"
     assert all(tile.any() for tile in np.split(red, tiles, axis=1))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "shown_slices"),
+    [
+        ((), [10, 18, 26, 33, 41, 49]),
+        ((12, 13, 14, 15), [10, 12, 13, 14, 31, 49]),
+        ((60,), [10, 20, 30, 39, 49, 60]),
+        ((99, -1), [10, 18, 26, 33, 41, 49]),
+    ],
+)
+def test_slices_reach_from_one_end_to_the_other_whatever_else_is_wanted(
+    wanted: tuple[int, ...], shown_slices: list[int]
+) -> None:
+    """Of the folds' disputed ones three are shown; the rest is seen from the first slice to the last."""
+    drawn = np.zeros((70, 4, 4), dtype=bool)
+    drawn[10:50] = True
+    assert _telling_slices(drawn, wanted) == shown_slices
+
+
+def test_a_single_slice_is_shown_once() -> None:
+    drawn = np.zeros((5, 4, 4), dtype=bool)
+    drawn[2] = True
+    assert _telling_slices(drawn, (2,)) == [2]
+
+
+@pytest.mark.parametrize("air", [-1000, -3024])
+@pytest.mark.parametrize("what", ["organ", "lesion", "voxel"])
+def test_a_lesion_is_told_from_the_organ_around_it(tmp_path: Path, air: int, what: str) -> None:
+    """Of a whole CT most is air, between which and bone 30 HU are nothing."""
+    organ, lesion, voxel = np.zeros((3, 3, 200, 200), dtype=bool)
+    organ[:, 60:140, 60:140] = True
+    lesion[:, 95:105, 95:105] = True
+    voxel[:, 99, 99] = True
+    image = np.where(organ, 60, air).astype(np.int16)
+    image[lesion] = 30
+    image += np.random.default_rng(0).normal(0, 5, image.shape).astype(np.int16)
+    drawn = {"organ": organ, "lesion": lesion, "voxel": voxel}[what]
+    for name, array in (("i", image), ("l", drawn.astype(np.uint8))):
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / f"{name}.nii.gz"))
+    sheet = Image.open(io.BytesIO(montage(tmp_path / "i.nii.gz", tmp_path / "l.nii.gz", LABELS)))
+    green = np.asarray(sheet.convert("RGB")).astype(int)[:TILE_PIXELS, :TILE_PIXELS, 1]
+    middle, side = slice(TILE_PIXELS // 2 - 4, TILE_PIXELS // 2 + 4), slice(TILE_PIXELS // 2 + 18, -50)
+    around, seen = green[middle, side].mean(), green[middle, middle].mean()
+    assert around - seen > 20, "of 255 grey levels"

@@ -8,8 +8,8 @@ import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
 
+from tasks.colours import css_of
 from tasks.review.curves import Point
-from tasks.review.montage import colour_of
 from tasks.review.report import (
     PredictedCase,
     ReportContent,
@@ -182,7 +182,7 @@ def test_a_structure_has_one_colour_on_the_page() -> None:
     page = BeautifulSoup(
         render(
             content(
-                structures=["b", "a"],
+                structures=["a", "b"],  # as the ROI file has them since the model was trained
                 pictured=["b", "a"],
                 effort=effort,
                 test_points=points,
@@ -193,10 +193,10 @@ def test_a_structure_has_one_colour_on_the_page() -> None:
     )
     for name, number in (("b", 0), ("a", 1)):
         legends = [t for t in page.find_all("text") if t.get_text().endswith(f" {name}")]
-        assert {str(legend.tspan["fill"]) for legend in legends if legend.tspan} == {colour_of(number)}
+        assert {str(legend.tspan["fill"]) for legend in legends if legend.tspan} == {css_of(number)}
         assert len(legends) == 2
         key = [span for span in page.find_all("span") if str(span.next_sibling).strip() == name]
-        assert {str(span["style"]) for span in key} <= {f"color: {colour_of(number)}"}
+        assert {str(span["style"]) for span in key} <= {f"color: {css_of(number)}"}
     caption = page.find("figcaption")
     assert caption is not None
     assert "a: 1.50 ml, ● b: nothing" in " ".join(caption.get_text().split())
