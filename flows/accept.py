@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
+from flows.pages import write_pages_if_possible
 from flows.parameters import DatasetId, run_name
 from tasks.accept import accept as accept_predictions
 from tasks.errors import UserDataError
@@ -38,6 +39,7 @@ def accept(
         files = accept_predictions(dataset_id, used, cases)
         taken = take_accepted(dataset_id, files, day_of_arrival(paths)) if files else None
         recognise_refinements(dataset_id)
+        write_pages_if_possible(paths)
     # A duplicate is the label of a run that was killed before it could say so.
     fates = dict(zip(map(case_of, files), taken["rows"] if taken else [], strict=True))
     rows = [_row(case_id, fates.get(case_id)) for case_id in cases]

@@ -103,4 +103,6 @@ def _assignment(text: str) -> tuple[str, str]:
     case, given, who = text.partition("=")
     if not given or not case or not who.strip():
         raise ConfigError(f"--assign {text}: write CASE=WHO")
+    if who.strip()[0] in "=+-@":
+        raise ConfigError(f"--assign {text}: a spreadsheet would take it for a formula")
     return case, who.strip()

@@ -13,6 +13,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from pydantic import Field
 
+from flows.pages import write_pages_if_possible
 from flows.parameters import DatasetId, Day, Hidden, local_path, run_name
 from tasks.delivery import refuse_a_day_to_come
 from tasks.errors import ConfigError, TransientError
@@ -69,6 +70,8 @@ def ingest(
         refined = recognise_refinements(dataset_id)
         rows = account_of_series(dataset_id) if load_snapshots(paths) else []
         left = passed_over(dataset_id)
+        if refined and flow_run.parent_flow_run_id is None:  # an iteration writes them at its end
+            write_pages_if_possible(paths)
     report = {**_report(paths, deliveries, retrieved, rows), "refinements": refined, "passed_over": left}
     for sentence in left:
         get_run_logger().warning(sentence)

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
+from flows.pages import write_pages
 from flows.parameters import ClusterName, DatasetId, Hidden, local_path, run_name
 from tasks.cluster.pieces import run_chunks
 from tasks.cluster.runner import (
@@ -30,15 +31,13 @@ from tasks.errors import UserDataError
 from tasks.ingest import seal_by_hand
 from tasks.keep_test_set import patients_of_test_set
 from tasks.ledger.dataset_key import pseudonyms_of
-from tasks.ledger.models import ModelRecord, load_model, load_models
+from tasks.ledger.models import ModelRecord, load_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.outcomes import remember_unpredictable
 from tasks.predict import images_in, predict_cases, stale_predictions
 from tasks.refine import recognise_refinements
-from tasks.report import effort_by_model, write_report
-from tasks.review.report import effort_row
 from tasks.send import send_to_all
 from tasks.settings.cluster import ClusterSettings, load_cluster
 from tasks.settings.dataset import DatasetSettings, check_choices
@@ -46,7 +45,6 @@ from tasks.shown.artifacts import show_table
 from tasks.shown.progress import waiting
 from tasks.state import case_row, require_dataset, state_at, totals
 from tasks.turn import turn_of
-from tasks.worklist import write_worklist
 
 
 @flow(name="predict", flow_run_name=run_name("predict"), task_runner=task_runner("predict"))
@@ -78,7 +76,7 @@ def predict(
         if folder is None:
             remember_unpredictable(paths, jobs, predicted)
         report = _report(paths, used, triage, stale, [*predicted, *others])
-        _show(paths, settings, report)
+        _show(paths, report)
         if predicted and not any(row["state"] == "done" for row in predicted):
             _none_predicted(predicted, report, asked_for=folder is not None)
         if not triage:
@@ -149,22 +147,11 @@ def _report(
     }
 
 
-def _show(paths: DatasetPaths, settings: DatasetSettings, report: dict[str, Any]) -> None:
+def _show(paths: DatasetPaths, report: dict[str, Any]) -> None:
     """Write worklist and page, and the tables of the UI."""
-    if load_snapshots(paths):
-        _show_dataset(paths, settings)
+    write_pages(paths)
     summary = f"model {report['model']}, cases {report['totals']}"
     show_table("predict", paths.dataset_id, report["cases"], summary)
-
-
-def _show_dataset(paths: DatasetPaths, settings: DatasetSettings) -> None:
-    """What waits; there is nothing to say of one that has only an imported model yet."""
-    rows = write_worklist(paths.dataset_id)
-    write_report(paths.dataset_id)
-    strategy = settings.review.strategy.replace("_", " ")
-    show_table("worklist", paths.dataset_id, rows, f"{len(rows)} images wait, by {strategy}")
-    cost = [effort_row(row) for row in effort_by_model(paths, load_models(paths))]
-    show_table("effort", paths.dataset_id, cost, "what corrections cost, by the model that predicted")
 
 
 def _leave_test_set_out(

@@ -11,14 +11,13 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
+from flows.pages import write_pages
 from flows.parameters import DatasetId, run_name
 from tasks.ledger.paths import DatasetPaths
 from tasks.promote import put_back
-from tasks.report import write_report
 from tasks.shown.artifacts import show_table
 from tasks.state import require_dataset
 from tasks.turn import turn_of
-from tasks.worklist import write_worklist
 
 
 @flow(name="rollback", flow_run_name=run_name("rollback"))
@@ -31,7 +30,6 @@ def rollback(
     require_dataset(paths)
     with turn_of(paths):
         outcome = put_back(paths.dataset_id, model)
-        write_worklist(paths.dataset_id)  # it names the model's own predictions
-        write_report(paths.dataset_id)
+        write_pages(paths)  # they name the model's own predictions
     show_table("rollback", paths.dataset_id, [outcome], f"model {outcome['model']} is in use")
     return {"stage": "rollback", **outcome, "report": str(paths.report)}

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
+from flows.pages import write_pages_if_possible
 from flows.parameters import DatasetId, Hidden, run_name
 from tasks.deletion import delete_withdrawn
 from tasks.errors import ConfigError
@@ -45,6 +46,7 @@ def withdraw(
         )
         with waiting("deleting") if delete else nullcontext():
             deleted = delete_withdrawn(dataset_id) if delete else None
+        write_pages_if_possible(paths)
     rows = [{"case_id": case, "state": "withdrawn"} for case in outcome["cases"]]
     show_table("withdraw", dataset_id, rows, f"{len(rows)} cases are out")
     return {"stage": "withdraw", **outcome, "deleted": deleted}

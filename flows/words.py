@@ -11,6 +11,13 @@ from tasks.review.fate import score_in_words, why_not
 
 SHOWN_CASES = 10
 SHOWN_ON_THE_LIST = 20
+CAME_BACK = {
+    "edited": "predictions that came back, edited",
+    "unedited": "predictions that came back, unedited",
+    "new": "drawn without our prediction",
+    "unsettled": "could not be compared with our predictions yet",
+}
+"""Kind of :class:`tasks.ledger.refinements.Refinement` → how it is said."""
 ENOUGH_PATIENTS = 10
 """With fewer a percentile bootstrap holds its confidence in less than 92 % of draws."""
 
@@ -44,7 +51,7 @@ def _ingest(report: dict[str, Any]) -> list[str]:
         f"  held {series}: the transfer was cut off after {count} instances; send it again"
         for series, count in report["held"].items()
     ]
-    lines += [f"  predictions that came back, {kind}: {n}" for kind, n in report["refinements"].items()]
+    lines += [f"  {CAME_BACK[kind]}: {n}" for kind, n in report["refinements"].items()]
     lines += [f"  {sentence}" for sentence in report["passed_over"]]
     made = ", ".join(report["snapshots"])
     lines.append(f"  snapshot {made}" if made else "  nothing new")

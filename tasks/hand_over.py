@@ -12,7 +12,9 @@ import SimpleITK as sitk
 
 from tasks.conversion import CaseToConvert
 from tasks.dicom.case import case_id_of
+from tasks.dicom.headers import read_dataset
 from tasks.dicom.image import read_series, slice_numbers
+from tasks.dicom.inherited import latest_moment
 from tasks.dicom.predicted import AUTOMATIC
 from tasks.dicom.rtstruct_writer import StructureSetIdentity, write_rtstruct
 from tasks.dicom.seg_writer import SegIdentity, write_seg
@@ -102,12 +104,13 @@ def _write_object(
     )
     tracking = {name: pseudonyms.uid(f"{sop_uid} {name}") for name in masks}
     target = object_file(paths.predictions(model.model_id), record["case_id"], kind)
+    made = _written(model, image_files[0])
     with whole_file(target) as temporary:
         if kind == "RTSTRUCT":
-            structure_set = _structure_set(series_uid, sop_uid, paths.dataset_id, model)
+            structure_set = _structure_set(series_uid, sop_uid, paths.dataset_id, model, made)
             write_rtstruct(temporary, image_files, masks, structure_set)
         else:
-            seg = _segmentation(series_uid, sop_uid, tracking, paths.dataset_id, model, settings)
+            seg = _segmentation(series_uid, sop_uid, tracking, paths.dataset_id, model, settings, made)
             write_seg(temporary, image_files, masks, seg)
     drawn = what_is_drawn(masks)
     # One that is made anew under the same UIDs, on another device, may differ by a voxel: both are ours.
@@ -127,10 +130,19 @@ def _write_object(
     return sop_uid
 
 
+def _written(model: ModelRecord, image: Path) -> datetime:
+    """When a prediction was made, as its objects say: in local time, and the same if it is made again.
+
+    When its model was made; or its image, where that is younger: planning systems sort by it.
+    """
+    made = datetime.fromisoformat(model.created).astimezone().replace(tzinfo=None, microsecond=0)
+    return max(made, latest_moment(read_dataset(image)) or made)
+
+
 def _structure_set(
-    series_uid: str, sop_uid: str, dataset_id: str, model: ModelRecord
+    series_uid: str, sop_uid: str, dataset_id: str, model: ModelRecord, made: datetime
 ) -> StructureSetIdentity:
-    made, number = datetime.fromisoformat(model.created), SERIES_NUMBERS["RTSTRUCT"]
+    number = SERIES_NUMBERS["RTSTRUCT"]
     description = f"{ALGORITHM} {dataset_id} {model.model_id}"
     return StructureSetIdentity(
         series_uid, sop_uid, model.model_id, made, number, generation=AUTOMATIC, description=description
@@ -144,6 +156,7 @@ def _segmentation(
     dataset_id: str,
     model: ModelRecord,
     settings: DatasetSettings,
+    made: datetime,
 ) -> SegIdentity:
     return SegIdentity(
         series_uid,
@@ -152,7 +165,7 @@ def _segmentation(
         description=f"{ALGORITHM} {dataset_id} {model.model_id}"[:64],
         algorithm=ALGORITHM,
         version=model.model_id,
-        written=datetime.fromisoformat(model.created),
+        written=made,
         codes={name: (code.category, code.type) for name, code in settings.codes.items()},
         tracking=tracking,
     )

@@ -235,13 +235,18 @@ class _Recogniser:
         )
 
     def _predicted(self, row: Sent, shape: Shape) -> Masks | None:
-        """What a model predicted of an image of this shape; None where it is gone, or the image has grown."""
+        """What was handed out, of an image of this shape; None where it is gone, or the image has grown."""
         model: ModelRecord | None = self._models.get(row["model"])
         file: Path = label_file(self._paths.predictions(row["model"]), row["case_id"])
         if model is None or not file.is_file():
             return None
         labels = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
-        return dict(model.labels.masks(labels)) if labels.shape == shape else None
+        if labels.shape != shape:
+            return None
+        masks = dict(model.labels.masks(labels))
+        # Predicted anew since, with other choices, it lies where this one lay; older notes do not say.
+        handed_out = row.get("drawn")
+        return masks if not handed_out or what_is_drawn(masks) in handed_out else None
 
 
 def _seen(masks: Masks, hidden: Mask | None) -> Masks:

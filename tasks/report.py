@@ -14,6 +14,7 @@ from prefect import task
 
 from tasks.cluster.retries import RETRIED
 from tasks.dicom.case import Assembly, Case
+from tasks.dicom.image import slice_numbers
 from tasks.dicom.reasons import Reason
 from tasks.ledger.case_book import load_cases
 from tasks.ledger.dated import DatedName
@@ -33,11 +34,13 @@ from tasks.review.intervals import interval
 from tasks.review.montage import montage
 from tasks.review.report import PredictedCase, ReportContent, StructureEffort, SuspectCase, render
 from tasks.review.scores import mean_of_defined
-from tasks.review.suspects import Suspect, suspect_labels
+from tasks.review.suspects import Suspect, slices_that_differ, suspect_labels
 from tasks.settings.dataset import load_dataset_settings, load_rois
 from tasks.state import state_at
 from tasks.worklist import IN_TEST_SET, rows_of
 
+MOST_SLICES = 5
+"""Of a suspect label, as of a prediction."""
 MOST_PICTURES = 500
 """On the page, of predictions: each takes up to 0.1 MB, and nobody looks at more at once."""
 
@@ -60,7 +63,7 @@ def write_report(dataset_id: str) -> Path:
     predicted = [row for row in rows if row["segmentation"]]
     content = ReportContent(
         dataset_id=dataset_id,
-        written=datetime.now().strftime("%Y-%m-%d %H:%M"),
+        written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         in_use=model.model_id if model else None,
         structures=rois.structures,
         account=_account(assembly, rows),
@@ -73,7 +76,7 @@ def write_report(dataset_id: str) -> Path:
         predictions=_predictions(paths, model, predicted[:MOST_PICTURES]),
         not_pictured=max(0, len(predicted) - MOST_PICTURES),
         pictured=model.structures if model else [],
-        suspects=_suspects(paths, model, {case.case_id for case in labelled}),
+        suspects=_suspects(paths, model, {case.case_id: case for case in labelled}),
         drift=read_json(paths.drift) if paths.drift.is_file() else None,
     )
     write_text(paths.report, render(content))
@@ -131,7 +134,10 @@ def effort_by_model(paths: DatasetPaths, models: Sequence[ModelRecord]) -> list[
     """What corrections of each model's predictions cost, oldest model first, of each structure."""
     patients = _patients(paths)
     found: dict[tuple[str, str], list[tuple[str, Mapping[str, Any]]]] = defaultdict(list)
+    withdrawn = load_withdrawals(paths.withdrawals)
     for refinement in _last_of_each_case(paths):
+        if withdrawn.hold(patients.get(refinement.case_id, ""), refinement.case_id):
+            continue
         for structure, figures in refinement.effort.items():
             if figures["unedited"] and figures["dice"] is None:
                 continue  # neither predicted nor there: nobody had to do anything, which says nothing
@@ -171,7 +177,11 @@ def _effort(model: str, structure: str, found: Sequence[tuple[str, Mapping[str, 
         Point(fmean(lengths), low, high, len(rows)),
         fmean(row["edited_slices"] for row in rows),
         fmean(row["edited_volume_ml"] for row in rows),
-        *(mean_of_defined(row[key] for row in rows) for key in ("dice", "surface_dice", "hd95_mm")),
+        dice=mean_of_defined(row["dice"] for row in rows),
+        surface_dice=mean_of_defined(row["surface_dice"] for row in rows),
+        hd95_mm=mean_of_defined(row["hd95_mm"] for row in rows),
+        with_dice=sum(row["dice"] is not None for row in rows),
+        with_distance=sum(row["hd95_mm"] is not None for row in rows),
     )
 
 
@@ -194,8 +204,13 @@ def suspects_of(paths: DatasetPaths, model: ModelRecord) -> list[Suspect]:
     return [suspect for suspect in suspect_labels(cases, model.structures) if to_be_seen(suspect.case_id)]
 
 
-def _suspects(paths: DatasetPaths, model: ModelRecord | None, labelled: set[str]) -> list[SuspectCase]:
-    """The suspects with pictures: the label outlined in colour, what the network drew in black and white."""
+def _suspects(
+    paths: DatasetPaths, model: ModelRecord | None, labelled: Mapping[str, Case]
+) -> list[SuspectCase]:
+    """The suspects with pictures: the label outlined in colour, what the network drew in black and white.
+
+    They show the slices on which these differ most, by the numbers that a viewer gives them.
+    """
     own = load_iteration(model.iteration(paths)) if model is not None else None
     if model is None or own is None:
         return []
@@ -209,7 +224,11 @@ def _suspects(paths: DatasetPaths, model: ModelRecord | None, labelled: set[str]
         prediction = validation_prediction(fold, suspect.case_id)
         # A withdrawn case is gone, and has no picture.
         if suspect.case_id in labelled and image.is_file() and label.is_file() and prediction.is_file():
-            found.append(SuspectCase(suspect, montage(image, label, model.labels, prediction)))
+            numbers = slice_numbers([file.path for file in labelled[suspect.case_id].files])
+            differ = slices_that_differ(label, prediction, model.labels, suspect.structure)
+            picture = montage(image, label, model.labels, prediction, differ, numbers)
+            told = [numbers[k] for k in differ[:MOST_SLICES]]
+            found.append(SuspectCase(suspect, picture, told))
     return found
 
 

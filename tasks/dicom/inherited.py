@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -33,6 +34,7 @@ SH_CHARACTERS = 16
 DATES, TIMES = ("PatientBirthDate", "StudyDate"), ("StudyTime",)
 TM_CHARACTERS = 13
 """Without the blanks behind it: ``HHMMSS.FFFFFF`` (PS3.5 6.2)."""
+MOMENTS = ("Study", "Series", "Acquisition", "Content")
 SEXES = ("M", "F", "O")
 """PS3.3 C.7.1.1."""
 
@@ -58,6 +60,17 @@ def inherited_header(file: Path) -> Dataset:
         # Each has one value: a backslash makes two of it.
         setattr(source, keyword, value[0] if isinstance(value, MultiValue) and value else value)
     return _as_dicom_allows(source)
+
+
+def latest_moment(header: Dataset) -> datetime | None:
+    """The latest of the moments that an image names, in its own time; None where it names no date."""
+    found = []
+    for part in MOMENTS:
+        date, time = (str(header.get(f"{part}{half}") or "") for half in ("Date", "Time"))
+        if date and _is_valid(DA, date):
+            at = TM(time) if time and _is_valid(TM, time) else None
+            found.append(datetime.combine(DA(date), at or datetime.min.time()))
+    return max(found, default=None)
 
 
 def _as_dicom_allows(source: Dataset) -> Dataset:

@@ -34,15 +34,16 @@ class PredictedCase:
 
 @dataclass(frozen=True)
 class SuspectCase:
-    """A label to look at again, with a WebP picture of it and of what the network drew."""
+    """A label to look at again, a WebP picture of it and of what the network drew, and where they differ."""
 
     suspect: Suspect
     picture: bytes
+    slices: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
 class StructureEffort:
-    """What corrections of a model's predictions cost, of one structure; means over those that came back."""
+    """What corrections of a model's predictions cost, of one structure; means, accepted ones included."""
 
     model: str
     structure: str
@@ -54,6 +55,10 @@ class StructureEffort:
     dice: float | None
     surface_dice: float | None
     hd95_mm: float | None
+    with_dice: int
+    """In how many of the cases there is anything, before or after: else it has no Dice."""
+    with_distance: int
+    """In how many it is there before and after: else it has no HD95."""
 
 
 @dataclass(frozen=True)
@@ -144,14 +149,14 @@ def effort_row(row: StructureEffort) -> dict[str, str]:
     return {
         "predicted by": row.model,
         "structure": row.structure,
-        "came back": str(row.cases),
+        "corrected or accepted": str(row.cases),
         "unedited": f"{row.unedited / row.cases:.0%}",
         "path, mm": in_words(row.path_length_mm, ".0f"),
         "slices": f"{row.slices:.1f}",
         "ml": f"{row.volume_ml:.2f}",
-        "Dice": score_in_words(row.dice),
-        "surface Dice": score_in_words(row.surface_dice),
-        "HD95, mm": score_in_words(row.hd95_mm, 1),
+        "Dice": score_in_words(row.dice) + of_cases(row.with_dice, row.cases),
+        "surface Dice": score_in_words(row.surface_dice) + of_cases(row.with_dice, row.cases),
+        "HD95, mm": score_in_words(row.hd95_mm, 1) + of_cases(row.with_distance, row.cases),
     }
 
 

@@ -18,12 +18,18 @@ GONE = "XYZZY-0815"
 def test_a_patient_is_withdrawn_and_deleted_without_being_named(
     home: Path, prefect_server: PrefectServer, tmp_path: Path
 ) -> None:
+    (home / "config" / "roi_D.yaml").write_text("GTV: GTV\n")
     series = write_series(tmp_path / "in" / GONE, SHAPE, patient=GONE)
     write_rois(tmp_path / "in" / "rt", series, {"GTV": ball(SHAPE, (3, 8, 8), 3)})
     env = prefect_server.environment
-    taken = iterseg(home, "ingest", "D", "--from", str(tmp_path / "in"), **env)
+    taken = iterseg(home, "ingest", "D", "--from", str(tmp_path / "in"), "--json", **env)
     answer = iterseg(home, "withdraw", "D", "--patient", GONE, "--delete", "--json", **env)
     assert (answer.report["new"], answer.report["deleted"]["rawdata"]) == (True, 7)
+    case_id = taken.report["cases"][0]["case_id"]
+    assert taken.report["cases"][0]["state"] == "done"
+    page = DatasetPaths(home, "D").report.read_text()
+    assert "that do not count, such as withdrawn ones" in page
+    assert case_id not in page + DatasetPaths(home, "D").worklist.read_text()
     wrong = iterseg(home, "withdraw", "D", "--patient", "nobody", **env)
     assert (wrong.returncode, "has no patient with this PatientID" in wrong.stderr) == (1, True)
     for said in (taken, answer):
@@ -49,6 +55,8 @@ def test_what_was_received_and_not_ingested_is_taken_by_the_next_ingest(
     taken = iterseg(home, "ingest", "D", "--json", **prefect_server.environment)
     assert taken.report["files"]["taken"] == 6
     assert not [p for p in paths.rawdata.rglob("*.dcm") if GONE.encode() in p.read_bytes()]
+    other = iterseg(home, "withdraw", "D", "--patient", "P-2", **prefect_server.environment)
+    assert (other.returncode, paths.report.exists()) == (0, False), "there is no ROI file to make pages of"
 
 
 @pytest.mark.parametrize(

@@ -277,3 +277,15 @@ def test_a_structure_is_found_by_its_own_name_too(home: Path, tmp_path: Path) ->
     assert case.segmentation is not None
     labels = label_map(read_series([f.path for f in case.files]), case.segmentation.path, "SEG", rules)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(labels), EDITED)
+
+
+def test_what_was_predicted_anew_is_not_what_a_reader_has_corrected(lab: Predicted, tmp_path: Path) -> None:
+    """It lies where the first prediction lay: a mean over what nobody saw would say what nobody did."""
+    back, case = in_our_series(lab, tmp_path), lab.case()
+    file = lab.paths.config / "dataset_D.yaml"
+    file.write_text(file.read_text() + "prediction: {mirroring: false}\n")
+    predict(lab.paths, lab.model, {**MASKS, "node": np.roll(NODE, 2, axis=1)}, case)
+    comes_back(lab, back)
+    found = refinement(lab)
+    assert (found.kind, found.evidence, found.model) == ("edited", "series", "2026-11-20")
+    assert found.effort == {}

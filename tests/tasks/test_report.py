@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
@@ -11,15 +14,27 @@ from predicted_lab import DAY, a_model, predict, predicted
 
 import tasks.report
 from tasks.ingest import take_delivery
+from tasks.ledger.case_book import BookedCase, book_cases
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import extend_patients
 from tasks.ledger.refinements import Refinement, note_refinements
+from tasks.ledger.withdrawals import add_withdrawal
 from tasks.report import effort_by_model, write_report
+from tasks.review.report import effort_row
 from tasks.settings.dataset import load_dataset_settings
 from tasks.state import state_at
 
 SHAPE = (6, 20, 24)
 MASKS = {"GTV": ball(SHAPE, (3, 8, 8), 4)}
+
+
+def note_corrections(effort: Mapping[str, Mapping[str, Any]]) -> None:
+    """Case id → what its correction cost of the one structure."""
+    rows = {
+        case: Refinement(case, "edited", "series", "1.2", "2026-11-20", False, "s", {"GTV": dict(figures)})
+        for case, figures in effort.items()
+    }
+    note_refinements(DatasetPaths.of("D").refinements, rows)
 
 
 @pytest.mark.parametrize(("most", "pictured", "words"), [(500, 3, ""), (1, 1, "2 more, further down")])
@@ -79,6 +94,31 @@ def test_what_was_neither_predicted_nor_there_cost_nobody_anything(home: Path) -
     )
     (row,) = effort_by_model(paths, models)
     assert (row.structure, row.cases, row.path_length_mm.value, row.unedited) == ("GTV", 1, 80.0, 0)
+
+
+def test_a_distance_says_of_how_many_corrections_it_is(home: Path) -> None:
+    """Where a reader has taken a false alarm away there is none."""
+    cost = {"added_path_length_mm": 9.0, "edited_slices": 2, "edited_volume_ml": 1.0, "unedited": False}
+    both = {**cost, "dice": 0.9, "surface_dice": 0.9, "hd95_mm": 1.0}
+    gone = {**cost, "dice": 0.0, "surface_dice": 0.0, "hd95_mm": None}
+    note_corrections({"a": both, "b": gone, "c": gone})
+    (row,) = effort_by_model(DatasetPaths.of("D"), [a_model(DatasetPaths.of("D"), ["GTV"])])
+    assert (row.cases, row.with_dice, row.with_distance) == (3, 3, 1)
+    assert effort_row(row)["HD95, mm"] == "1.0 (1 of 3 cases)"
+    assert effort_row(row)["Dice"] == "0.300"
+
+
+@pytest.mark.parametrize(("cases", "patient"), [(["a"], None), ([], "keyed-a")])
+def test_who_is_withdrawn_does_not_count_in_what_corrections_cost(
+    home: Path, cases: list[str], patient: str | None
+) -> None:
+    paths = DatasetPaths.of("D")
+    cost = {"added_path_length_mm": 9.0, "edited_slices": 2, "edited_volume_ml": 1.0, "unedited": False}
+    note_corrections({c: {**cost, "dice": 0.9, "surface_dice": 0.9, "hd95_mm": 1.0} for c in "ab"})
+    book_cases(paths.cases, "s", {c: BookedCase(f"keyed-{c}", "i", "l", None, None, "s") for c in "ab"})
+    add_withdrawal(paths.withdrawals, date(2026, 11, 23), cases, patient)
+    (row,) = effort_by_model(paths, [a_model(paths, ["GTV"])])
+    assert row.cases == 1
 
 
 def test_a_correction_that_was_saved_again_is_counted_once(home: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from bs4 import BeautifulSoup
@@ -20,7 +21,16 @@ from tasks.review.report import (
 )
 from tasks.review.suspects import Suspect
 
-EFFORT = StructureEffort("2026-11-23", "GTV", 4, 1, Point(120, 80, 160, 4), 3.5, 0.75, 0.81, 0.9, 4.25)
+EFFORT = StructureEffort(
+    *("2026-11-23", "GTV", 4, 1, Point(120, 80, 160, 4)),
+    3.5,
+    0.75,
+    0.81,
+    0.9,
+    4.25,
+    with_dice=4,
+    with_distance=4,
+)
 WAITING = {
     "place": 1,
     "case_id": "case2",
@@ -160,7 +170,7 @@ def test_a_distance_says_of_how_many_cases_it_is() -> None:
 
 
 def test_a_single_patient_has_no_interval() -> None:
-    alone = StructureEffort("2026-11-23", "GTV", 1, 0, Point(120, 120, 120, 1), 3.5, 0.75, 0.81, 0.9, 4.25)
+    alone = replace(EFFORT, cases=1, unedited=0, path_length_mm=Point(120, 120, 120, 1), with_distance=1)
     text = BeautifulSoup(render(content(effort=[alone])), "html.parser").get_text(" ")
     assert "120 to 120" not in text
 
@@ -175,9 +185,7 @@ def test_a_little_is_not_nothing(volume_ml: float, words: str) -> None:
 
 def test_a_structure_has_one_colour_on_the_page() -> None:
     """In the pictures' captions, the learning curve and the curve of effort, in whatever order they came."""
-    effort = [
-        StructureEffort("2026-11-23", name, 4, 1, Point(120, 80, 160, 4), 3, 1, 1, 1, 1) for name in "ab"
-    ]
+    effort = [replace(EFFORT, structure=name) for name in "ab"]
     points = {name: [Point(0.8, 0.7, 0.9, 2)] * 3 for name in "ba"}
     page = BeautifulSoup(
         render(
