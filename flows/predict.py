@@ -27,11 +27,11 @@ from tasks.cluster.runner import (
 from tasks.conversion import CaseToConvert, to_convert
 from tasks.dicom.case import Case
 from tasks.dicom.reasons import UNSETTLED, WHAT_TO_DO, Reason
-from tasks.errors import UserDataError
+from tasks.errors import ConfigError, UserDataError
 from tasks.ingest import seal_by_hand
 from tasks.keep_test_set import patients_of_test_set
 from tasks.ledger.dataset_key import pseudonyms_of
-from tasks.ledger.models import ModelRecord, load_model
+from tasks.ledger.models import ModelRecord, latest_model, load_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots
 from tasks.ledger.withdrawals import load_withdrawals
@@ -66,6 +66,12 @@ def predict(
     if folder is None:
         require_dataset(paths)
     used = load_model(paths, model)
+    in_use = latest_model(paths)
+    if triage and (folder is not None or in_use is None or used.model_id != in_use.model_id):
+        raise ConfigError(
+            "a triage is of the dataset's own images by the model in use, whose worklist it orders; leave "
+            "out --input and --model, or --triage"
+        )
     with turn_of(paths, where, settings):
         cases, others = _images(paths, settings, folder)
         _leave_test_set_out(paths, settings, cases, from_outside=input is not None)

@@ -61,13 +61,17 @@ def receive(listening: Listening, say: Callable[[str], None], stop: threading.Ev
         held: dict[str, int] = {}
         next_try = 0.0
         while not stop.wait(LOOK_EVERY_S):
-            if (now_held := inbox.held()) != held:
-                held = now_held
-                _say_held(held, say)
-            due = time.monotonic() >= next_try and inbox.quiet_for_s() >= listening.quiet_s
-            if listening.ingest and due and inbox.ready():
-                done = _ingest(listening.dataset_id, say)
-                next_try = time.monotonic() + (0.0 if done else TRY_AGAIN_S)
+            try:
+                if (now_held := inbox.held()) != held:
+                    held = now_held
+                    _say_held(held, say)
+                due = time.monotonic() >= next_try and inbox.quiet_for_s() >= listening.quiet_s
+                if listening.ingest and due and inbox.ready():
+                    done = _ingest(listening.dataset_id, say)
+                    next_try = time.monotonic() + (0.0 if done else TRY_AGAIN_S)
+            except OSError as error:  # what is being received goes on
+                say(f"the inbox cannot be looked at now: {error.strerror}")
+                next_try = time.monotonic() + TRY_AGAIN_S
 
 
 def _ingest(dataset_id: str, say: Callable[[str], None]) -> bool:

@@ -19,6 +19,7 @@ from tasks.dicom.reasons import Reason
 from tasks.errors import ConfigError
 from tasks.keep_test_set import patients_of_test_set
 from tasks.ledger.home import at_home
+from tasks.ledger.lineages import current_lineage
 from tasks.ledger.paths import DatasetPaths
 from tasks.settings.dataset import load_dataset_settings
 from tasks.settings.simulation import Simulation, load_simulation
@@ -85,11 +86,18 @@ def _round(lab: Lab, simulation: Simulation, number: int, cluster: str) -> None:
             )
         deliver(lab, number, chosen)
         if number > 1 and lab.arm.start == "scratch":
-            plan(dataset_id, new_lineage=True, why="simulated: every round from scratch")
+            _from_scratch(lab, number)
         iterate(dataset_id, cluster)
     note_round(lab, number, chosen)
     if number == 1:
         keep_first_round(lab, simulation)
+
+
+def _from_scratch(lab: Lab, number: int) -> None:
+    """Begin a lineage for a round, unless a run that was killed has begun it."""
+    why, lineage = f"simulated: round {number} from scratch", current_lineage(lab.paths)
+    if lineage is None or lineage.why != why:
+        plan(lab.source.dataset_id, new_lineage=True, why=why)
 
 
 def _settle_test_set(lab: Lab) -> None:

@@ -8,6 +8,9 @@ from typing import Any
 
 from tasks.dicom.case import Assembly
 from tasks.dicom.reasons import Reason
+from tasks.inputs import Inputs
+from tasks.ledger.dated import dated_folders
+from tasks.ledger.iteration_paths import IterationPaths
 from tasks.ledger.iterations import load_iteration
 from tasks.ledger.lineages import Lineage, current_lineage, load_lineages
 from tasks.ledger.lock import working_on
@@ -15,7 +18,7 @@ from tasks.ledger.models import ModelRecord, latest_model, load_models, load_pro
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots, unsealed_folders
 from tasks.review.fate import fate_of
-from tasks.settings.dataset import check_choices
+from tasks.settings.dataset import DatasetSettings, RoiPatterns, check_choices
 from tasks.state import require_dataset, require_known, rows_of_series, state_at, totals
 from tasks.verify import verify_dataset
 
@@ -34,6 +37,7 @@ def status_of(dataset_id: str, *, verify: bool = False) -> dict[str, Any]:
     model, lineage = latest_model(paths), current_lineage(paths)
     rows: list[dict[str, Any]] = []
     account: dict[str, int] = {}
+    training = None
     if load_snapshots(paths):
         from tasks.conversion import to_convert  # late: it takes half a second
         from tasks.outcomes import settle_as_remembered
@@ -48,6 +52,7 @@ def status_of(dataset_id: str, *, verify: bool = False) -> dict[str, Any]:
         }
         account = _account(jobs, _learned(paths, model), assembly)
         rows = rows_of_series(assembly)
+        training = _training(paths, settings, rois)
     return {
         "stage": "status",
         "dataset": dataset_id,
@@ -60,7 +65,11 @@ def status_of(dataset_id: str, *, verify: bool = False) -> dict[str, Any]:
         "account": account,
         "lineage": lineage.number if lineage else None,
         "next": _next(
-            account, waiting, _start(paths, lineage), lineage is not None and lineage.plans is None
+            account,
+            waiting,
+            _start(paths, lineage),
+            training,
+            plans_anew=lineage is not None and lineage.plans is None,
         ),
         "verified": verify_dataset(paths) if verify else None,
         "report": str(paths.report) if paths.report.is_file() else None,
@@ -96,8 +105,26 @@ def _start(paths: DatasetPaths, lineage: Lineage | None) -> str:
     return f"trains warm from {parent.model_id}" if parent else "trains from scratch"
 
 
-def _next(account: dict[str, int], waiting: list[str], start: str, plans_anew: bool) -> str:
+def _training(paths: DatasetPaths, settings: DatasetSettings, rois: RoiPatterns) -> str | None:
+    """What the next run does of the newest iteration, besides what came in; None: nothing."""
+    folders = dated_folders(paths.procdata, paths.dataset_id)
+    prepared = [name for name, folder in folders.items() if IterationPaths(folder).record.is_file()]
+    newest = load_iteration(paths.iteration(prepared[-1])) if prepared else None
+    if newest is None or newest.lineage != load_lineages(paths)[1]:
+        return None
+    as_chosen = Inputs(newest.lineage, newest.cases, settings, rois).are_of(newest)
+    if any(model.model_id == prepared[-1].short for model in load_models(paths)):
+        return None if as_chosen else "settings that decide what is learned have changed"
+    begun = any(paths.iteration(prepared[-1]).results.rglob("checkpoint_*.pth"))
+    return f"goes on with the training of {newest.name} first" if as_chosen and begun else None
+
+
+def _next(
+    account: dict[str, int], waiting: list[str], start: str, training: str | None, *, plans_anew: bool
+) -> str:
     changes = [f"{n} {what}" for what, n in account.items() if n and what != "reused"]
+    if training:
+        changes.insert(0, training)
     if waiting:
         changes.insert(0, f"ingests {', '.join(waiting)}")
     if not changes and not plans_anew:

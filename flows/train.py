@@ -20,6 +20,7 @@ from tasks.cluster.attempts import run_all
 from tasks.cluster.pieces import submitting
 from tasks.cluster.runner import task_runner, threads_per_worker
 from tasks.errors import ConfigError, IterSegError, UserDataError
+from tasks.inputs import Inputs
 from tasks.ledger.iterations import Contender, Iteration, newest_iteration
 from tasks.ledger.lineages import load_lineages
 from tasks.ledger.models import ModelRecord, latest_model, load_models, was_rolled_back_since
@@ -27,7 +28,7 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.promote import promote_model
 from tasks.report import suspects_of, write_report
 from tasks.settings.cluster import ClusterSettings, load_cluster
-from tasks.settings.dataset import DatasetSettings, load_dataset_settings
+from tasks.settings.dataset import DatasetSettings, check_choices
 from tasks.shown.artifacts import show_table
 from tasks.shown.progress import noted_step, steps_shown, told
 from tasks.shown.steps import steps_file
@@ -58,7 +59,7 @@ def train(
 ) -> dict[str, Any]:
     """Train the folds; score the ensemble on the test set; put the model into use."""
     paths = DatasetPaths.of(dataset_id)
-    settings = load_dataset_settings(paths.config, paths.dataset_id)
+    rois, settings = check_choices(paths.config, paths.dataset_id)
     where = load_cluster(paths.config, cluster)
     require_dataset(paths)
     with turn_of(paths, where, settings):
@@ -69,6 +70,11 @@ def train(
             finish_promotion(paths)
             return _report(paths, prepared, model_of(paths, prepared) or known, "nothing new")
         require_current(paths, prepared)
+        if not Inputs(prepared.lineage, prepared.cases, settings, rois).are_of(prepared):
+            raise UserDataError(
+                f"since {prepared.name} was prepared, settings or structures that decide what is learned "
+                f"were changed; run `iterseg prepare {paths.dataset_id}` first"
+            )
         chosen = _folds(prepared, folds)
         return _train(paths, prepared, chosen, settings, where, _Budget(gpu_hours, jobs))
 

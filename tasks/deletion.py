@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from prefect import task
 
 from tasks.cluster.retries import RETRIED
+from tasks.delivery import files_below
 from tasks.dicom.case import case_id_of
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
@@ -55,7 +58,9 @@ def delete_withdrawn(dataset_id: str) -> dict[str, int]:
 
 def _delete(paths: DatasetPaths, doomed: _Doomed) -> dict[str, int]:
     try:
-        gone = {"rawdata": sum(_delete_raw(snapshot, doomed) for snapshot in load_snapshots(paths))}
+        snapshots = load_snapshots(paths)
+        gone = {"rawdata": sum(_delete_raw(snapshot, doomed) for snapshot in snapshots)}
+        gone["rawdata"] += _delete_added_later(paths, snapshots, doomed)
     except PermissionError as error:  # whose path may be made of a name
         raise UserDataError(
             f"a file of the raw data cannot be deleted ({error.strerror}): another account filled that "
@@ -177,6 +182,26 @@ def _delete_raw(snapshot: Snapshot, doomed: _Doomed) -> int:
             deleted += 1
     _rewrite(snapshot.folder / MANIFEST, doomed)
     make_read_only(snapshot.folder)
+    return deleted
+
+
+def _delete_added_later(paths: DatasetPaths, snapshots: Sequence[Snapshot], doomed: _Doomed) -> int:
+    """Delete what was put into folders after they were sealed: copies of it are in snapshots of their own."""
+    added = []
+    for snapshot in snapshots:
+        if snapshot.origin == "by hand":
+            known = {snapshot.folder / row.path for row in snapshot.files}
+            added += [(snapshot.folder, file) for file in files_below(snapshot.folder) if file not in known]
+    if not added:
+        return 0
+    intake, deleted = Intake.of(paths, deidentify_all=False), 0
+    for folder, file in added:
+        content = file.read_bytes()
+        if sha256(content).hexdigest() in doomed.digests or intake.is_withdrawn(content):
+            make_writable(folder)
+            _unlink(file, folder)
+            make_read_only(folder)
+            deleted += 1
     return deleted
 
 

@@ -100,3 +100,17 @@ class ExternalToolError(IterSegError):
 
     def __reduce__(self) -> tuple[type[ExternalToolError], tuple[str, int, Path, str]]:
         return type(self), (self.command, self.returncode, self.log, self.last_words)
+
+
+def is_of_the_disk(error: Exception) -> bool:
+    """Whether the system failed, and not the content: pydicom raises OSErrors without a number."""
+    return isinstance(error, OSError) and error.errno is not None
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether it is a failure of the system that may be gone when it is tried again.
+
+    A file that is not there, is a folder, or is closed to us stays so.
+    """
+    stays = FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError
+    return is_of_the_disk(error) and not isinstance(error, stays)

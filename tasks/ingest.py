@@ -98,7 +98,7 @@ def _take(
     intake = Intake.of(paths, deidentify_all=deidentify)
     with scratch_folder(paths.rawdata) as folder:
         before = signature_of(files)
-        rows = intake.settle(intake.stage_all(files, root, folder))
+        rows = intake.settle(intake.stage_all(files, root, folder, ours=origin == "received"))
         rows = [*place(rows, folder, paths.set_aside), *refused]
         if signature_of(files) != before:
             raise UserDataError(

@@ -95,17 +95,25 @@ class Intake:
             everything=deidentify_all,
         )
 
-    def stage_all(self, files: Sequence[Path], root: Path, folder: Path | None) -> list[FileRow]:
+    def stage_all(
+        self, files: Sequence[Path], root: Path, folder: Path | None, *, ours: bool = False
+    ) -> list[FileRow]:
         """The rows of files, in their order; what may be taken is written below ``folder``.
 
         ``folder`` None: nothing is written or changed, as for a folder that a user filled; what can only be
-        taken with a change has no row, and is for a delivery of its own.
+        taken with a change has no row, and is for a delivery of its own. ``ours``: they were received, and
+        whoever sent them was told that they are safe.
+
+        Raises
+        ------
+        OSError
+            Where a file that is ours cannot be read: it must not be taken for one that came damaged.
         """
         with ThreadPoolExecutor(max(2, cores())) as pool:
-            staged = pool.map(lambda path: self.stage(path, root, folder), files)
+            staged = pool.map(lambda path: self.stage(path, root, folder, ours=ours), files)
             return [row for row in progress(staged, "read", len(files)) if row is not None]
 
-    def stage(self, path: Path, root: Path, folder: Path | None) -> FileRow | None:
+    def stage(self, path: Path, root: Path, folder: Path | None, *, ours: bool = False) -> FileRow | None:
         """The row of one file, before it is compared with the others of its delivery."""
         relative = path.relative_to(root).as_posix()
         try:
@@ -114,6 +122,8 @@ class Intake:
                 return FileRow(relative, "ignored", Reason.NO_DICOM.value, "", digest, size, None)
             content = content_of(path)
         except OSError as error:
+            if ours:
+                raise OSError(error.errno, error.strerror) from None  # without its path
             return FileRow(relative, "rejected", Reason.UNREADABLE.value, str(error.strerror), "", 0, None)
         return self._row_of(path, relative, content, folder)
 

@@ -12,9 +12,10 @@ from prefect import task
 from tasks.cluster.retries import RETRIED
 from tasks.conversion import CaseToConvert
 from tasks.errors import ConfigError, UserDataError
+from tasks.inputs import Inputs
 from tasks.ledger.case_book import BookedCase, book_cases
 from tasks.ledger.dated import DatedName
-from tasks.ledger.files import digest_of, remove_scratch, remove_temporaries
+from tasks.ledger.files import remove_scratch, remove_temporaries
 from tasks.ledger.images import fingerprint
 from tasks.ledger.iterations import Iteration, load_iterations
 from tasks.ledger.journal import Journal
@@ -29,25 +30,6 @@ from tasks.ledger.withdrawals import load_withdrawals
 from tasks.nnunet.plan import PLANNED_ASIDE, PLANS_OF_PLANNER
 from tasks.settings.dataset import DatasetSettings, RoiPatterns
 
-WITHOUT_EFFECT_ON_WHAT_IS_LEARNED: Any = {
-    "prediction": True,
-    "promotion": True,
-    "planner": True,
-    "plan_overrides": True,  # both count when a lineage is planned
-    "surface_tolerance_mm": True,
-    # What these decide shows in the cases themselves.
-    "arrival_quiet_s": True,
-    "deidentify_folders": True,
-    "segmentation_precedence": True,
-    "same_date": True,
-    "released_code_only": True,
-    "night": True,
-    # What becomes of predictions.
-    "review": True,
-    "send_to": True,
-    "codes": True,
-    "training": {"device", "checkpoint_every_s", "augmentation_workers", "control_every"},
-}
 FIRST = "the first iteration"
 WRITTEN_IN_S = 60.0
 """What is younger may be on its way to its name."""
@@ -113,7 +95,8 @@ def open_iteration(
         lineage = _opened(paths, lineage, settings, rois)
     _note_scans(paths, snapshot, cases)
     asked = _new_iteration(paths, snapshot, lineage, cases, settings, rois)
-    existing = _opened_before(paths, asked.digest, asked.parent)
+    inputs = Inputs(lineage.number, cases, settings, rois)
+    existing = _opened_before(paths, inputs, asked.parent)
     return existing or asked, existing is not None
 
 
@@ -146,7 +129,7 @@ def _new_iteration(
     return Iteration(
         # A folder that was never finished is free.
         name=str(snapshot.first_free(lambda name: paths.iteration(name).record.is_file())),
-        digest=digest_of_inputs(lineage.number, cases, settings, rois),
+        digest=Inputs(lineage.number, cases, settings, rois).digest(warm=parent is not None),
         parent=parent.model_id if parent else None,
         modality=settings.image_modality,
         structures=rois.structures,
@@ -164,22 +147,13 @@ def _new_iteration(
     )
 
 
-def digest_of_inputs(
-    lineage: int, cases: list[dict[str, Any]], settings: DatasetSettings, rois: RoiPatterns
-) -> str:
-    """Of everything that decides what is learned."""
-    chosen = settings.model_dump(mode="json", exclude=WITHOUT_EFFECT_ON_WHAT_IS_LEARNED)
-    content = {"lineage": lineage, "cases": cases, "structures": rois.structures}
-    return digest_of({**content, "settings": chosen})
-
-
-def _opened_before(paths: DatasetPaths, digest: str, parent_id: str | None) -> Iteration | None:
+def _opened_before(paths: DatasetPaths, inputs: Inputs, parent_id: str | None) -> Iteration | None:
     """The iteration of exactly these inputs, if there is one."""
     models = {record.model_id for record in load_models(paths)}
     for name, existing in load_iterations(paths).items():
         # After a rollback one that was prepared and not trained would start from the wrong model.
         usable = name.short in models or existing.parent == parent_id
-        if usable and existing.digest == digest:
+        if usable and inputs.are_of(existing):
             return existing
     return None
 

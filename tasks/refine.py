@@ -22,10 +22,9 @@ from tasks.cluster.retries import RETRIED
 from tasks.conversion import OWN_CONVERTER, label_rules
 from tasks.dicom.case import Case, DicomFile
 from tasks.dicom.convert import LabelRules, structure_masks, unseen
-from tasks.dicom.damage import is_of_the_disk
 from tasks.dicom.image import SeriesVolume, read_series
 from tasks.dicom.provenance import Provenance, provenance_of
-from tasks.errors import CaseRejected
+from tasks.errors import CaseRejected, may_pass
 from tasks.labels import Masks, is_same_drawing, what_is_drawn
 from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.models import ModelRecord, load_models
@@ -76,7 +75,7 @@ def recognise_refinements(dataset_id: str) -> dict[str, int]:
 
 def _raise_what_may_go_away(error: Exception) -> None:
     """Raise where the disk failed, and not the object; a file that is gone or closed to us stays so."""
-    if is_of_the_disk(error) and not isinstance(error, FileNotFoundError | PermissionError):
+    if may_pass(error):
         assert isinstance(error, OSError)
         # Without the file's path, which may be made of a patient's name.
         raise OSError(error.errno, error.strerror) from None

@@ -18,11 +18,11 @@ from pydicom.uid import generate_uid
 
 from tasks.cluster.retries import RETRIED
 from tasks.conversion import label_rules
-from tasks.dicom.convert import structure_masks
+from tasks.dicom.convert import structure_masks, unseen
 from tasks.dicom.image import read_series
 from tasks.dicom.reasons import Reason
 from tasks.dicom.seg_writer import SegIdentity, write_seg
-from tasks.errors import UserDataError
+from tasks.errors import ConfigError, UserDataError
 from tasks.labels import Masks
 from tasks.ledger.files import read_json, whole_folder, write_json, write_text
 from tasks.ledger.models import ModelRecord, latest_model, load_models
@@ -78,6 +78,11 @@ def deliver(lab: Lab, number: int, chosen: Sequence[str]) -> None:
         return
     source, truth = lab.source, truth_of(lab.source)
     rois, settings = check_choices(source.config, source.dataset_id)
+    if gone := sorted(set(chosen) - truth.keys()):
+        raise ConfigError(
+            f"{', '.join(gone)}: the reader of {lab.label} was to draw them, and the dataset has no label of "
+            f"them any more; delete {lab.home} to play it anew"
+        )
     rules, model = label_rules(settings, rois), latest_model(lab.paths) if number > 1 else None
     with whole_folder(lab.delivery(number)) as folder:
         for case_id in chosen:
@@ -85,14 +90,19 @@ def deliver(lab: Lab, number: int, chosen: Sequence[str]) -> None:
             files = [file.path for file in case.files]
             volume = read_series(files)
             assert case.segmentation is not None
-            drawn = dict(
-                structure_masks(volume, case.segmentation.path, case.segmentation.header.kind, rules)
-            )
+            of = (volume, case.segmentation.path, case.segmentation.header.kind, rules)
+            # What is known not to be there is drawn as nothing: an object without a segment is none.
+            absent = [name for name, choice in rules.missing.items() if choice == "absent"]
+            drawn = {name: np.zeros(volume.grid.shape, dtype=bool) for name in absent}
+            drawn |= dict(structure_masks(*of))
+            hidden = unseen(*of)
             tracking: dict[str, str] = {}
             if model is not None:
                 predicted, tracking = _handed_out(lab, model, case_id)
                 spacing_mm = volume.image.GetSpacing()[::-1]
                 drawn = corrected(lab.arm.reader, drawn, predicted, spacing_mm, seed_of(lab, case_id))
+            if hidden is not None:  # where nobody has looked, a simulated reader cannot either
+                drawn[NOT_ANNOTATED] = drawn.get(NOT_ANNOTATED, False) | hidden
             series, instance = (
                 generate_uid(entropy_srcs=[lab.label, str(number), case_id, part]) for part in ("s", "i")
             )

@@ -17,9 +17,11 @@ from prefect import task
 from tasks.cluster.retries import RETRIED
 from tasks.dicom.case import Case
 from tasks.errors import ConfigError, UserDataError
+from tasks.ledger.case_book import load_cases
 from tasks.ledger.dated import DatedName
 from tasks.ledger.files import digest_of, read_json, whole_folder, write_json
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.withdrawals import load_withdrawals
 from tasks.settings.dataset import check_choices, dataset_file, roi_file
 from tasks.settings.simulation import Arm, Simulation, settings_of
 from tasks.state import state_at
@@ -100,6 +102,8 @@ def open_lab(lab: Lab, simulation: Simulation) -> None:
                 f"read-only: `find {lab.home} -type d -exec chmod u+w {{}} +` opens them, and leaves files "
                 "alone, which are the dataset's own"
             )
+        _require_nobody_withdrawn(lab)
+        _take_clusters(lab.source, lab.paths)
         return
     begun = _begun(lab, simulation)
     with whole_folder(lab.home) as home:
@@ -110,6 +114,24 @@ def open_lab(lab: Lab, simulation: Simulation) -> None:
         file = dataset_file(DatasetPaths(home, lab.source.dataset_id).config, lab.source.dataset_id)
         file.write_text(yaml.safe_dump(choices, sort_keys=False))
         write_json(home / lab.choices.name, played)
+
+
+def _take_clusters(source: DatasetPaths, lab: DatasetPaths) -> None:
+    """Where a lab computes is no choice of the lab: a walltime may be raised between its rounds."""
+    if (source.config / "clusters").is_dir():
+        shutil.copytree(source.config / "clusters", lab.config / "clusters", dirs_exist_ok=True)
+
+
+def _require_nobody_withdrawn(lab: Lab) -> None:
+    """A lab has links to everybody's images, and learns from them."""
+    withdrawn, booked = load_withdrawals(lab.source.withdrawals), load_cases(lab.source.cases)
+    patients = {case_id: history[-1]["patient"] for case_id, history in booked.items()}
+    cases = [folder.name for folder in lab.delivery(0).iterdir() if folder.is_dir()]
+    if any(withdrawn.hold(patients.get(case_id, ""), case_id) for case_id in cases):
+        raise ConfigError(
+            f"the lab {lab.label} learns from somebody who was withdrawn since; delete {lab.home} to play it "
+            "anew without them"
+        )
 
 
 def _played(lab: Lab, simulation: Simulation) -> dict[str, Any]:
@@ -160,8 +182,7 @@ def _fill(lab: Lab, simulation: Simulation, home: Path) -> None:
     paths = DatasetPaths(home, dataset_id)
     paths.config.mkdir(parents=True)
     shutil.copy(roi_file(source.config, dataset_id), paths.config)
-    if (source.config / "clusters").is_dir():
-        shutil.copytree(source.config / "clusters", paths.config / "clusters")
+    _take_clusters(source, paths)
     images = paths.rawdata / lab.delivery(0).name
     for case in truth_of(source).values():
         (images / case.case_id).mkdir(parents=True)

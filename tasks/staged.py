@@ -11,6 +11,7 @@ from tasks.dicom.case import case_id_of
 from tasks.dicom.headers import Header
 from tasks.dicom.reasons import Reason
 from tasks.ledger.accounts import FileRow
+from tasks.ledger.files import whole_file
 
 DICOM_SUFFIX = ".dcm"
 CONTENT_DIGITS = 8
@@ -50,7 +51,8 @@ def place(rows: Sequence[FileRow], folder: Path, set_aside: Path) -> list[FileRo
         placed.append(row)
         if staged.is_file():
             set_aside.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(staged, set_aside / staged.name)
+            with whole_file(set_aside / staged.name) as temporary:  # its only copy, once the inbox is cleared
+                shutil.copyfile(staged, temporary)
     _remove_leftovers(folder, {folder / row.path for row in placed if row.state == "taken"})
     return placed
 

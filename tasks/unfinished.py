@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from tasks.errors import UserDataError
+from tasks.inputs import Inputs
 from tasks.ledger.iteration_paths import fold_folder
 from tasks.ledger.iterations import Iteration, load_iterations
 from tasks.ledger.lineages import load_lineages
 from tasks.ledger.paths import DatasetPaths
-from tasks.open_iteration import digest_of_inputs
 from tasks.settings.dataset import check_choices
 from tasks.train import candidate_folder, model_of, require_current
 
@@ -30,7 +30,7 @@ def unfinished_iteration(paths: DatasetPaths) -> Iteration | None:
         require_current(paths, newest)
     except UserDataError:
         return None
-    same = digest_of_inputs(newest.lineage, newest.cases, settings, rois) == newest.digest
+    same = Inputs(newest.lineage, newest.cases, settings, rois).are_of(newest)
     return newest if same else None
 
 

@@ -6,12 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tasks.dicom.reasons import Reason
-from tasks.errors import CaseRejected
-
-
-def is_of_the_disk(error: Exception) -> bool:
-    """Whether the system failed, and not the content: pydicom raises OSErrors without a number."""
-    return isinstance(error, OSError) and error.errno is not None
+from tasks.errors import CaseRejected, is_of_the_disk
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import Dataset
 
-from tasks.dicom.damage import is_of_the_disk
+from tasks.errors import is_of_the_disk
 
 LEAST_LETTERS = 4
 """Shorter parts of a name are words by chance, for which no file is refused."""

@@ -125,6 +125,9 @@ class Receiver:
         except OSError:
             self._failed.add(transfer)
             return OUT_OF_RESOURCES
+        except Exception:  # pynetdicom answers that it failed, and goes on
+            self._failed.add(transfer)
+            raise
         return SUCCESS
 
     def _end(self, event: Any, *, whole: bool) -> None:

@@ -86,7 +86,10 @@ class Inbox:
 
     def quiet_for_s(self) -> float:
         """How long ago anything changed."""
-        times = [folder.stat().st_mtime for folder in [self.root, *self._folders()] if folder.is_dir()]
+        times = []
+        for folder in (self.root, *self._folders()):
+            with suppress(FileNotFoundError):
+                times.append(folder.stat().st_mtime)
         return max(0.0, time.time() - max(times)) if times else 0.0
 
     def remove(self, files: list[Path]) -> None:
@@ -108,4 +111,5 @@ def _marked(folder: Path) -> bool:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if not path.name.startswith("."))
+    with suppress(FileNotFoundError):  # an ingest has just taken the series, and its folder away
+        yield from (path for path in folder.iterdir() if not path.name.startswith("."))

@@ -46,20 +46,8 @@ def dataset_lock(folder: Path, note: Mapping[str, Any] | None = None) -> Iterato
     if lock.resolve() in _HELD:
         yield None
         return
-    mine, killed = {**_this_process(), **(note or {})}, None
-    if not _take(lock, mine):
-        killed = _holder(lock)
-        if killed is not None and not _is_gone(killed):
-            raise BusyError(
-                f"another run works on this dataset: process {killed.get('pid')} on "
-                f"{killed.get('host')}, since {killed.get('since')}. Wait for it; if that host is "
-                f"down for good, remove {lock}"
-            )
-        if not (_take(lock, mine) if killed is None else _take_over(lock, killed, mine)):
-            raise BusyError(
-                f"another run has just begun to work on this dataset; wait for it. If there is none, remove "
-                f"{lock.parent}/.{lock.name}.*"
-            )
+    mine = {**_this_process(), **(note or {})}
+    killed = None if _take(lock, mine) else _taken_from_the_dead(lock, mine)
     _HELD.add(lock.resolve())
     try:
         yield killed
@@ -67,6 +55,27 @@ def dataset_lock(folder: Path, note: Mapping[str, Any] | None = None) -> Iterato
         _HELD.discard(lock.resolve())
         if mine.items() <= (_holder(lock) or {}).items():  # not one that a person put in its place
             lock.unlink(missing_ok=True)
+
+
+def _taken_from_the_dead(lock: Path, mine: dict[str, Any]) -> dict[str, Any] | None:
+    """Take a lock that is there already; the note of who was killed with it, if anybody was."""
+    killed = _holder(lock)
+    if killed is not None and _is_ours(killed):
+        # Nobody of this process works by it: a network's file system said that it failed, and it had not.
+        write_json(lock, {**mine, "since": now()})
+        return None
+    if killed is not None and not _is_gone(killed):
+        raise BusyError(
+            f"another run works on this dataset: process {killed.get('pid')} on "
+            f"{killed.get('host')}, since {killed.get('since')}. Wait for it; if that host is "
+            f"down for good, remove {lock}"
+        )
+    if not (_take(lock, mine) if killed is None else _take_over(lock, killed, mine)):
+        raise BusyError(
+            f"another run has just begun to work on this dataset; wait for it. If there is none, remove "
+            f"{lock.parent}/.{lock.name}.*"
+        )
+    return killed
 
 
 def leave_to_the_next(folder: Path, dead: Mapping[str, Any]) -> None:
@@ -85,7 +94,7 @@ def working_on(folder: Path) -> str | None:
 def held_for_h(folder: Path) -> float:
     """How long a living run, as far as that can be known, has held the lock of a dataset; 0 if none does."""
     holder = _holder(folder / "lock.json")
-    if holder is None or _is_gone(holder) or (folder / "lock.json").resolve() in _HELD:
+    if holder is None or _is_gone(holder) or _is_ours(holder):
         return 0.0
     try:
         since = datetime.fromisoformat(str(holder.get("since")))
@@ -158,6 +167,11 @@ def _this_process() -> dict[str, Any]:
         "started": _started(os.getpid()),
         "namespace": _namespace(),
     }
+
+
+def _is_ours(holder: Mapping[str, Any]) -> bool:
+    """Whether a lock is of this very process."""
+    return _this_process().items() <= holder.items()
 
 
 def _boot() -> str | None:

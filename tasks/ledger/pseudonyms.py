@@ -124,7 +124,7 @@ def _name_once(temporary: Path, path: Path) -> None:
 def _read_key(path: Path) -> bytes:
     try:
         key = bytes.fromhex(path.read_text(encoding="ascii").strip())
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):  # any other failure of the disk may pass, and nothing is lost
         key = b""
     if len(key) != KEY_BYTES:
         raise UserDataError(

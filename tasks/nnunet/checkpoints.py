@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from tasks.errors import UserDataError
+from tasks.errors import UserDataError, may_pass
+from tasks.ledger.files import sha256_of_file
 
 NUMPY_IN_CHECKPOINTS = [
     np.float64(0).__reduce__()[0],  # NumPy's constructor of scalars, which has no public name
@@ -27,16 +28,30 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     ------
     UserDataError
         Where it is cut short, damaged, or holds more than a checkpoint of nnU-Net does.
+    OSError
+        Where the disk failed to give it: it may be whole, and must not be passed over.
     """
     try:
         with torch.serialization.safe_globals(NUMPY_IN_CHECKPOINTS):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        _raise_what_may_pass(path, error)
         reason = (str(error).strip() or "it ends too early").splitlines()[0]
         raise UserDataError(f"the checkpoint {path} cannot be used: {reason}") from None
     if not isinstance(content, dict) or "network_weights" not in content:
         raise UserDataError(f"{path} is no checkpoint of nnU-Net")
     return content
+
+
+def _raise_what_may_pass(path: Path, error: Exception) -> None:
+    """Raise where it is the disk: torch makes a RuntimeError of what that says, so the file is read once."""
+    if may_pass(error):
+        raise error
+    try:
+        sha256_of_file(path)
+    except OSError as again:
+        if may_pass(again):
+            raise
 
 
 def resumable(path: Path, on_damage: Callable[[str], None]) -> bool:

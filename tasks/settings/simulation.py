@@ -105,7 +105,9 @@ def settings_of(config_dir: Path, dataset_id: str, arm: Arm) -> dict[str, Any]:
     image = DatasetSettings.model_validate(own).image_modality
     # Its deliveries are whole, and nothing leaves a simulation.
     fixed: dict[str, Any] = {"modalities": [image, "SEG"], "arrival_quiet_s": 0, "send_to": [], "night": None}
-    if arm.reader.kind == "worst_slices":
+    if own.get("deidentify_folders"):
+        fixed["deidentify_folders"] = False  # they lie in folders, of a dataset that has been
+    if arm.reader.kind == "worst_slices" or own.get("not_annotated"):
         fixed["not_annotated"] = [NOT_ANNOTATED]
     return _merged(_merged(own, fixed), arm.settings)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx
@@ -13,9 +15,11 @@ from predicted_lab import a_model
 
 import flows.command
 from flows.command import checked, run_flow
-from flows.receive import _ingest
+from flows.receive import Listening, _ingest, receive
 from flows.status import models_of
+from tasks.dicom.receiver import Address
 from tasks.errors import UserDataError
+from tasks.ledger.inbox import Inbox
 from tasks.ledger.models import save_model
 from tasks.ledger.paths import DatasetPaths
 
@@ -116,6 +120,29 @@ def test_a_receiver_goes_on_whatever_becomes_of_an_ingest(
     said: list[str] = []
     assert not _ingest("D", said.append)
     assert said[0].startswith("not ingested yet: ")
+
+
+def test_a_receiver_goes_on_where_the_inbox_cannot_be_looked_at_for_a_moment(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who sends meanwhile would be cut off, and have to send all of it again."""
+    looks: list[str] = []
+
+    def held(_: Inbox) -> dict[str, int]:
+        looks.append("look")
+        if len(looks) == 1:
+            raise OSError(errno.ESTALE, "Stale file handle", "/a/path")
+        return {}
+
+    class Thrice(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            return len(looks) == 3
+
+    monkeypatch.setattr(Inbox, "held", held)
+    said: list[str] = []
+    address = Address("127.0.0.1", 0, "ITERSEG", ["PACS"])
+    receive(Listening("D", address, quiet_s=0, deidentify=False, ingest=False), said.append, Thrice())
+    assert said[1:] == ["the inbox cannot be looked at now: Stale file handle"]
 
 
 def test_a_model_from_elsewhere_is_listed_before_anything_was_delivered(home: Path) -> None:

@@ -175,6 +175,7 @@ def test_weights_that_are_no_weights_are_refused_and_nothing_of_them_stays(
     ("arguments", "words"),
     [
         (["import", "STS", "absent.zip"], "no such file"),
+        (["predict", "STS", "--triage", "--model", "2026-11-22"], "by the model in use"),
         (["import", "STS", "{zip}", "--map", "GTV"], "write THEIRS=OURS"),
         (["export", "STS", "--to", "m.tar"], "give the name of a .zip file"),
         (["export", "STS", "--to", "/absent/m.zip"], "in a folder that exists"),

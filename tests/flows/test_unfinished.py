@@ -98,6 +98,8 @@ def test_it_is_given_up_where_the_user_has_chosen_otherwise(
     if change == "choices":
         file = begun / "config" / "dataset_D.yaml"
         file.write_text(file.read_text().replace("epochs_first: 6", "epochs_first: 5"))
+        done = iterseg(begun, "train", "D", **prefect_server.environment)
+        assert (done.returncode, "run `iterseg prepare D` first" in done.stderr) == (1, True), done.stderr
     else:
         done = iterseg(begun, "prepare", "D", **prefect_server.environment)
         assert done.returncode == 0, done.stderr

@@ -127,6 +127,25 @@ def test_a_folder_filled_by_hand_is_emptied_of_copies_too(home: Path) -> None:
     assert sha256_of_file(folder / "manifest.json") == digest
 
 
+def test_what_was_put_into_a_sealed_folder_later_is_deleted_too(home: Path, tmp_path: Path) -> None:
+    """It was taken as a copy, and lies there with its name."""
+    folder = home / "data" / "rawdata" / "D" / "2026-11-20__D"
+    write_series(folder / "other", SHAPE, name="other", patient="P-2")
+    seal_by_hand.fn("D")
+    make_writable(folder)
+    series = write_series(folder / GONE, SHAPE, patient=GONE)
+    kept = write_series(folder / "kept", SHAPE, name="kept", patient="P-3").files
+    (report,) = seal_by_hand.fn("D")
+    assert report["files"]["taken"] == 12
+    late = write_series(folder / "late", SHAPE, name="late", patient=GONE).files  # nobody has ingested it yet
+    withdraw(patient_id=GONE)
+    assert delete_withdrawn.fn("D")["rawdata"] == 3 * 6
+    assert files_with(home / "data" / "rawdata", GONE) == []
+    assert not any(file.exists() for file in (*series.files, *late))
+    assert all(file.exists() for file in kept)
+    assert folder.stat().st_mode & 0o222 == 0
+
+
 def test_what_is_no_image_of_theirs_is_deleted_too(home: Path) -> None:
     """A dose, and a slice that was cut short, in a folder that bears the name."""
     folder = home / "data" / "rawdata" / "D" / "2026-11-20__D"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +17,9 @@ from trained_models import case, trained
 
 from tasks.conversion import CaseToConvert
 from tasks.errors import ConfigError, UserDataError
+from tasks.inputs import WITHOUT_EFFECT_ON_WHAT_IS_LEARNED, Inputs
 from tasks.ledger.dated import DatedName, dated_folders
-from tasks.ledger.files import write_json
+from tasks.ledger.files import digest_of, write_json
 from tasks.ledger.images import write_image
 from tasks.ledger.iteration_paths import IterationPaths
 from tasks.ledger.iterations import Iteration, load_iteration
@@ -29,7 +30,6 @@ from tasks.ledger.refinements import Refinement, note_acceptances, note_refineme
 from tasks.ledger.scans import load_scans
 from tasks.ledger.store import Store
 from tasks.open_iteration import (
-    WITHOUT_EFFECT_ON_WHAT_IS_LEARNED,
     _note_scans,
     book,
     open_iteration,
@@ -200,6 +200,55 @@ def test_what_becomes_of_predictions_trains_nothing_again(home: Path, change: di
     first = opened(home, [False] * 4)[0]
     _closed(first)
     assert opened(home, [False] * 4, **change) == (first, True)
+
+
+@pytest.mark.parametrize(
+    ("training", "warm", "control", "counts"),
+    [
+        ({"epochs_fine_tune": 7}, False, None, False),
+        ({"learning_rate_fine_tune": 0.5}, False, None, False),
+        ({"epochs_first": 7}, False, None, True),
+        ({"learning_rate_first": 0.5}, False, None, True),
+        ({"epochs_fine_tune": 7}, True, None, True),
+        ({"learning_rate_fine_tune": 0.5}, True, None, True),
+        ({"epochs_first": 7}, True, None, False),
+        ({"learning_rate_first": 0.5}, True, None, False),
+        ({"epochs_first": 7}, True, 3, True),  # a training from scratch may race it
+        ({"iterations_per_epoch": 7}, False, None, True),
+        ({"iterations_per_epoch": 7}, True, None, True),
+    ],
+)
+def test_only_what_a_training_uses_makes_it_another_one(
+    training: dict[str, Any], warm: bool, control: int | None, counts: bool
+) -> None:
+    """Days of a training that was begun must not go for a number that it never reads."""
+
+    def digest(**more: Any) -> str:
+        settings = {**SETTINGS, "training": {"control_every": control, **more}}
+        return Inputs(1, [], DatasetSettings.model_validate(settings), ROIS).digest(warm=warm)
+
+    assert (digest(**training) != digest()) is counts
+
+
+def test_which_kinds_of_segmentations_are_looked_for_trains_nothing_again(home: Path) -> None:
+    """Which one counts shows in the cases."""
+    first = opened(home, [False] * 4, modalities="CT,RTSTRUCT,SEG")[0]
+    _closed(first)
+    assert opened(home, [False] * 4, modalities="CT,SEG,RTSTRUCT") == (first, True)
+
+
+def test_an_iteration_of_version_1_is_known_by_all_that_was_chosen(home: Path) -> None:
+    """Else each dataset would be trained again once."""
+    first = opened(home, [False] * 4)[0]
+    settings = DatasetSettings.model_validate(SETTINGS)
+    inputs = Inputs(first.lineage, first.cases, settings, ROIS)
+    chosen = settings.model_dump(mode="json", exclude=WITHOUT_EFFECT_ON_WHAT_IS_LEARNED)
+    content = {"lineage": first.lineage, "cases": first.cases, "structures": ROIS.structures}
+    old = replace(first, digest=digest_of({**content, "settings": chosen}))
+    assert old.digest != first.digest
+    assert inputs.are_of(old)
+    _closed(old)
+    assert opened(home, [False] * 4) == (old, True)
 
 
 def test_a_lineage_does_not_change_from_ct_to_mr(home: Path) -> None:

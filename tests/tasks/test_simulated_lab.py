@@ -5,20 +5,30 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
-from dicom_factory import ball, write_rois, write_series
+from dicom_factory import ball, write_rois, write_segments, write_series
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+import flows.simulate
+from tasks.dicom.case import case_id_of
+from tasks.dicom.seg import SegObject
 from tasks.errors import ConfigError
 from tasks.ingest import take_delivery
 from tasks.ledger.home import at_home, is_a_lab
 from tasks.ledger.paths import DatasetPaths
-from tasks.settings.simulation import Arm, Simulation
+from tasks.ledger.withdrawals import add_withdrawal
+from tasks.settings.dataset import load_dataset_settings
+from tasks.settings.simulation import NOT_ANNOTATED, Arm, Reader, Simulation
 from tasks.shown import artifacts as shown
 from tasks.shown import events
+from tasks.simulate import deliver
 from tasks.simulated_lab import Lab, _key_of, open_lab
+
+SHAPE = (6, 20, 24)
 
 
 def key(home: Path, seed: int = 1, **more: Any) -> str:
@@ -87,3 +97,85 @@ def test_a_round_that_is_noted_again_takes_its_own_place(lab: Lab) -> None:
     for row in ({"round": 1}, {"round": 2}, {"round": 2, "again": True}):
         lab.note(row)
     assert lab.rounds() == [{"round": 1}, {"round": 2, "again": True}]
+
+
+def test_a_lab_does_not_go_on_with_somebody_who_was_withdrawn(lab: Lab) -> None:
+    simulation = Simulation(arms={"a": Arm()})
+    open_lab.fn(lab, simulation)
+    (case,) = (folder.name for folder in lab.delivery(0).iterdir() if folder.is_dir())
+    add_withdrawal(lab.source.withdrawals, date(2026, 11, 24), [case])
+    with pytest.raises(ConfigError, match="lab a-1 learns from somebody who was withdrawn since; delete"):
+        open_lab.fn(lab, simulation)
+
+
+def test_where_it_computes_may_change_between_its_rounds(lab: Lab) -> None:
+    clusters = lab.source.config / "clusters"
+    clusters.mkdir(exist_ok=True)
+    for walltime in ("01:00:00", "09:00:00"):
+        (clusters / "c.yaml").write_text(walltime)
+        open_lab.fn(lab, Simulation(arms={"a": Arm()}))
+        assert (lab.paths.config / "clusters" / "c.yaml").read_text() == walltime
+
+
+def test_it_takes_no_identities_from_folders_that_have_none(lab: Lab) -> None:
+    (lab.source.config / "dataset_D.yaml").write_text("deidentify_folders: true\n")
+    open_lab.fn(lab, Simulation(arms={"a": Arm()}))
+    assert not load_dataset_settings(lab.paths.config, "D").deidentify_folders
+
+
+def test_what_is_chosen_and_has_no_label_any_more_is_said(lab: Lab) -> None:
+    open_lab.fn(lab, Simulation(arms={"a": Arm()}))
+    with pytest.raises(ConfigError, match="case-gone: the reader of a-1 was to draw them"):
+        deliver.fn(lab, 1, ["case-gone"])
+    assert not lab.delivery(1).exists()
+
+
+@pytest.mark.parametrize("reader", [Reader(), Reader(kind="errors", error_mm=1.0)])
+def test_where_nobody_has_looked_a_simulated_reader_has_not_either(
+    lab: Lab, tmp_path: Path, reader: Reader
+) -> None:
+    """As background it would be learned, and tested."""
+    (lab.source.config / "dataset_D.yaml").write_text("not_annotated: [unseen]\nmodalities: CT,SEG\n")
+    lab = replace(lab, arm=Arm(reader=reader))
+    series = write_series(tmp_path / "part" / "ct", SHAPE, name="part", patient="P-9")
+    hidden = np.zeros(SHAPE, dtype=int)
+    hidden[3:] = 2
+    drawn = np.where(hidden, 0, ball(SHAPE, (1, 8, 8), 2).astype(int))
+    write_segments(tmp_path / "part" / "seg.dcm", series, drawn + hidden, ["GTV", "unseen"])
+    take_delivery.fn("D", tmp_path / "part", date(2026, 11, 25))
+    open_lab.fn(lab, Simulation(arms={"a": lab.arm}))
+    case_id = case_id_of(series.uids["series"])
+    deliver.fn(lab, 1, [case_id])
+    seg = SegObject(lab.delivery(1) / f"{case_id}.seg.dcm")
+    masks = {segment.name: seg.mask(segment, series.grid) for segment in seg.segments}
+    np.testing.assert_array_equal(masks[NOT_ANNOTATED], hidden == 2)
+    assert masks["GTV"].any()
+    assert load_dataset_settings(lab.paths.config, "D").not_annotated == [NOT_ANNOTATED]
+
+
+def test_a_scan_without_the_structure_is_drawn_as_nothing(lab: Lab, tmp_path: Path) -> None:
+    (lab.source.config / "dataset_D.yaml").write_text(
+        "missing_structures: {GTV: absent}\nmodalities: CT,SEG\n"
+    )
+    series = write_series(tmp_path / "none" / "ct", SHAPE, name="none", patient="P-9")
+    write_segments(tmp_path / "none" / "seg.dcm", series, ball(SHAPE, (3, 8, 8), 3).astype(int), ["other"])
+    take_delivery.fn("D", tmp_path / "none", date(2026, 11, 25))
+    open_lab.fn(lab, Simulation(arms={"a": Arm()}))
+    case_id = case_id_of(series.uids["series"])
+    deliver.fn(lab, 1, [case_id])
+    seg = SegObject(lab.delivery(1) / f"{case_id}.seg.dcm")
+    assert {s.name: bool(seg.mask(s, series.grid).any()) for s in seg.segments} == {"GTV": False}
+
+
+def test_a_round_from_scratch_that_was_killed_goes_on_in_its_lineage(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try would begin anew, and a round that takes longer than a session never end."""
+    opened: list[str] = []
+    monkeypatch.setattr(flows.simulate, "plan", lambda _, new_lineage, why: opened.append(why))
+    monkeypatch.setattr(
+        flows.simulate, "current_lineage", lambda _: SimpleNamespace(why=opened[-1]) if opened else None
+    )
+    for number in (2, 2, 3, 3):
+        flows.simulate._from_scratch(lab, number)
+    assert opened == ["simulated: round 2 from scratch", "simulated: round 3 from scratch"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,20 @@ def test_one_of_two_transfers_does_not_free_what_the_other_left_half_sent(tmp_pa
     inbox.put("series", "c", b"c")
     inbox.end("again", whole=True)
     assert [file.name for file in inbox.ready()] == ["a", "b", "c"]
+
+
+def test_a_series_that_an_ingest_takes_away_meanwhile_stops_no_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receiver looks on as a night empties the inbox."""
+    inbox = Inbox(tmp_path)
+    for name in ("gone", "there"):
+        inbox.begin("t", name)
+        inbox.put(name, "1.dcm", b"x")
+    inbox.end("t", whole=True)
+    folders = [tmp_path / "gone", tmp_path / "there"]
+    shutil.rmtree(folders[0])
+    monkeypatch.setattr(Inbox, "_folders", lambda _: folders)
+    assert inbox.ready() == inbox.all() == [tmp_path / "there" / "1.dcm"]
+    assert inbox.held() == {}
+    assert inbox.quiet_for_s() < 60

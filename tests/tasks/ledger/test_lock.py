@@ -225,3 +225,15 @@ def test_a_lock_is_on_the_disk_before_it_is_held(tmp_path: Path, monkeypatch: py
         (content, names) = flushed
     assert (content[0], "pid" in content[1]) == (False, True)
     assert names == (True, "names")
+
+
+def test_a_lock_of_ones_own_that_nobody_works_by_is_taken_again(tmp_path: Path) -> None:
+    """NFS may say that a link was not made which was, and a receiver lives for weeks."""
+    with dataset_lock(tmp_path):
+        left = (tmp_path / "lock.json").read_text()
+    (tmp_path / "lock.json").write_text(left)
+    assert held_for_h(tmp_path) == 0
+    with dataset_lock(tmp_path) as killed:
+        assert killed is None, "there are no jobs of another to clear"
+        assert json.loads((tmp_path / "lock.json").read_text())["pid"] == os.getpid()
+    assert not (tmp_path / "lock.json").exists()

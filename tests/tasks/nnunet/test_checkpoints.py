@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -61,3 +62,31 @@ def test_a_file_that_is_no_checkpoint_is_said(tmp_path: Path) -> None:
 
 def test_no_file_is_nothing_to_resume(tmp_path: Path) -> None:
     assert not resumable(tmp_path / "absent.pth", print)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_the_disk_fails_to_give_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrapped: bool
+) -> None:
+    """Passed over, a training of days would begin again. Torch may wrap what the disk says."""
+    file = tmp_path / "c.pth"
+    torch.save(content(), file)
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    def wraps(*_: object, **__: object) -> None:
+        raise RuntimeError("PytorchStreamReader failed reading file")
+
+    monkeypatch.setattr(torch, "load", wraps if wrapped else fails)
+    monkeypatch.setattr("tasks.nnunet.checkpoints.sha256_of_file", fails)
+    with pytest.raises(OSError, match="Input/output error"):
+        resumable(file, print)
+
+
+@pytest.mark.parametrize("made", ["folder", "link"])
+def test_what_is_no_file_stays_none(tmp_path: Path, made: str) -> None:
+    path = tmp_path / "c.pth"
+    path.mkdir() if made == "folder" else path.symlink_to(tmp_path / "gone")
+    with pytest.raises(UserDataError, match="cannot be used"):
+        read_checkpoint(path)

@@ -1,0 +1,88 @@
+"""What the next run would do, as `iterseg status` says it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from predicted_lab import a_model
+
+from flows.status import _next, _training
+from tasks.inputs import Inputs
+from tasks.ledger.dated import DatedName
+from tasks.ledger.files import write_json
+from tasks.ledger.iterations import Iteration
+from tasks.ledger.lineages import open_lineage
+from tasks.ledger.paths import DatasetPaths
+from tasks.settings.dataset import DatasetSettings, RoiPatterns
+
+ROIS = RoiPatterns.model_validate({"GTV": "GTV"})
+ITERATION = Iteration("2026-11-20__D", "", None, "CT", ["GTV"], "3d_fullres", "nnUNetPlans", "", 2, [])
+
+
+def prepared(paths: DatasetPaths) -> None:
+    """One iteration, with the settings that are the default."""
+    open_lineage(paths, "why", ["GTV"], "label_image", "nnUNetPlans", "3d_fullres")
+    digest = Inputs(1, [], DatasetSettings(), ROIS).digest(warm=False)
+    name = DatedName.parse(ITERATION.name, "D")
+    assert name is not None
+    write_json(
+        paths.iteration(name).record, {"version": 1, **asdict(replace(ITERATION, digest=digest, lineage=1))}
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "training", "said"),
+    [
+        ("prepared", {}, None),
+        ("begun", {}, "goes on with the training of 2026-11-20__D first"),
+        ("begun", {"iterations_per_epoch": 9}, None),  # it is given up
+        ("trained", {}, None),
+        ("trained", {"epochs_fine_tune": 9}, None),  # it was from scratch
+        ("trained", {"iterations_per_epoch": 9}, "settings that decide what is learned have changed"),
+    ],
+)
+def test_a_training_that_goes_on_or_begins_anew_is_told(
+    home: Path, state: str, training: dict[str, Any], said: str | None
+) -> None:
+    paths = DatasetPaths.of("D")
+    prepared(paths)
+    if state == "begun":
+        checkpoint = paths.iteration_named(ITERATION.name).results / "x" / "fold_0" / "checkpoint_latest.pth"
+        checkpoint.parent.mkdir(parents=True)
+        checkpoint.write_text("x")
+    if state == "trained":
+        a_model(paths, ["GTV"], "2026-11-20")
+    settings = DatasetSettings.model_validate({"training": training})
+    assert _training(paths, settings, ROIS) == said
+
+
+@pytest.mark.parametrize(
+    ("account", "waiting", "training", "plans_anew", "said"),
+    [
+        ({}, [], None, False, "nothing: no image is labelled yet"),
+        ({"reused": 3}, [], None, False, "nothing new, unless a candidate is waiting"),
+        (
+            {"reused": 3, "new": 2},
+            ["2026-11-24__D"],
+            None,
+            False,
+            "ingests 2026-11-24__D, 2 new; trains warm",
+        ),
+        (
+            {"reused": 3, "new": 2},
+            [],
+            "goes on with x first",
+            False,
+            "goes on with x first, 2 new; trains warm",
+        ),
+        ({"reused": 3}, [], "settings have changed", False, "settings have changed; trains warm"),
+        ({"reused": 3}, [], None, True, "trains warm"),
+    ],
+)
+def test_what_comes_next_is_one_sentence(
+    account: dict[str, int], waiting: list[str], training: str | None, plans_anew: bool, said: str
+) -> None:
+    assert _next(account, waiting, "trains warm", training, plans_anew=plans_anew) == said
