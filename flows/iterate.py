@@ -38,7 +38,7 @@ from tasks.turn import turn_of
 from tasks.unfinished import unfinished_iteration
 
 LONGEST_RUN_H = 36
-"""After a day and a night a run of another machine, of which nothing can be known, is taken for lost."""
+"""After a day and a half a run of another machine, of which nothing can be known, is taken for lost."""
 STILL_H = 12
 """No epoch takes so long."""
 WAITS_H = 1.0

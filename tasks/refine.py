@@ -178,7 +178,7 @@ class _Recogniser:
         """The prediction that a segmentation was made from, and what tells so.
 
         Where it bears no trace, only what it looks like: then it has something drawn, and came after the
-        prediction. That nothing is there is said in one way by whoever says it.
+        prediction. All empty drawings look alike, so that an empty one tells nothing.
         """
         signs: list[tuple[Evidence, Callable[[Sent], bool]]] = [
             ("instance", lambda row: row["sop_instance_uid"] == trace.sop_instance_uid),

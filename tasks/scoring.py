@@ -55,7 +55,7 @@ def score_test_set(
     weights
         The sha256 of the checkpoint of each fold: scores of other weights are not taken over.
     known
-        Scores that it has; those of the same image and label are not computed again.
+        Scores that it has; those of the same image, label, tolerance and mirroring are not computed again.
     labels
         What the model's integers mean, where it is of another lineage than the iteration.
     cases
@@ -63,7 +63,7 @@ def score_test_set(
 
     Returns
     -------
-    For each case ``case_id``, ``image_key``, ``label_key``, ``tolerance_mm``, and ``dice``,
+    For each case ``case_id``, ``image_key``, ``label_key``, ``tolerance_mm``, ``mirroring``, and ``dice``,
     ``surface_dice`` and ``hd95_mm`` (structure → value, None where it is not defined).
     """
     paths = DatasetPaths.of(dataset_id)

@@ -36,7 +36,8 @@ def send_predictions(
 
     Returns
     -------
-    How many cases were ``sent`` now, had been ``known`` there, were ``refused``, and are ``locked``.
+    How many cases were ``sent`` now, had been ``known`` there, were ``refused``, are ``locked``, and have an
+    ``outdated`` prediction, which stays here.
 
     Raises
     ------

@@ -45,7 +45,7 @@ class _Attempt:
     failures: int = 0
     reached: tuple[int, int] = (-1, 0)
     elsewhere: bool = False
-    """Whether one before it failed, and not by a loss: this one has another worker."""
+    """Whether an earlier attempt failed, and its worker was not lost: this one runs on another worker."""
     noted: tuple[int, int] = (-1, 0)
     """How far the last one had come that was lost."""
 

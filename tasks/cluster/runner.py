@@ -83,7 +83,10 @@ class _LateDask(TaskRunner[PrefectFuture[Any]]):
 
 
 def worker_count(settings: ClusterSettings, stage: Stage) -> int:
-    """How many workers work is divided among; ``auto`` on Slurm, one for each task, divides it least."""
+    """How many workers work is divided among.
+
+    With ``auto`` on Slurm it is not divided: each task has a job of its own.
+    """
     workers = settings.stage(stage).workers
     if workers != "auto":
         return workers

@@ -40,8 +40,8 @@ def doubt_of(
     Returns
     -------
     ``fold_dice``
-        Structure → mean Dice over all pairs of folds, of which one that sees nothing on either side agrees;
-        None where no fold sees it.
+        Structure → mean Dice over all pairs of folds; a pair in which neither sees it counts as 1. None where
+        no fold sees it.
     ``entropy``
         Of the mean of the folds' probabilities, mean over the region.
     ``mutual_information``

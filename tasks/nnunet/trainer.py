@@ -65,7 +65,11 @@ def fits(longest_s: float) -> bool:
 
 
 class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
-    """Trains one fold as nnU-Net does; see the module's docstring for what differs."""
+    """Trains one fold as nnU-Net does.
+
+    What differs: no ``checkpoint_best``, checkpoints by time that are whole or not there, an early stop,
+    AdamW by choice, seeds for each epoch, and an end before the job's walltime.
+    """
 
     checkpoint_every_s = 300.0
     optimizer_name = "sgd"

@@ -82,8 +82,8 @@ class ClusterSettings(Allocation):
     stages: dict[Stage, dict[str, Any]] = Field(default={})
     """Stage → what its workers are given instead, with the keys from `workers` to `prologue`."""
     attempts: PositiveInt = 3
-    """How often a fold or a chunk of cases is tried whose worker or program was lost; a fold that got further
-    before it was lost begins to count anew."""
+    """How many times a fold or a chunk of cases may be tried when its worker or program is lost. Progress
+    since the last loss begins the count anew."""
     stop_before_s: PositiveInt = 120
     """A job's training is told so long before the walltime to end with this epoch, or validated case, and to
     save."""

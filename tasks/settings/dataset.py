@@ -110,7 +110,8 @@ class DatasetSettings(Settings):
     not_annotated: Patterns | None = None
     """Patterns of what a person draws around the slices or regions at which they have not looked."""
     segmentation_precedence: Patterns | None = None
-    """Patterns of authors (operator, reviewer, label, description): who goes first of two of one date."""
+    """Patterns of a segmentation's author (operator, reviewer, label, description). Of two of one date, the
+    one that matches the earlier pattern is used."""
     same_date: Literal["error", "later_wins"] = "error"
     """Of two segmentations of one image in two deliveries of one date."""
     deidentify_folders: bool = False

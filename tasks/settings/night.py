@@ -15,7 +15,7 @@ class Budget(Settings):
     gpu_hours: PositiveFloat | None = None
     """Of training."""
     jobs: PositiveInt | None = None
-    """Of training, which a run may start, lost ones included."""
+    """How many jobs of training a run may start; jobs that were lost count, too."""
 
 
 class NightSettings(Budget):

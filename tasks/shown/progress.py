@@ -73,7 +73,7 @@ def steps_shown(files: Sequence[Path], first: Step = "epoch") -> Iterator[None]:
 
 
 def note_step(file: Path, step: Step, done: int, of: int) -> None:
-    """Note how far a task is; nothing but a bar reads it, and half a line is waited for."""
+    """Note how far a task is: for a bar, and for whoever counts attempts (:func:`noted_step`)."""
     file.write_text(json.dumps([step, done, of]))
 
 

@@ -33,7 +33,7 @@ def shown_steps(dataset_id: str, name: str, file: Path) -> Callable[[Message], N
         if step is None:
             return
         done, of = message[step], message["of"]
-        with suppress(OSError):  # nothing but a bar reads it
+        with suppress(OSError):  # a full disk must not end what is only told
             note_step(file, step, done, of)
         left_s = (of - done) * message["seconds"]
         show(100.0 * done / of, f"{_LINES[step](message)}, about {left_s / 60:.0f} min left")
