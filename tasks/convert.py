@@ -36,8 +36,9 @@ def convert_cases(
     cases: Sequence[CaseToConvert],
     settings: DatasetSettings,
     rois: RoiPatterns,
+    threads: int = 1,
 ) -> list[dict[str, Any]]:
-    """Convert a chunk of cases into the store.
+    """Convert a chunk of cases into the store; ``threads``: as many at a time in a worker.
 
     Returns
     -------
@@ -45,8 +46,8 @@ def convert_cases(
     that fails in whatever way is rejected with a code, and the others go on.
     """
     store = Store(DatasetPaths.of(dataset_id).store)
-    # A worker has one thread; the flow's own process, where there is little to do, what the machine has.
-    with ThreadPoolExecutor(cores() if this_worker() is None else 1) as pool:
+    # The flow's own process, where there is little to do, has what the machine has.
+    with ThreadPoolExecutor(cores() if this_worker() is None else threads) as pool:
         return list(pool.map(lambda case: _fate(case, store, settings, rois), cases))
 
 

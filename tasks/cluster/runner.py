@@ -36,6 +36,8 @@ PIECES_PER_WORKER = 4
 WORTH_WORKERS_BYTES = 100_000_000
 """Of DICOM or NIfTI. One process converts or preprocesses it in about 4 s; the start of two workers takes
 6 s on two cores, and a job its time in the queue."""
+MOST_THAT_PREPARE = 8
+"""Workers of this machine, unless more are asked for: each holds a case. As many as nnU-Net has."""
 
 
 def task_runner(stage: Stage) -> TaskRunner[Any]:
@@ -92,6 +94,8 @@ def worker_count(settings: ClusterSettings, stage: Stage) -> int:
         return workers
     if settings.kind == "slurm":
         return 1
+    if stage == "prepare":  # no GPU helps there
+        return min(cores(), MOST_THAT_PREPARE)
     return len(gpus()) or cores()
 
 

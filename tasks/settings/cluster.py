@@ -33,7 +33,8 @@ class Allocation(Settings):
     """What a worker of a stage is given; with ``kind: slurm`` a worker is a job."""
 
     workers: PositiveInt | Literal["auto"] = "auto"
-    """At a time. ``auto``: one for each GPU of this machine, or one for each core where there is none;
+    """At a time. ``auto``: one for each GPU of this machine, or one for each core where there is none; to
+    prepare, for which no GPU is needed, one for each core, 8 at most;
     on Slurm, for training: as many jobs as there are trainings, twice the folds with a control; for the other
     stages a number is needed there."""
     cpus: PositiveInt | None = None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import tasks.convert
 from tasks.cluster.attempts import BrokenError
 from tasks.errors import ExternalToolError
 from tasks.labels import Labels
@@ -16,7 +18,7 @@ from tasks.ledger.lineages import open_lineage
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
 from tasks.prepare import _integers, plan_iteration, preprocess
-from tasks.settings.dataset import DatasetSettings
+from tasks.settings.dataset import DatasetSettings, RoiPatterns
 
 
 @pytest.mark.parametrize(("strategy", "found"), [("regions", [0, 1, 3]), ("label_image", [])])
@@ -46,3 +48,22 @@ def test_what_fails_in_a_job_may_do_better_on_another_node(
         else:
             preprocess.fn("D", 0, iteration, [])
     assert caught.value.worker == "a worker"
+
+
+@pytest.mark.parametrize(("worker", "threads"), [(None, 16), ("job-1", 3)])
+def test_a_worker_converts_as_many_at_a_time_as_it_is_given_cores(
+    home: Path, monkeypatch: pytest.MonkeyPatch, worker: str | None, threads: int
+) -> None:
+    asked: list[int] = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, workers: int) -> None:
+            asked.append(workers)
+            super().__init__(workers)
+
+    monkeypatch.setattr(tasks.convert, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(tasks.convert, "this_worker", lambda: worker)
+    monkeypatch.setattr(tasks.convert, "cores", lambda: 16)
+    rois = RoiPatterns.model_validate({"GTV": "GTV"})
+    assert tasks.convert.convert_cases.fn("D", 1, [], DatasetSettings(), rois, 3) == []
+    assert asked == [threads]

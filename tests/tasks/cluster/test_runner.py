@@ -49,8 +49,20 @@ def test_workers_and_threads_do_not_exceed_the_machine(monkeypatch: pytest.Monke
     assert threads_per_worker(ClusterSettings(workers=3), "train") == 2
     assert threads_per_worker(ClusterSettings(workers=3, cpus=1), "train") == 1
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
-    assert worker_count(ClusterSettings(), "train") == 2
+    assert [worker_count(ClusterSettings(), stage) for stage in ("train", "predict")] == [2, 2]
+    assert worker_count(ClusterSettings(), "prepare") == 8, "no GPU is needed, and none is waited for"
     assert worker_count(ClusterSettings(stages={"prepare": {"workers": 8}}), "prepare") == 8
+
+
+def test_a_machine_with_many_cores_prepares_no_more_cases_at_once_than_it_has_memory_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tasks.cluster.runner.cores", lambda: 64)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert (worker_count(ClusterSettings(), "prepare"), threads_per_worker(ClusterSettings(), "prepare")) == (
+        8,
+        8,
+    )
 
 
 def test_a_job_uses_what_slurm_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
