@@ -32,6 +32,6 @@ def write_pages_if_possible(paths: DatasetPaths) -> None:
     """The same behind what is done in any case, such as a withdrawal: settings may be wrong by then."""
     try:
         write_pages(paths)
-    except IterSegError as error:
+    except (IterSegError, OSError) as error:
         told(f"worklist and report are as they were: {error}")
         get_run_logger().warning("worklist and report are as they were: %s", error)

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from flows.parameters import ClusterName, DatasetId, Day, run_name
 from tasks.cluster.pieces import opaque, run_chunks
-from tasks.cluster.runner import chunks, task_runner, threads_per_worker, worker_count, worth_workers
+from tasks.cluster.runner import chunks, converted_at_once, task_runner, worker_count, worth_workers
 from tasks.conversion import CaseToConvert
 from tasks.convert import convert_cases
 from tasks.copies import without_copies
@@ -117,7 +117,7 @@ def _convert(
     where: ClusterSettings,
 ) -> list[dict[str, Any]]:
     """Convert cases; the fate of each."""
-    threads = threads_per_worker(where, "prepare")
+    threads = converted_at_once(where)
     results = _spread(
         convert_cases,
         "convert",

@@ -115,8 +115,12 @@ def _training(paths: DatasetPaths, settings: DatasetSettings, rois: RoiPatterns)
     as_chosen = Inputs(newest.lineage, newest.cases, settings, rois).are_of(newest)
     if any(model.model_id == prepared[-1].short for model in load_models(paths)):
         return None if as_chosen else "settings that decide what is learned have changed"
-    begun = any(paths.iteration(prepared[-1]).results.rglob("checkpoint_*.pth"))
-    return f"goes on with the training of {newest.name} first" if as_chosen and begun else None
+    at = paths.iteration(prepared[-1])
+    if not any(any(folder.rglob("checkpoint_*.pth")) for folder in (at.results, at.results_of_control)):
+        return None
+    from tasks.unfinished import unfinished_iteration  # late: it takes a second
+
+    return f"goes on with the training of {newest.name} first" if unfinished_iteration(paths) else None
 
 
 def _next(

@@ -26,13 +26,14 @@ from tasks.ledger.lineages import load_lineages
 from tasks.ledger.models import ModelRecord, latest_model, load_models, was_rolled_back_since
 from tasks.ledger.paths import DatasetPaths
 from tasks.promote import promote_model
-from tasks.report import suspects_of, write_report
+from tasks.report import write_report
 from tasks.settings.cluster import ClusterSettings, load_cluster
 from tasks.settings.dataset import DatasetSettings, check_choices
 from tasks.shown.artifacts import show_table
 from tasks.shown.progress import noted_step, steps_shown, told
 from tasks.shown.steps import steps_file
 from tasks.state import require_dataset
+from tasks.suspects import suspects_of
 from tasks.train import (
     Share,
     control_is_due,
@@ -73,7 +74,7 @@ def train(
         if not Inputs(prepared.lineage, prepared.cases, settings, rois).are_of(prepared):
             raise UserDataError(
                 f"since {prepared.name} was prepared, settings or structures that decide what is learned "
-                f"were changed; run `iterseg prepare {paths.dataset_id}` first"
+                f"were changed; run `iterseg prepare {paths.dataset_id}` first, or set them back"
             )
         chosen = _folds(prepared, folds)
         return _train(paths, prepared, chosen, settings, where, _Budget(gpu_hours, jobs))

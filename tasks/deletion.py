@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -11,13 +10,20 @@ from pathlib import Path
 from prefect import task
 
 from tasks.cluster.retries import RETRIED
-from tasks.delivery import files_below
+from tasks.delivery import added_later, content_of
 from tasks.dicom.case import case_id_of
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
-from tasks.intake import Intake
+from tasks.intake import Intake, is_large_and_no_dicom
 from tasks.ledger.accounts import FileRow, read_account, write_account
-from tasks.ledger.files import json_files, read_json, remove_scratch, remove_temporaries, write_json
+from tasks.ledger.files import (
+    json_files,
+    read_json,
+    remove_scratch,
+    remove_temporaries,
+    sha256_of_file,
+    write_json,
+)
 from tasks.ledger.inbox import Inbox
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import (
@@ -58,9 +64,8 @@ def delete_withdrawn(dataset_id: str) -> dict[str, int]:
 
 def _delete(paths: DatasetPaths, doomed: _Doomed) -> dict[str, int]:
     try:
-        snapshots = load_snapshots(paths)
-        gone = {"rawdata": sum(_delete_raw(snapshot, doomed) for snapshot in snapshots)}
-        gone["rawdata"] += _delete_added_later(paths, snapshots, doomed)
+        gone = {"rawdata": sum(_delete_raw(snapshot, doomed) for snapshot in load_snapshots(paths))}
+        gone["rawdata"] += _delete_added_later(paths, doomed)
     except PermissionError as error:  # whose path may be made of a name
         raise UserDataError(
             f"a file of the raw data cannot be deleted ({error.strerror}): another account filled that "
@@ -185,24 +190,32 @@ def _delete_raw(snapshot: Snapshot, doomed: _Doomed) -> int:
     return deleted
 
 
-def _delete_added_later(paths: DatasetPaths, snapshots: Sequence[Snapshot], doomed: _Doomed) -> int:
+def _delete_added_later(paths: DatasetPaths, doomed: _Doomed) -> int:
     """Delete what was put into folders after they were sealed: copies of it are in snapshots of their own."""
-    added = []
-    for snapshot in snapshots:
-        if snapshot.origin == "by hand":
-            known = {snapshot.folder / row.path for row in snapshot.files}
-            added += [(snapshot.folder, file) for file in files_below(snapshot.folder) if file not in known]
-    if not added:
-        return 0
-    intake, deleted = Intake.of(paths, deidentify_all=False), 0
-    for folder, file in added:
-        content = file.read_bytes()
-        if sha256(content).hexdigest() in doomed.digests or intake.is_withdrawn(content):
-            make_writable(folder)
-            _unlink(file, folder)
-            make_read_only(folder)
-            deleted += 1
+    deleted = 0
+    for snapshot in load_snapshots(paths):
+        if not (added := added_later(snapshot)):
+            continue
+        intake = Intake.of(paths, deidentify_all=False)
+        out = [file for file in added if _is_out(file, intake, doomed)]
+        if out:
+            make_writable(snapshot.folder)
+            for file in out:
+                _unlink(file, snapshot.folder)
+            make_read_only(snapshot.folder)
+        deleted += len(out)
     return deleted
+
+
+def _is_out(file: Path, intake: Intake, doomed: _Doomed) -> bool:
+    """Whether a file that no account of its folder names is of what is withdrawn."""
+    try:
+        if file.is_file() and is_large_and_no_dicom(file):
+            return sha256_of_file(file) in doomed.digests
+        content = content_of(file)
+    except OSError:  # nobody can read whose it is
+        return False
+    return sha256(content).hexdigest() in doomed.digests or intake.is_withdrawn(content)
 
 
 def _rewrite(account: Path, doomed: _Doomed) -> None:

@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 
 from tasks.errors import ConfigError, UserDataError
-from tasks.ledger.snapshots import MANIFEST
+from tasks.ledger.snapshots import MANIFEST, Snapshot
 from tasks.shown.progress import waiting
 
 ARRIVAL_TIMEOUT_S = 600.0
@@ -106,3 +106,19 @@ def arrived(folder: Path, quiet_s: float) -> list[Path]:
 def _long_quiet(signature: Signature, quiet_s: float) -> bool:
     newest_ns = max((changed_ns for _, changed_ns in signature.values()), default=0)
     return time.time() - newest_ns / 1e9 >= quiet_s
+
+
+def added_later(snapshot: Snapshot) -> list[Path]:
+    """Files that came after the seal, and files that were damaged then and are others now."""
+    if snapshot.origin != "by hand":
+        return []
+    known = {row.path: row for row in snapshot.files}
+
+    def new(file: Path) -> bool:
+        row = known.get(file.relative_to(snapshot.folder).as_posix())
+        if row is None or row.state != "rejected":
+            return row is None
+        size_bytes, _ = signature_of([file]).get(str(file), (row.size_bytes, 0))  # a link may lead nowhere
+        return size_bytes != row.size_bytes
+
+    return [file for file in files_below(snapshot.folder) if new(file)]

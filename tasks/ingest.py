@@ -10,7 +10,7 @@ from typing import Any
 from prefect import task
 
 from tasks.cluster.retries import RETRIED
-from tasks.delivery import arrived, files_below, refuse_a_day_to_come, signature_of
+from tasks.delivery import added_later, arrived, files_below, refuse_a_day_to_come, signature_of
 from tasks.errors import UserDataError
 from tasks.intake import Intake
 from tasks.ledger.accounts import FileRow, count_reasons, count_states
@@ -21,7 +21,6 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import (
     MANIFEST,
     Origin,
-    Snapshot,
     day_of_arrival,
     load_snapshots,
     make_read_only,
@@ -166,7 +165,7 @@ def seal_by_hand(dataset_id: str) -> list[dict[str, Any]]:
             note_snapshots(paths)
             reports.append(_report(str(name), rows, folder / MANIFEST))
     for snapshot in load_snapshots(paths):
-        later = _added_later(snapshot)
+        later = added_later(snapshot)
         if later:
             # Of today: under the day of the newest label it would be another one of one date.
             day = day_of_arrival(paths)
@@ -195,22 +194,6 @@ def passed_over(dataset_id: str) -> list[str]:
             if files_below(folder)
         ]
     return said
-
-
-def _added_later(snapshot: Snapshot) -> list[Path]:
-    """Files that came after the seal, and files that were damaged then and are others now."""
-    if snapshot.origin != "by hand":
-        return []
-    known = {row.path: row for row in snapshot.files}
-
-    def new(file: Path) -> bool:
-        row = known.get(file.relative_to(snapshot.folder).as_posix())
-        if row is None or row.state != "rejected":
-            return row is None
-        size_bytes, _ = signature_of([file]).get(str(file), (row.size_bytes, 0))  # a link may lead nowhere
-        return size_bytes != row.size_bytes
-
-    return [file for file in files_below(snapshot.folder) if new(file)]
 
 
 @task(task_run_name="account", **RETRIED)

@@ -54,8 +54,8 @@ class Inputs:
 
     @cached_property
     def _warm(self) -> str:
-        raced = self.settings.training.control_every is not None  # by a training from scratch
-        return self._without(*(() if raced else ("epochs_first", "learning_rate_first")))
+        # Of a training from scratch that may race it, too: what a race is held with makes no other iteration.
+        return self._without("epochs_first", "learning_rate_first")
 
     @cached_property
     def _all(self) -> str:

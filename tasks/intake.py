@@ -117,7 +117,7 @@ class Intake:
         """The row of one file, before it is compared with the others of its delivery."""
         relative = path.relative_to(root).as_posix()
         try:
-            if path.is_file() and _is_large_and_no_dicom(path):
+            if path.is_file() and is_large_and_no_dicom(path):
                 size, digest = path.stat().st_size, sha256_of_file(path)
                 return FileRow(relative, "ignored", Reason.NO_DICOM.value, "", digest, size, None)
             content = content_of(path)
@@ -181,8 +181,9 @@ class Intake:
         """Whether a file that has come in, and waits, is of what was withdrawn since."""
         try:
             return self._is_withdrawn(describe(parse(content, DICOM_SUFFIX), self.pseudonyms.patient))
-        except CaseRejected:
-            return False
+        except CaseRejected:  # a dose, a report, a slice that was cut short
+            identity = identity_in(content)
+            return identity is not None and self.withdrawn.hold(self.pseudonyms.patient(identity))
 
     def _saved_in_place_again(self, header: Header, content: bytes) -> bool:
         """Whether a viewer has saved a prediction under our own UID, and has done so before."""
@@ -269,7 +270,7 @@ def _settle(
         seen[uid] += 1
 
 
-def _is_large_and_no_dicom(path: Path) -> bool:
+def is_large_and_no_dicom(path: Path) -> bool:
     """Archives and films lie beside deliveries, and need not be held in memory to be passed over."""
     if path.stat().st_size < LARGE_BYTES or path.suffix.lower() in DICOM_SUFFIXES:
         return False

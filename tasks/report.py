@@ -14,33 +14,27 @@ from prefect import task
 
 from tasks.cluster.retries import RETRIED
 from tasks.dicom.case import Assembly, Case
-from tasks.dicom.image import slice_numbers
 from tasks.dicom.reasons import Reason
 from tasks.ledger.case_book import load_cases
 from tasks.ledger.dated import DatedName
 from tasks.ledger.files import read_json, write_text
-from tasks.ledger.iteration_paths import fold_folder, validation_prediction
-from tasks.ledger.iterations import load_iteration
 from tasks.ledger.models import ModelRecord, latest_model, load_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import picture_file, record_file
 from tasks.ledger.refinements import Refinement, load_refinements
-from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import load_withdrawals
-from tasks.nnunet.fold import RESULT
 from tasks.outcomes import is_unpredictable, settle_as_remembered
 from tasks.review.curves import Point
 from tasks.review.intervals import interval
-from tasks.review.montage import montage
-from tasks.review.report import PredictedCase, ReportContent, StructureEffort, SuspectCase, render
+from tasks.review.report import PredictedCase, ReportContent, StructureEffort, render
 from tasks.review.scores import mean_of_defined
-from tasks.review.suspects import Suspect, slices_that_differ, suspect_labels
 from tasks.settings.dataset import load_dataset_settings, load_rois
 from tasks.state import state_at
+from tasks.suspects import pictured_suspects
 from tasks.worklist import IN_TEST_SET, rows_of
 
-MOST_SLICES = 5
-"""Of a suspect label, as of a prediction."""
+MOST_SUSPECTS = 50
+"""With pictures, the worst first; when they are settled, others follow."""
 MOST_PICTURES = 500
 """On the page, of predictions: each takes up to 0.1 MB, and nobody looks at more at once."""
 
@@ -61,6 +55,7 @@ def write_report(dataset_id: str) -> Path:
     models = load_models(paths)
     rows = rows_of(paths, assembly, settings, rois)
     predicted = [row for row in rows if row["segmentation"]]
+    suspects = pictured_suspects(paths, model, {case.case_id: case for case in labelled}, MOST_SUSPECTS)
     content = ReportContent(
         dataset_id=dataset_id,
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
@@ -76,7 +71,7 @@ def write_report(dataset_id: str) -> Path:
         predictions=_predictions(paths, model, predicted[:MOST_PICTURES]),
         not_pictured=max(0, len(predicted) - MOST_PICTURES),
         pictured=model.structures if model else [],
-        suspects=_suspects(paths, model, {case.case_id: case for case in labelled}),
+        suspects=suspects,
         drift=read_json(paths.drift) if paths.drift.is_file() else None,
     )
     write_text(paths.report, render(content))
@@ -183,53 +178,6 @@ def _effort(model: str, structure: str, found: Sequence[tuple[str, Mapping[str, 
         with_dice=sum(row["dice"] is not None for row in rows),
         with_distance=sum(row["hd95_mm"] is not None for row in rows),
     )
-
-
-def suspects_of(paths: DatasetPaths, model: ModelRecord) -> list[Suspect]:
-    """Labels with which the out-of-fold predictions of a model strongly disagree."""
-    folder = paths.home / model.folder
-    files = [fold_folder(folder, fold) / RESULT for fold in model.checkpoints]
-    results = [read_json(file) for file in files if file.is_file()]
-    cases = {case_id: dice for result in results for case_id, dice in result["cases"].items()}
-    own, today = load_iteration(model.iteration(paths)), load_cases(paths.cases)
-    labels = {case["case_id"]: case["label_key"] for case in own.cases} if own else {}
-    withdrawn = load_withdrawals(paths.withdrawals)
-
-    def to_be_seen(case_id: str) -> bool:
-        """One that was withdrawn, or corrected since, is no longer to be looked at."""
-        booked = today[case_id][-1] if case_id in today else {}
-        same = booked.get("label") == labels.get(case_id)
-        return same and not withdrawn.hold(booked.get("patient", ""), case_id)
-
-    return [suspect for suspect in suspect_labels(cases, model.structures) if to_be_seen(suspect.case_id)]
-
-
-def _suspects(
-    paths: DatasetPaths, model: ModelRecord | None, labelled: Mapping[str, Case]
-) -> list[SuspectCase]:
-    """The suspects with pictures: the label outlined in colour, what the network drew in black and white.
-
-    They show the slices on which these differ most, by the numbers that a viewer gives them.
-    """
-    own = load_iteration(model.iteration(paths)) if model is not None else None
-    if model is None or own is None:
-        return []
-    cases, store = {case["case_id"]: case for case in own.cases}, Store(paths.store)
-    found = []
-    for suspect in suspects_of(paths, model):
-        case = cases[suspect.case_id]
-        image = store.image(suspect.case_id, case["image_key"])
-        label = store.label(suspect.case_id, case["label_key"])
-        fold = fold_folder(paths.home / model.folder, case["place"])
-        prediction = validation_prediction(fold, suspect.case_id)
-        # A withdrawn case is gone, and has no picture.
-        if suspect.case_id in labelled and image.is_file() and label.is_file() and prediction.is_file():
-            numbers = slice_numbers([file.path for file in labelled[suspect.case_id].files])
-            differ = slices_that_differ(label, prediction, model.labels, suspect.structure)
-            picture = montage(image, label, model.labels, prediction, differ, numbers)
-            told = [numbers[k] for k in differ[:MOST_SLICES]]
-            found.append(SuspectCase(suspect, picture, told))
-    return found
 
 
 def _predictions(

@@ -21,6 +21,7 @@ from tasks.ledger.case_book import load_cases
 from tasks.ledger.dated import DatedName
 from tasks.ledger.files import digest_of, read_json, whole_folder, write_json
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.snapshots import make_writable
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.settings.dataset import check_choices, dataset_file, roi_file
 from tasks.settings.simulation import Arm, Simulation, settings_of
@@ -102,12 +103,16 @@ def open_lab(lab: Lab, simulation: Simulation) -> None:
                 f"read-only: `find {lab.home} -type d -exec chmod u+w {{}} +` opens them, and leaves files "
                 "alone, which are the dataset's own"
             )
-        _require_nobody_withdrawn(lab)
+        if _holds_withdrawn(lab, lab.home):
+            raise ConfigError(
+                f"the lab {lab.label} learns from somebody who was withdrawn since; delete {lab.home} to "
+                "play it anew without them"
+            )
         _take_clusters(lab.source, lab.paths)
         return
     begun = _begun(lab, simulation)
     with whole_folder(lab.home) as home:
-        if begun.is_dir():
+        if begun.is_dir() and not _holds_withdrawn(lab, begun):
             _copy(begun, home)
         else:
             _fill(lab, simulation, home)
@@ -122,16 +127,13 @@ def _take_clusters(source: DatasetPaths, lab: DatasetPaths) -> None:
         shutil.copytree(source.config / "clusters", lab.config / "clusters", dirs_exist_ok=True)
 
 
-def _require_nobody_withdrawn(lab: Lab) -> None:
-    """A lab has links to everybody's images, and learns from them."""
+def _holds_withdrawn(lab: Lab, home: Path) -> bool:
+    """Whether somebody was withdrawn to whose images a lab, or one that is kept for others, has links."""
     withdrawn, booked = load_withdrawals(lab.source.withdrawals), load_cases(lab.source.cases)
     patients = {case_id: history[-1]["patient"] for case_id, history in booked.items()}
-    cases = [folder.name for folder in lab.delivery(0).iterdir() if folder.is_dir()]
-    if any(withdrawn.hold(patients.get(case_id, ""), case_id) for case_id in cases):
-        raise ConfigError(
-            f"the lab {lab.label} learns from somebody who was withdrawn since; delete {lab.home} to play it "
-            "anew without them"
-        )
+    images = home / lab.delivery(0).relative_to(lab.home)
+    cases = [folder.name for folder in images.iterdir() if folder.is_dir()]
+    return any(withdrawn.hold(patients.get(case_id, ""), case_id) for case_id in cases)
 
 
 def _played(lab: Lab, simulation: Simulation) -> dict[str, Any]:
@@ -144,6 +146,10 @@ def _played(lab: Lab, simulation: Simulation) -> dict[str, Any]:
 def keep_first_round(lab: Lab, simulation: Simulation) -> None:
     """Keep a lab as it is after its first round, for the other arms of its seed."""
     begun = _begun(lab, simulation)
+    if begun.is_dir() and _holds_withdrawn(lab, begun):
+        for folder in begun.glob("data/rawdata/*/*/"):
+            make_writable(folder, files=False)  # they are links
+        shutil.rmtree(begun)
     if not begun.is_dir():
         with whole_folder(begun) as home:
             _copy(lab.home, home)

@@ -36,6 +36,8 @@ PIECES_PER_WORKER = 4
 WORTH_WORKERS_BYTES = 100_000_000
 """Of DICOM or NIfTI. One process converts or preprocesses it in about 4 s; the start of two workers takes
 6 s on two cores, and a job its time in the queue."""
+GB_OF_A_CASE = 4.0
+"""A CT of 512 x 512 x 400 with its label took 0.8 while it was converted; some are several times as large."""
 MOST_THAT_PREPARE = 8
 """Workers of this machine, unless more are asked for: each holds a case. As many as nnU-Net has."""
 
@@ -103,6 +105,14 @@ def threads_per_worker(settings: ClusterSettings, stage: Stage, workers: int | N
     """CPU threads for each task: what its job is given, or so many that they fill the machine."""
     allocated = settings.stage(stage).cpus
     return allocated or max(1, cores() // (workers or worker_count(settings, stage)))
+
+
+def converted_at_once(settings: ClusterSettings) -> int:
+    """How many cases a worker converts at a time: what its job has cores and memory for; locally one."""
+    given = settings.stage("prepare")
+    if settings.kind == "local":
+        return 1
+    return max(1, min(given.cpus or 1, int((given.memory_gb or 0) // GB_OF_A_CASE)))
 
 
 def chunks(

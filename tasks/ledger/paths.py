@@ -219,6 +219,11 @@ class DatasetPaths:
         return self.ledger / "marks.json"
 
     @property
+    def suspects(self) -> Path:
+        """Pictures of labels to look at again, made anew where they are gone."""
+        return self.results / "suspects"
+
+    @property
     def worklist(self) -> Path:
         """What to correct next, as a table."""
         return self.results / "worklist.csv"

@@ -21,6 +21,9 @@ NUMPY_IN_CHECKPOINTS = [
 """What nnU-Net's checkpoints hold besides tensors and plain Python; anything else is refused."""
 
 
+DAMAGE = (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError)
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint without executing anything in it.
 
@@ -32,15 +35,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         Where the disk failed to give it: it may be whole, and must not be passed over.
     """
     try:
-        with torch.serialization.safe_globals(NUMPY_IN_CHECKPOINTS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        content = _load(path)
+    except DAMAGE as error:
         _raise_what_may_pass(path, error)
-        reason = (str(error).strip() or "it ends too early").splitlines()[0]
-        raise UserDataError(f"the checkpoint {path} cannot be used: {reason}") from None
+        try:
+            content = _load(path)  # the disk has given all of it by now, and torch does not say what failed
+        except DAMAGE as again:
+            reason = (str(again).strip() or "it ends too early").splitlines()[0]
+            raise UserDataError(f"the checkpoint {path} cannot be used: {reason}") from None
     if not isinstance(content, dict) or "network_weights" not in content:
         raise UserDataError(f"{path} is no checkpoint of nnU-Net")
     return content
+
+
+def _load(path: Path) -> Any:
+    with torch.serialization.safe_globals(NUMPY_IN_CHECKPOINTS):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _raise_what_may_pass(path: Path, error: Exception) -> None:

@@ -199,7 +199,7 @@ def _trained(trainer: IterSegTrainer, job: FoldJob, final: Path) -> bool:
         trainer.load_checkpoint(str(final))
         return False
     latest, previous = (final.with_name(f"checkpoint_{which}.pth") for which in ("latest", "previous"))
-    saved = next((file for file in (latest, previous) if resumable(file, print)), None)
+    saved = _last_saved(latest, previous)
     if saved == previous:
         # A damaged one: the next save would put it in the place of the only one that is whole.
         latest.unlink(missing_ok=True)
@@ -210,6 +210,21 @@ def _trained(trainer: IterSegTrainer, job: FoldJob, final: Path) -> bool:
         trainer.warm_start(_checked(Path(job.warm_start), job.warm_start_sha256))
     trainer.run_training()
     return True
+
+
+def _last_saved(latest: Path, previous: Path) -> Path | None:
+    """The newest checkpoint that can be read."""
+    from tasks.nnunet.checkpoints import resumable
+
+    try:
+        if resumable(latest, print):
+            return latest
+    except OSError as error:
+        if not resumable(previous, print):
+            raise
+        print(f"{latest} cannot be read ({error.strerror}); the one before it can")  # a bad sector stays
+        return previous
+    return previous if resumable(previous, print) else None
 
 
 def _taken_over(folder: Path) -> Callable[[], None]:

@@ -124,6 +124,8 @@ def _grey_range(
     own = np.concatenate([voxels[drawn] for voxels, drawn in within])
     low, high = (float(value) for value in np.percentile(own, GREY_PERCENTILES))
     width = max(high - low, LEAST_SHARE_OF_GREY * (most - least))
+    if low > most or high < least:  # such as a spot of metal: it is white, or black, on what is around it
+        return least, most
     return max(least, low - width), min(most, high + width)
 
 

@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from predicted_lab import a_model
 
 from flows.status import _next, _training
 from tasks.inputs import Inputs
 from tasks.ledger.dated import DatedName
-from tasks.ledger.files import write_json
+from tasks.ledger.files import replace_symlink, write_json
+from tasks.ledger.iteration_paths import fold_folder
 from tasks.ledger.iterations import Iteration
 from tasks.ledger.lineages import open_lineage
 from tasks.ledger.paths import DatasetPaths
 from tasks.settings.dataset import DatasetSettings, RoiPatterns
+from tasks.train import candidate_folder
 
 ROIS = RoiPatterns.model_validate({"GTV": "GTV"})
 ITERATION = Iteration("2026-11-20__D", "", None, "CT", ["GTV"], "3d_fullres", "nnUNetPlans", "", 2, [])
@@ -39,6 +42,7 @@ def prepared(paths: DatasetPaths) -> None:
         ("prepared", {}, None),
         ("begun", {}, "goes on with the training of 2026-11-20__D first"),
         ("begun", {"iterations_per_epoch": 9}, None),  # it is given up
+        ("another model is in use", {}, None),  # as after a rollback
         ("trained", {}, None),
         ("trained", {"epochs_fine_tune": 9}, None),  # it was from scratch
         ("trained", {"iterations_per_epoch": 9}, "settings that decide what is learned have changed"),
@@ -49,13 +53,20 @@ def test_a_training_that_goes_on_or_begins_anew_is_told(
 ) -> None:
     paths = DatasetPaths.of("D")
     prepared(paths)
-    if state == "begun":
-        checkpoint = paths.iteration_named(ITERATION.name).results / "x" / "fold_0" / "checkpoint_latest.pth"
+    if state in ("begun", "another model is in use"):
+        checkpoint = fold_folder(candidate_folder(paths, ITERATION), 0) / "checkpoint_latest.pth"
         checkpoint.parent.mkdir(parents=True)
         checkpoint.write_text("x")
+    if state == "another model is in use":
+        before = a_model(paths, ["GTV"], "2026-11-19")
+        (paths.home / before.folder).mkdir(parents=True)
+        replace_symlink(paths.latest, paths.home / before.folder)
     if state == "trained":
         a_model(paths, ["GTV"], "2026-11-20")
-    settings = DatasetSettings.model_validate({"training": training})
+    chosen = {"training": training, "arrival_quiet_s": 0}
+    settings = DatasetSettings.model_validate(chosen)
+    (home / "config" / "dataset_D.yaml").write_text(yaml.safe_dump(chosen))
+    (home / "config" / "roi_D.yaml").write_text("GTV: GTV\n")
     assert _training(paths, settings, ROIS) == said
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from datetime import date
 from pathlib import Path
@@ -138,6 +139,10 @@ def test_what_was_put_into_a_sealed_folder_later_is_deleted_too(home: Path, tmp_
     (report,) = seal_by_hand.fn("D")
     assert report["files"]["taken"] == 12
     late = write_series(folder / "late", SHAPE, name="late", patient=GONE).files  # nobody has ingested it yet
+    edit(late[0], _as_dose)
+    late[1].write_bytes(late[1].read_bytes()[:-40])
+    os.mkfifo(folder / "pipe")
+    (folder / "nowhere").symlink_to(tmp_path / "gone")
     withdraw(patient_id=GONE)
     assert delete_withdrawn.fn("D")["rawdata"] == 3 * 6
     assert files_with(home / "data" / "rawdata", GONE) == []

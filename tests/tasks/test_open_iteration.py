@@ -213,7 +213,9 @@ def test_what_becomes_of_predictions_trains_nothing_again(home: Path, change: di
         ({"learning_rate_fine_tune": 0.5}, True, None, True),
         ({"epochs_first": 7}, True, None, False),
         ({"learning_rate_first": 0.5}, True, None, False),
-        ({"epochs_first": 7}, True, 3, True),  # a training from scratch may race it
+        ({"epochs_first": 7}, True, 3, False),  # of a training from scratch that may race it
+        ({"control_every": 3}, True, None, False),
+        ({"control_every": None}, True, 10, False),
         ({"iterations_per_epoch": 7}, False, None, True),
         ({"iterations_per_epoch": 7}, True, None, True),
     ],

@@ -26,7 +26,7 @@ from tasks.settings.simulation import NOT_ANNOTATED, Arm, Reader, Simulation
 from tasks.shown import artifacts as shown
 from tasks.shown import events
 from tasks.simulate import deliver
-from tasks.simulated_lab import Lab, _key_of, open_lab
+from tasks.simulated_lab import Lab, _key_of, keep_first_round, open_lab
 
 SHAPE = (6, 20, 24)
 
@@ -106,6 +106,25 @@ def test_a_lab_does_not_go_on_with_somebody_who_was_withdrawn(lab: Lab) -> None:
     add_withdrawal(lab.source.withdrawals, date(2026, 11, 24), [case])
     with pytest.raises(ConfigError, match="lab a-1 learns from somebody who was withdrawn since; delete"):
         open_lab.fn(lab, simulation)
+
+
+def test_a_first_round_that_was_kept_is_played_anew_without_them(lab: Lab, tmp_path: Path) -> None:
+    """Else it would come back with everybody in it, and so would each other arm of the seed."""
+    other = write_series(tmp_path / "other" / "ct", SHAPE, name="other", patient="P-2")
+    write_rois(tmp_path / "other" / "rt.dcm", other, {"GTV": ball(SHAPE, (3, 8, 8), 3)}, name="other rt")
+    take_delivery.fn("D", tmp_path / "other", date(2026, 11, 25))
+    simulation, gone = Simulation(arms={"a": Arm(), "b": Arm()}), case_id_of(other.uids["series"])
+    open_lab.fn(lab, simulation)
+    keep_first_round.fn(lab, simulation)
+    add_withdrawal(lab.source.withdrawals, date(2026, 11, 25), [gone])
+    second = replace(lab, name="b")
+    open_lab.fn(second, simulation)
+    keep_first_round.fn(second, simulation)
+    third = replace(lab, name="c")
+    open_lab.fn(third, simulation)
+    for one in (second, third):
+        assert len(list(one.delivery(0).iterdir())) == 1
+        assert not (one.delivery(0) / gone).exists()
 
 
 def test_where_it_computes_may_change_between_its_rounds(lab: Lab) -> None:

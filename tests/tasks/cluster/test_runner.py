@@ -18,6 +18,7 @@ from tasks.cluster import runner
 from tasks.cluster.placement import gpu_of_this_worker, take_no_more
 from tasks.cluster.runner import (
     chunks,
+    converted_at_once,
     is_reachable_from_nodes,
     local_cluster,
     threads_per_worker,
@@ -59,10 +60,17 @@ def test_a_machine_with_many_cores_prepares_no_more_cases_at_once_than_it_has_me
 ) -> None:
     monkeypatch.setattr("tasks.cluster.runner.cores", lambda: 64)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    assert (worker_count(ClusterSettings(), "prepare"), threads_per_worker(ClusterSettings(), "prepare")) == (
-        8,
-        8,
-    )
+    for settings in (ClusterSettings(), ClusterSettings(cpus=16)):
+        assert worker_count(settings, "prepare") * converted_at_once(settings) == 8
+
+
+@pytest.mark.parametrize(
+    ("cpus", "memory_gb", "cases"), [(8, 32, 8), (16, 32, 8), (8, 8, 2), (4, 2, 1), (1, 64, 1)]
+)
+def test_a_job_converts_what_it_has_cores_and_memory_for(cpus: int, memory_gb: int, cases: int) -> None:
+    given: dict[str, Any] = {"kind": "slurm", "cpus": cpus, "memory_gb": memory_gb, "walltime": "1:00:00"}
+    stages = {"prepare": {"workers": 4}, "predict": {"workers": 2}}
+    assert converted_at_once(ClusterSettings(**given, stages=stages)) == cases
 
 
 def test_a_job_uses_what_slurm_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import torch
 
 from tasks.errors import UserDataError
 from tasks.nnunet.checkpoints import read_checkpoint, resumable
+from tasks.nnunet.fold import _last_saved
 
 
 class Evil:
@@ -90,3 +93,49 @@ def test_what_is_no_file_stays_none(tmp_path: Path, made: str) -> None:
     path.mkdir() if made == "folder" else path.symlink_to(tmp_path / "gone")
     with pytest.raises(UserDataError, match="cannot be used"):
         read_checkpoint(path)
+
+
+def test_a_failure_that_is_gone_at_once_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, load, asked = tmp_path / "c.pth", torch.load, []
+    torch.save(content(), file)
+
+    def fails_once(*arguments: Any, **options: Any) -> Any:
+        asked.append(1)
+        if len(asked) == 1:
+            raise RuntimeError("PytorchStreamReader failed reading file")
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(torch, "load", fails_once)
+    assert resumable(file, print)
+
+
+@pytest.mark.parametrize(
+    ("latest", "previous", "found"),
+    [
+        ("whole", "whole", "latest"),
+        ("damaged", "whole", "previous"),
+        ("unreadable", "whole", "previous"),
+        ("absent", "whole", "previous"),
+        ("absent", "absent", None),
+        ("damaged", "absent", None),
+        ("unreadable", "absent", "raises"),
+        ("unreadable", "damaged", "raises"),
+    ],
+)
+def test_the_newest_that_can_be_read_is_gone_on_from(
+    monkeypatch: pytest.MonkeyPatch, latest: str, previous: str, found: str | None
+) -> None:
+    """A bad sector costs minutes; where nothing else is left, nobody begins anew while it may pass."""
+    states = {Path("latest"): latest, Path("previous"): previous}
+
+    def asked(path: Path, _: Callable[[str], None]) -> bool:
+        if states[path] == "unreadable":
+            raise OSError(errno.EIO, "Input/output error")
+        return states[path] == "whole"
+
+    monkeypatch.setattr("tasks.nnunet.checkpoints.resumable", asked)
+    if found == "raises":
+        with pytest.raises(OSError, match="Input/output error"):
+            _last_saved(*states)
+    else:
+        assert _last_saved(*states) == (Path(found) if found else None)

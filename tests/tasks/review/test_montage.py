@@ -148,3 +148,18 @@ def test_a_lesion_is_told_from_the_organ_around_it(tmp_path: Path, air: int, wha
     middle, side = slice(TILE_PIXELS // 2 - 4, TILE_PIXELS // 2 + 4), slice(TILE_PIXELS // 2 + 18, -50)
     around, seen = green[middle, side].mean(), green[middle, middle].mean()
     assert around - seen > 20, "of 255 grey levels"
+
+
+@pytest.mark.parametrize("spot", [-900, 3000])
+def test_around_a_spot_beyond_all_others_tissue_is_seen(tmp_path: Path, spot: int) -> None:
+    """A marker of metal, a bubble: smaller than a hundredth of what lies around it."""
+    image = np.random.default_rng(0).normal(50, 20, (3, 200, 200)).astype(np.int16)
+    drawn = np.zeros(image.shape, dtype=np.uint8)
+    drawn[:, 99:101, 99:101] = 1
+    image[drawn > 0] = spot
+    for name, array in (("i", image), ("l", drawn)):
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / f"{name}.nii.gz"))
+    sheet = Image.open(io.BytesIO(montage(tmp_path / "i.nii.gz", tmp_path / "l.nii.gz", LABELS)))
+    green = np.asarray(sheet.convert("RGB")).astype(int)[: TILE_PIXELS // 3, :TILE_PIXELS, 1]
+    assert 40 < np.median(green) < 250
+    assert len(np.unique(green)) > 12
