@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,14 +11,13 @@ import pytest
 from dicom_factory import Series, ball, edit, write_multi_frame, write_rois, write_segments, write_series
 from dicom_network import send
 from pydicom.uid import JPEGLSLossless
+from receiving import listening, ready
 
-import tasks.intake
 from tasks.dicom.receiver import Address, Receiver
 from tasks.errors import ConfigError, UserDataError
 from tasks.ingest import take_delivery, take_inbox
 from tasks.ledger.inbox import Inbox
 from tasks.ledger.paths import DatasetPaths
-from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.snapshots import load_snapshots
 from tasks.ledger.withdrawals import add_withdrawal
 from tasks.receive import InboxTransfers
@@ -44,25 +39,6 @@ def paths(home: Path) -> DatasetPaths:
 @pytest.fixture
 def series(tmp_path: Path) -> Series:
     return write_series(tmp_path / "ct", SHAPE, patient="XYZZY-0815")
-
-
-@contextmanager
-def listening(paths: DatasetPaths, *, deidentify: bool = True) -> Iterator[Receiver]:
-    transfers = InboxTransfers("D", deidentify=deidentify)
-    with Receiver(Address("127.0.0.1", 0, "ITERSEG", ["PACS", "VIEWER"]), transfers) as receiver:
-        yield receiver
-
-
-def ready(paths: DatasetPaths, count: int) -> list[Path]:
-    """The inbox, once the receiver's threads have said the last word."""
-    import time
-
-    for _ in range(100):
-        files = Inbox(paths.inbox).ready()
-        if len(files) >= count:
-            return files
-        time.sleep(0.05)
-    return files
 
 
 def test_a_transfer_becomes_a_snapshot(paths: DatasetPaths, series: Series, tmp_path: Path) -> None:
@@ -277,30 +253,6 @@ def test_with_a_lost_key_nothing_is_received(paths: DatasetPaths, series: Series
         InboxTransfers("D", deidentify=True)
 
 
-def test_a_transfer_that_could_not_be_kept_whole_is_held(
-    paths: DatasetPaths, series: Series, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The sender is told that the disk is full, and may still release as if nothing had been."""
-    put = Inbox.put
-    stored: list[str] = []
-
-    def full(self: Inbox, folder: str, name: str, content: bytes) -> None:
-        if len(stored) == 3:
-            raise OSError(28, "No space left on device")
-        stored.append(name)
-        put(self, folder, name, content)
-
-    monkeypatch.setattr(Inbox, "put", full)
-    with listening(paths) as receiver:
-        assert set(send(receiver.port, series.files)) == {0, 0xA700}
-        for _ in range(100):
-            if Inbox(paths.inbox).held():
-                break
-            time.sleep(0.05)
-        assert Inbox(paths.inbox).ready() == []
-    assert list(Inbox(paths.inbox).held().values()) == [3]
-
-
 def test_what_was_refused_is_in_the_account(paths: DatasetPaths, series: Series) -> None:
     edit(series.files[0], _burned_in)
     with listening(paths) as receiver:
@@ -313,65 +265,3 @@ def test_what_was_refused_is_in_the_account(paths: DatasetPaths, series: Series)
     (row,) = (row for row in load_snapshots(paths)[0].files if row.state == "rejected")
     assert len(row.sha256) == 64
     assert take_inbox.fn("D", DAY) is None
-
-
-def test_a_transfer_of_which_an_instance_failed_in_any_way_is_held(
-    paths: DatasetPaths, series: Series, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Such as the first one, as the recipe is being written: the rest would count as a whole series."""
-    store, called = InboxTransfers.store, []
-
-    def fails_once(self: InboxTransfers, transfer: str, content: bytes) -> None:
-        called.append(transfer)
-        if len(called) == 1:
-            raise ConfigError("a recipe that is half written")
-        store(self, transfer, content)
-
-    monkeypatch.setattr(InboxTransfers, "store", fails_once)
-    with listening(paths) as receiver:
-        statuses = send(receiver.port, series.files)
-        assert (statuses[0] != 0, set(statuses[1:])) == (True, {0})
-        for _ in range(100):
-            if Inbox(paths.inbox).held():
-                break
-            time.sleep(0.05)
-        assert Inbox(paths.inbox).ready() == []
-    assert list(Inbox(paths.inbox).held().values()) == [5]
-
-
-def test_what_cannot_be_read_for_a_moment_stays_in_the_inbox(
-    paths: DatasetPaths, series: Series, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its sender was told that it is safe; a series without it would be a shorter one."""
-    with listening(paths) as receiver:
-        send(receiver.port, series.files)
-        files = ready(paths, 6)
-    read = tasks.intake.content_of
-
-    def fails(path: Path) -> bytes:
-        if path == files[-1]:
-            raise OSError(errno.EIO, "Input/output error", str(path))
-        return read(path)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(tasks.intake, "content_of", fails)
-        with pytest.raises(OSError, match="Input/output error") as raised:
-            take_inbox.fn("D", DAY)
-    assert str(files[-1]) not in str(raised.value)
-    assert Inbox(paths.inbox).ready() == files
-    report = take_inbox.fn("D", DAY)
-    assert report is not None
-    assert report["files"]["taken"] == 6
-
-
-def test_a_key_that_cannot_be_read_for_a_moment_is_not_lost(
-    paths: DatasetPaths, series: Series, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    take_delivery.fn("D", series.folder, DAY)
-
-    def fails(*_: object, **__: object) -> str:
-        raise OSError(errno.ESTALE, "Stale file handle")
-
-    monkeypatch.setattr(Path, "read_text", fails)
-    with pytest.raises(OSError, match="Stale file handle"):
-        Pseudonyms(paths.patient_key, first=False)
