@@ -36,8 +36,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         content = _load(path)
-    except DAMAGE as error:
-        _raise_what_may_pass(path, error)
+    except DAMAGE:
+        _raise_what_may_pass(path)
         try:
             content = _load(path)  # the disk has given all of it by now, and torch does not say what failed
         except DAMAGE as again:
@@ -53,10 +53,8 @@ def _load(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _raise_what_may_pass(path: Path, error: Exception) -> None:
+def _raise_what_may_pass(path: Path) -> None:
     """Raise where it is the disk: torch makes a RuntimeError of what that says, so the file is read once."""
-    if may_pass(error):
-        raise error
     try:
         sha256_of_file(path)
     except OSError as again:

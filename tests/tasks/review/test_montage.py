@@ -150,9 +150,9 @@ def test_a_lesion_is_told_from_the_organ_around_it(tmp_path: Path, air: int, wha
     assert around - seen > 20, "of 255 grey levels"
 
 
-@pytest.mark.parametrize("spot", [-900, 3000])
+@pytest.mark.parametrize("spot", [-900, 50, 3000])
 def test_around_a_spot_beyond_all_others_tissue_is_seen(tmp_path: Path, spot: int) -> None:
-    """A marker of metal, a bubble: smaller than a hundredth of what lies around it."""
+    """A marker of metal, a bubble, a cyst of one value: smaller than a hundredth of what lies around it."""
     image = np.random.default_rng(0).normal(50, 20, (3, 200, 200)).astype(np.int16)
     drawn = np.zeros(image.shape, dtype=np.uint8)
     drawn[:, 99:101, 99:101] = 1
