@@ -210,7 +210,7 @@ def _delete_added_later(paths: DatasetPaths, doomed: _Doomed) -> int:
 def _is_out(file: Path, intake: Intake, doomed: _Doomed) -> bool:
     """Whether a file that no account of its folder names is of what is withdrawn."""
     try:
-        if file.is_file() and is_large_and_no_dicom(file):
+        if is_large_and_no_dicom(file):
             return sha256_of_file(file) in doomed.digests
         content = content_of(file)
     except OSError:  # nobody can read whose it is

@@ -14,6 +14,7 @@ from dicom_factory import ball
 from predicted_lab import a_model, predicted
 
 from flows import iterate as iterating
+from flows import pages
 from flows import predict as predicting
 from flows import prepare as preparing
 from flows import rollback as going_back
@@ -153,6 +154,10 @@ def test_the_worklist_names_no_prediction_of_a_model_that_was_taken_out(
     for name, stand_in in (("turn_of", at_once), ("put_back", put_back), ("show_table", lambda *_: None)):
         monkeypatch.setattr(going_back, name, stand_in)
     for step in ("write_worklist", "write_report"):
-        monkeypatch.setattr(going_back, step, getattr(going_back, step).fn)
+        monkeypatch.setattr(pages, step, getattr(pages, step).fn)
+    shown: dict[str, str] = {}
+    monkeypatch.setattr(pages, "show_table", lambda what, _, rows, __: shown.update({what: str(rows)}))
     going_back.rollback.fn("D", newer.model_id)
     assert lab.model.model_id not in lab.paths.worklist.read_text()
+    assert lab.record["case_id"] in shown["worklist"]
+    assert lab.model.model_id not in shown["worklist"], "nor does the table in the UI"
