@@ -149,7 +149,7 @@ def effort_row(row: StructureEffort) -> dict[str, str]:
     return {
         "predicted by": row.model,
         "structure": row.structure,
-        "corrected or accepted": str(row.cases),
+        "corrections": str(row.cases),
         "unedited": f"{row.unedited / row.cases:.0%}",
         "path, mm": in_words(row.path_length_mm, ".0f"),
         "slices": f"{row.slices:.1f}",

@@ -81,7 +81,7 @@ def test_the_report_reads_well_and_asks_nobody(lab: Predicted, page: Page, tmp_p
         "2 images wait",
         "flagged",
         "not predicted yet",
-        "corrected or accepted",
+        "corrections",
         "Added path length",
     ):
         assert words in text
