@@ -12,9 +12,8 @@ import SimpleITK as sitk
 
 from tasks.conversion import CaseToConvert
 from tasks.dicom.case import case_id_of
-from tasks.dicom.headers import read_dataset
 from tasks.dicom.image import read_series, slice_numbers
-from tasks.dicom.inherited import latest_moment
+from tasks.dicom.inherited import inherited_header, latest_moment
 from tasks.dicom.predicted import AUTOMATIC
 from tasks.dicom.rtstruct_writer import StructureSetIdentity, write_rtstruct
 from tasks.dicom.seg_writer import SegIdentity, write_seg
@@ -136,7 +135,7 @@ def _written(model: ModelRecord, image: Path) -> datetime:
     When its model was made; or its image, where that is younger: planning systems sort by it.
     """
     made = datetime.fromisoformat(model.created).astimezone().replace(tzinfo=None, microsecond=0)
-    return max(made, latest_moment(read_dataset(image)) or made)
+    return max(made, latest_moment(inherited_header(image)) or made)
 
 
 def _structure_set(

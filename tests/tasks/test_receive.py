@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import pytest
 from dicom_factory import Series, ball, edit, write_multi_frame, write_rois, write_segments, write_series
 from dicom_network import send
 from pydicom.uid import JPEGLSLossless
-from receiving import listening, ready
+from receiving import DAY, listening, ready, with_recipe
 
 from tasks.dicom.receiver import Address, Receiver
 from tasks.errors import ConfigError, UserDataError
@@ -26,14 +24,11 @@ from tasks.state import state_at
 
 SHAPE = (6, 20, 24)
 MASK = ball(SHAPE, (3, 8, 8), 3)
-DAY = date(2026, 11, 23)
-RECIPE = Path(__file__).parents[2] / "config" / "deidentification.yaml"
 
 
 @pytest.fixture
 def paths(home: Path) -> DatasetPaths:
-    shutil.copy(RECIPE, home / "config")
-    return DatasetPaths.of("D")
+    return with_recipe(home)
 
 
 @pytest.fixture

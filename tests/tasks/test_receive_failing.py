@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import errno
-import shutil
-import time
-from datetime import date
 from pathlib import Path
 
 import pytest
 from dicom_factory import Series, write_series
 from dicom_network import send
-from receiving import listening, ready
+from receiving import DAY, held, listening, ready, with_recipe
 
 import tasks.intake
 from tasks.errors import ConfigError
@@ -21,14 +18,10 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.receive import InboxTransfers
 
-DAY = date(2026, 11, 23)
-RECIPE = Path(__file__).parents[2] / "config" / "deidentification.yaml"
-
 
 @pytest.fixture
 def paths(home: Path) -> DatasetPaths:
-    shutil.copy(RECIPE, home / "config")
-    return DatasetPaths.of("D")
+    return with_recipe(home)
 
 
 @pytest.fixture
@@ -52,12 +45,8 @@ def test_a_transfer_that_could_not_be_kept_whole_is_held(
     monkeypatch.setattr(Inbox, "put", full)
     with listening(paths) as receiver:
         assert set(send(receiver.port, series.files)) == {0, 0xA700}
-        for _ in range(100):
-            if Inbox(paths.inbox).held():
-                break
-            time.sleep(0.05)
+        assert held(paths) == [3]
         assert Inbox(paths.inbox).ready() == []
-    assert list(Inbox(paths.inbox).held().values()) == [3]
 
 
 def test_a_transfer_of_which_an_instance_failed_in_any_way_is_held(
@@ -76,12 +65,8 @@ def test_a_transfer_of_which_an_instance_failed_in_any_way_is_held(
     with listening(paths) as receiver:
         statuses = send(receiver.port, series.files)
         assert (statuses[0] != 0, set(statuses[1:])) == (True, {0})
-        for _ in range(100):
-            if Inbox(paths.inbox).held():
-                break
-            time.sleep(0.05)
+        assert held(paths) == [5]
         assert Inbox(paths.inbox).ready() == []
-    assert list(Inbox(paths.inbox).held().values()) == [5]
 
 
 def test_what_cannot_be_read_for_a_moment_stays_in_the_inbox(
