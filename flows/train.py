@@ -15,6 +15,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows.judgement import judged
+from flows.pages import write_pages
 from flows.parameters import ClusterName, DatasetId, Day, GpuHours, Jobs, run_name
 from tasks.cluster.attempts import run_all
 from tasks.cluster.pieces import submitting
@@ -26,7 +27,6 @@ from tasks.ledger.lineages import load_lineages
 from tasks.ledger.models import ModelRecord, latest_model, load_models, was_rolled_back_since
 from tasks.ledger.paths import DatasetPaths
 from tasks.promote import promote_model
-from tasks.report import write_report
 from tasks.settings.cluster import ClusterSettings, load_cluster
 from tasks.settings.dataset import DatasetSettings, check_choices
 from tasks.shown.artifacts import show_table
@@ -43,7 +43,6 @@ from tasks.train import (
     train_fold,
 )
 from tasks.turn import turn_of
-from tasks.worklist import write_worklist
 
 
 @flow(name="train", flow_run_name=run_name("train"), task_runner=task_runner("train"))
@@ -98,8 +97,7 @@ def finish_promotion(paths: DatasetPaths) -> None:
         told(f"model {newest.model_id} was accepted, and is not put into use: {error}")
         get_run_logger().error("model %s was accepted, and is not put into use: %s", newest.model_id, error)
         return
-    write_worklist(paths.dataset_id)
-    write_report(paths.dataset_id)
+    write_pages(paths)
 
 
 def _train(
@@ -124,8 +122,7 @@ def _train(
     record = judged(paths, iteration, results, settings, where)
     if record.accepted:
         promote_model(paths.dataset_id, record)
-        write_worklist(paths.dataset_id)
-    write_report(paths.dataset_id)
+    write_pages(paths)
     _show_learning_curve(paths)
     return _report(paths, iteration, record, "trained")
 

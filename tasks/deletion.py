@@ -36,6 +36,7 @@ from tasks.ledger.snapshots import (
     note_snapshots,
 )
 from tasks.ledger.withdrawals import load_withdrawals
+from tasks.simulated_lab import remove_lab
 from tasks.staged import any_content_name
 
 RECEIVED_BY_NOW_S = 600.0
@@ -89,8 +90,8 @@ def _delete(paths: DatasetPaths, doomed: _Doomed) -> dict[str, int]:
         gone[place] = sum(_delete_named(root, case) for case in doomed.cases)
     if paths.simulations.is_dir():  # they have links to everybody's images, and can be played again
         gone["simulations"] = sum(path.is_file() for path in paths.simulations.rglob("*"))
-        for folder in paths.simulations.glob("*/data/rawdata/*/*/"):
-            make_writable(folder, files=False)  # they are links: the snapshots' own files stay as they are
+        for lab in paths.simulations.glob("*/"):
+            remove_lab(lab)
         shutil.rmtree(paths.simulations)
     for file in (paths.report, paths.worklist, paths.outcomes):  # each is written anew
         if file.is_file() and any(case in file.read_text(encoding="utf-8") for case in doomed.cases):

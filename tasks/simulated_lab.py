@@ -127,6 +127,13 @@ def _take_clusters(source: DatasetPaths, lab: DatasetPaths) -> None:
         shutil.copytree(source.config / "clusters", lab.config / "clusters", dirs_exist_ok=True)
 
 
+def remove_lab(home: Path) -> None:
+    """Remove a lab with its sealed folders; the dataset's own files, to which they link, stay as they are."""
+    for folder in home.glob("data/rawdata/*/*/"):
+        make_writable(folder, files=False)
+    shutil.rmtree(home)
+
+
 def _holds_withdrawn(lab: Lab, home: Path) -> bool:
     """Whether somebody was withdrawn to whose images a lab, or one that is kept for others, has links."""
     withdrawn, booked = load_withdrawals(lab.source.withdrawals), load_cases(lab.source.cases)
@@ -147,9 +154,7 @@ def keep_first_round(lab: Lab, simulation: Simulation) -> None:
     """Keep a lab as it is after its first round, for the other arms of its seed."""
     begun = _begun(lab, simulation)
     if begun.is_dir() and _holds_withdrawn(lab, begun):
-        for folder in begun.glob("data/rawdata/*/*/"):
-            make_writable(folder, files=False)  # they are links
-        shutil.rmtree(begun)
+        remove_lab(begun)
     if not begun.is_dir():
         with whole_folder(begun) as home:
             _copy(lab.home, home)

@@ -86,7 +86,7 @@ def test_only_what_was_accepted_beside_the_model_in_use_is_put_into_use(
         created="2026-02-02T00:00:00",
     )
     save_model(paths, waits)
-    for name, does in (("promote_model", promote_model.fn), ("write_worklist", len), ("write_report", len)):
+    for name, does in (("promote_model", promote_model.fn), ("write_pages", lambda _: None)):
         monkeypatch.setattr(f"flows.train.{name}", does)
     finish_promotion(paths)
     current = latest_model(paths)
@@ -107,8 +107,7 @@ def test_a_training_of_some_folds_or_that_is_declined_leaves_the_model_in_use(
         "_train_folds": lambda *_: done,
         "judged": lambda *_: judged.append("asked") or record,
         "promote_model": lambda _, model: promoted.append(model.model_id),
-        "write_worklist": lambda _: None,
-        "write_report": lambda _: None,
+        "write_pages": lambda _: None,
         "_show_learning_curve": lambda _: None,
         "show_table": lambda *_: None,
     }
