@@ -86,12 +86,14 @@ def test_only_what_was_accepted_beside_the_model_in_use_is_put_into_use(
         created="2026-02-02T00:00:00",
     )
     save_model(paths, waits)
-    for name, does in (("promote_model", promote_model.fn), ("write_pages", lambda _: None)):
+    written: list[DatasetPaths] = []
+    for name, does in (("promote_model", promote_model.fn), ("write_pages", written.append)):
         monkeypatch.setattr(f"flows.train.{name}", does)
     finish_promotion(paths)
     current = latest_model(paths)
     assert current is not None
     assert current.model_id == after
+    assert bool(written) is (after == "2026-01-02"), "the pages name what the model in use predicted"
 
 
 @pytest.mark.parametrize(("folds", "accepted"), [([0, 1], True), ([0, 1], False), ([0], True)])
@@ -103,11 +105,12 @@ def test_a_training_of_some_folds_or_that_is_declined_leaves_the_model_in_use(
     result = {"epochs": 1, "training_s": 1.0, "validation_dice": {}, "cases": {}}
     done = {("fold", fold): {"fold": fold, **result} for fold in folds}
     judged: list[str] = []
+    written: list[DatasetPaths] = []
     stubs: dict[str, Any] = {
         "_train_folds": lambda *_: done,
         "judged": lambda *_: judged.append("asked") or record,
         "promote_model": lambda _, model: promoted.append(model.model_id),
-        "write_pages": lambda _: None,
+        "write_pages": written.append,
         "_show_learning_curve": lambda _: None,
         "show_table": lambda *_: None,
     }
@@ -117,6 +120,6 @@ def test_a_training_of_some_folds_or_that_is_declined_leaves_the_model_in_use(
     now = iteration("2026-01-02__D", [case(0, 0), case(1, 1)])
     report = train_module._train(paths, now, folds, DatasetSettings(), nothing, nothing)
     whole = len(folds) == 2
-    assert bool(judged) is whole
+    assert bool(judged) is bool(written) is whole
     assert bool(promoted) is (whole and accepted)
     assert whole or "folds [0] are done" in report["state"]
