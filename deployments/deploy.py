@@ -17,6 +17,7 @@ import httpx
 from notifications import notify
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
+from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL
@@ -73,7 +74,7 @@ def _nights(config: Path) -> dict[str, NightSettings]:
 
 
 def _schedule(client: SyncPrefectClient, deployment: UUID, nights: dict[str, NightSettings]) -> None:
-    """One schedule for each dataset, in the place of all that were there; what was paused stays paused."""
+    """One schedule for each dataset; what has not changed is left alone, what was paused stays paused."""
     before = client.read_deployment_schedules(deployment)
     active = {schedule.slug: schedule.active for schedule in before}
     wanted = [
@@ -89,10 +90,20 @@ def _schedule(client: SyncPrefectClient, deployment: UUID, nights: dict[str, Nig
         for dataset_id, night in nights.items()
     ]
     # Only now: what cannot be made must not cost the others' nights.
+    kept = set()
     for schedule in before:
-        client.delete_deployment_schedule(deployment, schedule.id)
-    if wanted:
-        client.create_deployment_schedules(deployment, wanted)
+        if any(_is_same(schedule, one) for one in wanted) and schedule.slug not in kept:
+            kept.add(schedule.slug)
+        else:
+            client.delete_deployment_schedule(deployment, schedule.id)
+    new = [schedule for schedule in wanted if schedule.slug not in kept]
+    if new:
+        client.create_deployment_schedules(deployment, new)
+
+
+def _is_same(known: DeploymentSchedule, wanted: DeploymentScheduleCreate) -> bool:
+    chosen = (wanted.slug, wanted.schedule, wanted.parameters)
+    return (known.slug, known.schedule, known.parameters) == chosen
 
 
 def _cron(dataset_id: str, night: NightSettings) -> CronSchedule:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Annotated, Any
 
 from prefect import State, flow
 from prefect.logging import get_run_logger
-from prefect.runtime import deployment, flow_run
+from prefect.runtime import deployment
 from prefect.states import Completed
 from pydantic import Field
 
@@ -21,6 +21,7 @@ from flows.ingest import ingest
 from flows.parameters import ClusterName, DatasetId, Day, GpuHours, Jobs, run_name
 from flows.predict import predict
 from flows.prepare import prepare
+from flows.scheduled import hours_late, is_taken_off
 from flows.train import finish_promotion, train
 from tasks.dicom.reasons import UNSETTLED
 from tasks.errors import BusyError, IterSegError
@@ -65,9 +66,11 @@ def iterate(
 ) -> dict[str, Any] | State[dict[str, Any]]:
     """The four stages in sequence; each does only what is new, and none runs where nothing is."""
     paths = DatasetPaths.of(dataset_id)
+    if is_taken_off():
+        return _skipped(paths, "its schedule is paused, or no longer there")
     where = load_cluster(paths.config, cluster)
     require_known(paths)
-    late_h = _hours_late()
+    late_h = hours_late()
     if late_after_h is not None and late_h > late_after_h:
         return _skipped(paths, f"it would begin {late_h:.1f} h late")
     settings = load_dataset_settings(paths.config, dataset_id)
@@ -83,7 +86,7 @@ def iterate(
             if deployment.id is None or lost:
                 raise
             waited_h = (time.monotonic() - began) / 3600
-            if waited_h >= WAITS_H or (late_after_h is not None and _hours_late() >= late_after_h):
+            if waited_h >= WAITS_H or (late_after_h is not None and hours_late() >= late_after_h):
                 return _skipped(paths, str(error))
             # A delivery that is being fetched in the evening must not cost the night.
             time.sleep(ASKS_AGAIN_S)
@@ -98,14 +101,6 @@ def _stands_still(paths: DatasetPaths) -> bool:
         return False
     told_at = max((file.stat().st_mtime for file in paths.logs.rglob("*") if file.is_file()), default=0.0)
     return time.time() - told_at > STILL_H * 3600
-
-
-def _hours_late() -> float:
-    """How long after its time this run begins; a run that nobody scheduled is never late."""
-    scheduled = flow_run.scheduled_start_time
-    if deployment.id is None or scheduled is None:
-        return 0.0
-    return float((datetime.now(UTC) - scheduled).total_seconds() / 3600)
 
 
 def _skipped(paths: DatasetPaths, why: str) -> State[dict[str, Any]]:

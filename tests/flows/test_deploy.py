@@ -1,59 +1,110 @@
-"""What `make deploy` puts on the server, and what it leaves as somebody has set it there."""
+"""What `make deploy` puts on the server, what it leaves as somebody has set it there, and what is not run."""
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from tests_support import PrefectServer
+from tests_support import MORTAL, PrefectServer, wait_until
 
 SCRIPT = Path(__file__).parents[2] / "deployments" / "deploy.py"
 NIGHT = 'arrival_quiet_s: 0\nnight: {cron: "0 20 * * *", timezone: Europe/Berlin, cluster: local}\n'
 
 
-def deploy(home: Path, server: PrefectServer) -> None:
-    environment = {**os.environ, **server.environment, "ITERSEG_HOME": str(home)}
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT)], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+@dataclass
+class Deployed:
+    """Two datasets with nights, on a server of their own: what is deployed on it is no other test's."""
+
+    home: Path
+    server: PrefectServer
+
+    def call(self, *command: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, **self.server.environment, "ITERSEG_HOME": str(self.home)}
+        return subprocess.run(
+            [*MORTAL, sys.executable, *command],
+            env=environment,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=200,
+        )
+
+    def deploy(self) -> None:
+        done = self.call(str(SCRIPT))
+        assert done.returncode == 0, done.stderr
+
+    def nights(self) -> dict[str, dict[str, Any]]:
+        """Dataset → its schedule."""
+        known = self.server.get("/deployments/name/iterate/nightly")
+        return {schedule["slug"]: schedule for schedule in known["schedules"]}
+
+    def runs_to_come(self) -> list[dict[str, Any]]:
+        chosen = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+        found: list[dict[str, Any]] = self.server.post("/flow_runs/filter", chosen)
+        return [run for run in found if run["parameters"]["dataset_id"] == "E"]
+
+    def end_of(self, run: dict[str, Any]) -> tuple[str, str]:
+        """Let a run begin now; the name and the message of the state in which it ends."""
+        now = {"state": {"type": "PENDING"}, "force": True}  # else it waits for its night
+        self.server.post(f"/flow_runs/{run['id']}/set_state", now)
+        done = self.call("-m", "prefect", "flow-run", "execute", run["id"])
+        # Prefect's own default is to copy the folder that a run is started in: here a home with its scans.
+        assert "Downloading flow code" not in done.stdout + done.stderr
+        state = self.server.get(f"/flow_runs/{run['id']}")["state"]
+        return state["name"], state["message"]
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[PrefectServer]:
-    """One of its own: what is deployed on it is no other test's."""
-    (tmp_path / "server").mkdir()
-    with PrefectServer(tmp_path / "server") as server:
-        yield server
-
-
-def test_what_was_paused_stays_paused(home: Path, server: PrefectServer) -> None:
-    """As over a question of consent, while the code is upgraded."""
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    config = tmp_path_factory.mktemp("home") / "config"
+    (config / "clusters").mkdir(parents=True)
     for name in ("D", "E"):
-        (home / "config" / f"roi_{name}.yaml").write_text("GTV: GTV\n")
-        (home / "config" / f"dataset_{name}.yaml").write_text(NIGHT)
-    (home / "config" / "clusters" / "local.yaml").write_text("workers: 1\n")
-    deploy(home, server)
-    with httpx.Client(base_url=server.api_url) as client:
+        (config / f"roi_{name}.yaml").write_text("GTV: GTV\n")
+        (config / f"dataset_{name}.yaml").write_text(NIGHT)
+    (config / "clusters" / "local.yaml").write_text("workers: 1\n")
+    with PrefectServer(tmp_path_factory.mktemp("server")) as server:
+        deployed = Deployed(config.parent, server)
+        deployed.deploy()
+        yield deployed
 
-        def night() -> dict[str, bool]:
-            schedules = client.get("/deployments/name/iterate/nightly").raise_for_status().json()["schedules"]
-            return {schedule["slug"]: schedule["active"] for schedule in schedules}
 
-        assert night() == {"D": True, "E": True}
+def test_what_was_paused_stays_paused(deployed: Deployed) -> None:
+    """As over a question of consent, while the code is upgraded; and what has not changed is left alone."""
+    before = deployed.nights()
+    assert {name: schedule["active"] for name, schedule in before.items()} == {"D": True, "E": True}
+    with httpx.Client(base_url=deployed.server.api_url) as client:
         nightly = client.get("/deployments/name/iterate/nightly").json()
-        (of_d,) = (schedule["id"] for schedule in nightly["schedules"] if schedule["slug"] == "D")
-        client.patch(
-            f"/deployments/{nightly['id']}/schedules/{of_d}", json={"active": False}
-        ).raise_for_status()
+        paused = client.patch(
+            f"/deployments/{nightly['id']}/schedules/{before['D']['id']}", json={"active": False}
+        )
+        paused.raise_for_status()
         arrival = client.get("/deployments/name/iterate/on-arrival").json()["id"]
         client.post(f"/deployments/{arrival}/pause_deployment").raise_for_status()
-        deploy(home, server)
-        assert night() == {"D": False, "E": True}
-        assert client.get("/deployments/name/iterate/on-arrival").json()["paused"] is True
-        assert client.get("/deployments/name/iterate/nightly").json()["paused"] is False
+    (deployed.home / "config" / "dataset_D.yaml").write_text(NIGHT.replace("20", "21"))
+    deployed.deploy()
+    after = deployed.nights()
+    assert {name: schedule["active"] for name, schedule in after.items()} == {"D": False, "E": True}
+    assert after["D"]["schedule"]["cron"] == "0 21 * * *"
+    assert after["E"]["id"] == before["E"]["id"]
+    assert deployed.server.get("/deployments/name/iterate/on-arrival")["paused"] is True
+    assert deployed.server.get("/deployments/name/iterate/nightly")["paused"] is False
+
+
+def test_a_run_whose_schedule_is_gone_is_skipped(deployed: Deployed) -> None:
+    """The server's scheduler may write the runs of a schedule a moment after that was taken off."""
+    wait_until(lambda: len(deployed.runs_to_come()) > 1, 60)
+    wanted, left, *_ = deployed.runs_to_come()
+    name, message = deployed.end_of(wanted)
+    assert (name, "there is no dataset 'E'" in message) == ("Failed", True), message
+    with sqlite3.connect(deployed.server.home / "prefect.db", timeout=60) as database:
+        database.execute("DELETE FROM deployment_schedule")
+    assert deployed.end_of(left) == ("Skipped", "its schedule is paused, or no longer there")

@@ -84,7 +84,7 @@ def test_a_scheduled_run_waits_for_its_turn(
     clock = SimpleNamespace(monotonic=lambda: busy.now_s, sleep=busy.sleep)
     monkeypatch.setattr(iterate, "time", clock)
     monkeypatch.setattr(iterate, "deployment", SimpleNamespace(id="one" if deployed else None))
-    monkeypatch.setattr(iterate, "_hours_late", lambda: busy.now_s / 3600)
+    monkeypatch.setattr(iterate, "hours_late", lambda: busy.now_s / 3600)
     monkeypatch.setattr(iterate, "require_known", lambda _: None)
     monkeypatch.setattr(iterate, "is_lost", lambda *_: False)
     monkeypatch.setattr(iterate, "_stands_still", lambda _: False)

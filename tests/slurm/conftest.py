@@ -17,6 +17,13 @@ def slurm() -> Iterator[PrivateSlurm]:
         yield cluster
 
 
+@pytest.fixture(scope="module")
+def server_of_nights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A server that no other file asks: a run that a failed test has left there is in nobody else's way."""
+    with PrefectServer(tmp_path_factory.mktemp("prefect-of-nights")) as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def prepared(
     tmp_path_factory: pytest.TempPathFactory, slurm: PrivateSlurm, prefect_server: PrefectServer

@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from slurm_lab import SlurmLab
 from tests_support import MORTAL, wait_until
 
@@ -42,7 +43,7 @@ class Night:
 
     @contextmanager
     def worker(self) -> Iterator[None]:
-        """A worker that starts runs; gone afterwards, also where it takes its time."""
+        """A worker that starts runs; gone afterwards with what it started, also where it takes its time."""
         with (self.elsewhere / "worker.log").open("ab") as log:
             worker = subprocess.Popen(
                 [*MORTAL, sys.executable, "-m", "prefect", "worker", "start", "--pool", "iterseg"],
@@ -54,12 +55,17 @@ class Night:
         try:
             yield
         finally:
+            started = psutil.Process(worker.pid).children(recursive=True)
             worker.terminate()
             try:
                 worker.wait(30)
             except subprocess.TimeoutExpired:
                 worker.kill()
                 worker.wait()
+            # A run that outlived its test would ask for jobs for as long as it waits.
+            for process in started:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
 
     def ask(self, deployment: str, **parameters: Any) -> str:
         """``prefect deployment run``; the id of the flow run."""

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -133,18 +134,25 @@ class SlurmLab:
             if "distributed.cli.dask_worker" in process.cmdline()
         ]
 
+    def told(self, fold: int) -> list[dict[str, Any]]:
+        """What the program that trains a fold has told, in its attempts one after another."""
+        (log,) = self.paths.logs.glob(f"*.fold-{fold}.log")
+        lines = log.read_text().splitlines()
+        return [json.loads(line[len(MARK) :]) for line in lines if line.startswith(MARK)]
+
     def epochs(self, fold: int) -> list[list[int]]:
         """The epochs that each attempt at a fold went through, in the order in which they ended."""
         attempts: list[list[int]] = []
-        (log,) = self.paths.logs.glob(f"*.fold-{fold}.log")
-        for line in log.read_text().splitlines():
-            if line.startswith(MARK):
-                message = json.loads(line[len(MARK) :])
-                if "resumed_at" in message or not attempts:
-                    attempts.append([])
-                if "epoch" in message:
-                    attempts[-1].append(message["epoch"])
+        for message in self.told(fold):
+            if "resumed_at" in message or not attempts:
+                attempts.append([])
+            if "epoch" in message:
+                attempts[-1].append(message["epoch"])
         return attempts
+
+    def epoch_s(self) -> float:
+        """How long an epoch takes on this machine."""
+        return median(message["seconds"] for message in self.told(0) if "epoch" in message)
 
     def weights(self) -> dict[str, np.ndarray[Any, Any]]:
         from tasks.nnunet.checkpoints import read_checkpoint

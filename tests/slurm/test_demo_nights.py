@@ -22,7 +22,7 @@ EPOCHS = {"epochs_first": 3, "epochs_fine_tune": 3, "checkpoint_every_s": 1}
 
 
 @pytest.fixture
-def night(tmp_path: Path, slurm: PrivateSlurm, prefect_server: PrefectServer) -> Iterator[Night]:
+def night(tmp_path: Path, slurm: PrivateSlurm, server_of_nights: PrefectServer) -> Iterator[Night]:
     home = tmp_path / "home"
     (home / "config" / "clusters").mkdir(parents=True)
     shutil.copy(CHECKOUT / "config" / f"roi_{DATASET}.yaml", home / "config")
@@ -30,7 +30,7 @@ def night(tmp_path: Path, slurm: PrivateSlurm, prefect_server: PrefectServer) ->
     chosen["training"].update(EPOCHS)
     chosen["promotion"]["margin"] = 0.99
     (home / "config" / f"dataset_{DATASET}.yaml").write_text(yaml.safe_dump(chosen))
-    lab = SlurmLab(home, slurm, prefect_server, DATASET)
+    lab = SlurmLab(home, slurm, server_of_nights, DATASET)
     lab.cluster()
     slurm.settle()
     night = Night(lab, tmp_path)

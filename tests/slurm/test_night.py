@@ -27,9 +27,9 @@ NIGHT = {"cron": "* * * * *", "timezone": "Europe/Berlin", "cluster": "slurm", "
 
 @pytest.fixture(scope="module")
 def night(
-    tmp_path_factory: pytest.TempPathFactory, slurm: PrivateSlurm, prefect_server: PrefectServer
+    tmp_path_factory: pytest.TempPathFactory, slurm: PrivateSlurm, server_of_nights: PrefectServer
 ) -> Iterator[Night]:
-    lab = new_lab(tmp_path_factory.mktemp("night") / "home", slurm, prefect_server)
+    lab = new_lab(tmp_path_factory.mktemp("night") / "home", slurm, server_of_nights)
     slurm.settle()
     night = Night(lab, tmp_path_factory.mktemp("elsewhere"))
     night.deploy()
@@ -158,7 +158,7 @@ def test_a_delivery_that_is_complete_starts_a_run(night: Night, tmp_path: Path) 
         return [run for run in runs if run["state_type"] == "COMPLETED"]
 
     try:
-        wait_until(lambda: bool(arrived()), 180)
+        wait_until(lambda: bool(arrived()), 400)
     finally:
         file.write_text(before)
     (run,) = arrived()
