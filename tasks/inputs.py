@@ -29,6 +29,7 @@ WITHOUT_EFFECT_ON_WHAT_IS_LEARNED: Any = {
     "codes": True,
     "training": {"device", "checkpoint_every_s", "augmentation_workers", "control_every"},
 }
+YOUNGER_THAN_ITERATIONS: dict[str, dict[str, Any]] = {"training": {"mirrored": True}}
 
 
 @dataclass(frozen=True)
@@ -75,4 +76,10 @@ class Inputs:
         return {"lineage": self.lineage, "cases": self.cases, "structures": self.rois.structures}
 
     def _chosen(self) -> dict[str, Any]:
-        return self.settings.model_dump(mode="json", exclude=WITHOUT_EFFECT_ON_WHAT_IS_LEARNED)
+        chosen = self.settings.model_dump(mode="json", exclude=WITHOUT_EFFECT_ON_WHAT_IS_LEARNED)
+        # What was opened before a setting was there was made as its default says.
+        for room, settings in YOUNGER_THAN_ITERATIONS.items():
+            for name, default in settings.items():
+                if chosen[room][name] == default:
+                    del chosen[room][name]
+        return chosen

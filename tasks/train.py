@@ -136,6 +136,8 @@ def fold_job(
             "checkpoint_every_s": training.checkpoint_every_s,
             "mirroring": settings.prediction.mirroring,
             **early_stop,
+            # Only where it is not so: trainings that were begun before it could be chosen go on.
+            **({} if training.mirrored else {"mirrored": False}),
         },
         data=digest_of([iteration.digest, iteration.preparation]),
         warm_start=warm_start,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tasks.errors import ConfigError
@@ -82,7 +83,9 @@ def _work(job: dict[str, Any]) -> None:
     extractor = DatasetFingerprintExtractor(dataset, num_processes=1)
     cases = len(extractor.dataset)
     extractor.num_foreground_voxels_for_intensitystats = min(1e8, FINGERPRINT_VOXELS_PER_CASE * cases)
-    extractor.run(overwrite_existing=True)
+    with TemporaryDirectory(prefix=PLANNED_ASIDE) as scratch:
+        set_ignored_aside(extractor.dataset, read_json(raw / DESCRIPTION)["labels"], Path(scratch))
+        extractor.run(overwrite_existing=True)
     plans_name = plan_experiments([1], job["planner"])
     file = preprocessed / f"{plans_name}.json"
     plans = read_json(file)
@@ -95,6 +98,37 @@ def _work(job: dict[str, Any]) -> None:
     write_json(file, plans)
     with whole_file(preprocessed / DESCRIPTION) as temporary:
         temporary.write_bytes((raw / DESCRIPTION).read_bytes())
+
+
+def set_ignored_aside(cases: dict[str, dict[str, Any]], labels: Mapping[str, Any], scratch: Path) -> None:
+    """Point cases to label maps in which what nobody has looked at is background.
+
+    nnU-Net counts all that is above 0 as foreground, its own ignore label too (MIC-DKFZ/nnUNet#3055): of a
+    case of which half is not annotated, air and table would decide how CT is clipped and scaled.
+
+    Parameters
+    ----------
+    cases
+        nnU-Net's: case → ``images`` and ``label``; changed in place.
+    labels
+        Those of ``dataset.json``; without ``ignore`` nothing is done.
+    """
+    import numpy as np
+    import SimpleITK as sitk
+
+    ignore = labels.get("ignore")
+    if ignore is None:
+        return
+    for name, case in cases.items():
+        image = sitk.ReadImage(case["label"])
+        voxels = sitk.GetArrayFromImage(image)
+        ignored = voxels == ignore
+        if not ignored.any():
+            continue
+        known = sitk.GetImageFromArray(np.where(ignored, 0, voxels).astype(voxels.dtype))
+        known.CopyInformation(image)
+        case["label"] = str(scratch / f"{name}{Path(case['label']).name.removeprefix(name)}")
+        sitk.WriteImage(known, case["label"])
 
 
 def apply_overrides(configuration: dict[str, Any], overrides: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ class TrainingChoices:
     patience_epochs: int | None = None
     min_gain: float = 0.0
     """Stop where the curve has gained less than this for so many epochs; None: never."""
+    mirrored: bool = True
+    """Whether patches are mirrored at random while it learns."""
 
 
 SPARE_S = 20.0
@@ -68,7 +70,7 @@ class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
     """Trains one fold as nnU-Net does.
 
     What differs: no ``checkpoint_best``, checkpoints by time that are whole or not there, an early stop,
-    AdamW by choice, seeds for each epoch, and an end before the job's walltime.
+    AdamW and no mirroring by choice, seeds for each epoch, and an end before the job's walltime.
     """
 
     checkpoint_every_s = 300.0
@@ -77,6 +79,8 @@ class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
     patience_epochs: int | None = None
     min_gain = 0.0
     seed = 0
+    may_mirror: frozenset[int] = frozenset(range(3))
+    """The axes along which patches may be mirrored: also those of the model that it goes on from."""
     still_ours: Callable[[], None] = staticmethod(lambda: None)
     """Raises where another attempt has taken this fold over; asked before each checkpoint."""
     _saved_at = 0.0
@@ -92,6 +96,32 @@ class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
         self.mirroring = choices.mirroring
         self.patience_epochs = choices.patience_epochs
         self.min_gain = choices.min_gain
+        if not choices.mirrored:
+            self.may_mirror = frozenset()
+
+    def initialize(self) -> None:
+        """As nnU-Net; in batches of one, a third of the patches hold foreground, too.
+
+        nnU-Net rounds the share of a batch that must, which for one patch is none.
+        """
+        super().initialize()
+        if self.batch_size == 1:
+            self.probabilistic_oversampling = True
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, ...]:  # noqa: N802
+        """As nnU-Net, mirrored along those axes alone that may be; None where there are none."""
+        *others, axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        allowed = tuple(axis for axis in axes if axis in self.may_mirror) or None
+        self.inference_allowed_mirroring_axes = allowed
+        return (*others, allowed)
+
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """As nnU-Net; workers begin with other random numbers each time.
+
+        They inherit those of torch, which would be the same of each attempt and of each night.
+        """
+        torch.seed()
+        return super().get_dataloaders()  # type: ignore[no-any-return]
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
         """SGD as nnU-Net has it, or AdamW, which learns from few iterations."""
@@ -107,11 +137,21 @@ class IterSegTrainer(nnUNetTrainer):  # type: ignore[misc]
 
         nnU-Net's own ``-pretrained_weights`` drops the heads, which costs the first epochs.
         """
-        weights = read_checkpoint(checkpoint)["network_weights"]
+        parent = read_checkpoint(checkpoint)
+        self._mirror_as(parent)
         try:
-            _plain(self.network).load_state_dict(weights)
+            _plain(self.network).load_state_dict(parent["network_weights"])
         except RuntimeError as error:
             raise UserDataError(f"{checkpoint} does not fit the plans of this iteration: {error}") from None
+
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        """As nnU-Net, and mirrored no more than it was."""
+        super().load_checkpoint(filename_or_checkpoint)
+        self._mirror_as({"inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes})
+
+    def _mirror_as(self, checkpoint: Mapping[str, Any]) -> None:
+        """A network that has never seen a mirrored image may know left from right, and must not forget."""
+        self.may_mirror &= frozenset(checkpoint.get("inference_allowed_mirroring_axes") or ())
 
     @property
     def seconds_in_epochs(self) -> float:

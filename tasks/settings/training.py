@@ -50,6 +50,9 @@ class TrainingSettings(Settings):
     """At the first epoch from scratch; it falls to nothing by nnU-Net's polynomial."""
     learning_rate_fine_tune: PositiveFloat = 3e-3
     """At the first epoch of a warm start; docs/simulation.md says why."""
+    mirrored: bool = True
+    """Whether patches are mirrored at random, as nnU-Net does; false where structures differ by their side
+    alone, such as left and right kidney. What goes on from a model without it never is."""
     device: Device = "auto"
     """``auto``: the GPU where there is one."""
     checkpoint_every_s: PositiveFloat = 300.0

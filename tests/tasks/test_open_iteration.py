@@ -218,6 +218,9 @@ def test_what_becomes_of_predictions_trains_nothing_again(home: Path, change: di
         ({"control_every": None}, True, 10, False),
         ({"iterations_per_epoch": 7}, False, None, True),
         ({"iterations_per_epoch": 7}, True, None, True),
+        ({"mirrored": False}, False, None, True),
+        ({"mirrored": False}, True, None, True),
+        ({"mirrored": True}, True, None, False),
     ],
 )
 def test_only_what_a_training_uses_makes_it_another_one(
@@ -245,6 +248,7 @@ def test_an_iteration_of_version_1_is_known_by_all_that_was_chosen(home: Path) -
     settings = DatasetSettings.model_validate(SETTINGS)
     inputs = Inputs(first.lineage, first.cases, settings, ROIS)
     chosen = settings.model_dump(mode="json", exclude=WITHOUT_EFFECT_ON_WHAT_IS_LEARNED)
+    del chosen["training"]["mirrored"]  # which could not be chosen then
     content = {"lineage": first.lineage, "cases": first.cases, "structures": ROIS.structures}
     old = replace(first, digest=digest_of({**content, "settings": chosen}))
     assert old.digest != first.digest

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from tasks.errors import ConfigError
 from tasks.labels import Labels
 from tasks.nnunet.dataset import dataset_json, preparation_digest
-from tasks.nnunet.plan import apply_overrides
+from tasks.nnunet.plan import apply_overrides, set_ignored_aside
 
 
 def planned() -> dict[str, Any]:
@@ -87,3 +90,24 @@ def test_plans_are_frozen_by_a_digest_that_names_and_counts_do_not_change() -> N
     )
     changed = {**plans, "configurations": {"3d_fullres": {**planned(), "spacing": [2.0, 1.0, 1.0]}}}
     assert preparation_digest(changed, "3d_fullres", few) != digest
+
+
+def test_what_nobody_has_looked_at_is_no_foreground_of_the_fingerprint(tmp_path: Path) -> None:
+    """Else air and table decide how CT is clipped and scaled, for the whole lineage."""
+    cases: dict[str, dict[str, Any]] = {}
+    for name, values in {"partial": [0, 1, 2, 2], "complete": [0, 1, 1, 0]}.items():
+        image = sitk.GetImageFromArray(np.array(values, np.uint8).reshape(1, 2, 2))
+        image.SetSpacing((0.5, 0.7, 3.0))
+        file = tmp_path / f"{name}.nii.gz"
+        sitk.WriteImage(image, str(file))
+        cases[name] = {"images": [f"{name}_0000.nii.gz"], "label": str(file)}
+    before = {name: dict(case) for name, case in cases.items()}
+    (tmp_path / "scratch").mkdir()
+    set_ignored_aside(cases, {"background": 0, "GTV": 1}, tmp_path / "scratch")
+    assert cases == before
+    set_ignored_aside(cases, {"background": 0, "GTV": 1, "ignore": 2}, tmp_path / "scratch")
+    assert cases["complete"] == before["complete"]
+    known = sitk.ReadImage(cases["partial"]["label"])
+    assert sitk.GetArrayFromImage(known).ravel().tolist() == [0, 1, 0, 0]
+    assert known.GetSpacing() == pytest.approx((0.5, 0.7, 3.0))
+    assert sitk.GetArrayFromImage(sitk.ReadImage(before["partial"]["label"])).ravel().tolist() == [0, 1, 2, 2]

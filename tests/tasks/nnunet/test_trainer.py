@@ -5,15 +5,17 @@ from __future__ import annotations
 import errno
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from tasks.errors import IterSegError
 from tasks.nnunet.fold import _taken_over
-from tasks.nnunet.trainer import IterSegTrainer, is_flat, seeded
+from tasks.nnunet.trainer import IterSegTrainer, TrainingChoices, is_flat, seeded
 
 
 @pytest.mark.parametrize(
@@ -103,3 +105,68 @@ def test_an_attempt_that_lost_its_fold_moves_no_checkpoint_of_the_one_that_has_i
     with pytest.raises(IterSegError, match="another attempt"):
         trainer._save_on_the_way(must=False)
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint_latest.pth"]
+
+
+def untrained(*, mirrored: bool = True) -> Any:
+    """Of the trainer what is chosen, without a network."""
+    trainer: Any = IterSegTrainer.__new__(IterSegTrainer)
+    trainer.configuration_manager = SimpleNamespace(patch_size=[32, 32, 32])
+    trainer.print_to_log_file = lambda *_, **__: None
+    trainer.choose(TrainingChoices(1, 1, 1, "sgd", 0.01, 300.0, mirroring=True, mirrored=mirrored))
+    return trainer
+
+
+@pytest.mark.parametrize(
+    ("mirrored", "parent", "axes"),
+    [
+        (True, "none", (0, 1, 2)),
+        (True, (0, 1, 2), (0, 1, 2)),
+        (True, (0, 1), (0, 1)),  # nnUNetTrainer_onlyMirror01
+        (True, None, None),  # nnUNetTrainerNoMirroring, which knows left from right
+        (False, "none", None),
+        (False, (0, 1, 2), None),
+    ],
+)
+def test_patches_are_mirrored_as_chosen_and_no_more_than_those_of_the_parent(
+    mirrored: bool, parent: Any, axes: Any
+) -> None:
+    trainer = untrained(mirrored=mirrored)
+    if parent != "none":
+        trainer._mirror_as({"inference_allowed_mirroring_axes": parent})
+    *_, chosen = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    assert (chosen, trainer.inference_allowed_mirroring_axes) == (axes, axes)
+
+
+def test_a_training_that_goes_on_is_mirrored_no_more_than_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(self: Any, _: str) -> None:
+        self.inference_allowed_mirroring_axes = None
+
+    monkeypatch.setattr(nnUNetTrainer, "load_checkpoint", load)
+    trainer = untrained()
+    trainer.load_checkpoint("checkpoint_latest.pth")
+    *_, chosen = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    assert chosen is None
+
+
+@pytest.mark.parametrize(("batch_size", "by_chance"), [(1, True), (2, False)])
+def test_in_batches_of_one_a_share_of_the_patches_holds_foreground(
+    monkeypatch: pytest.MonkeyPatch, batch_size: int, by_chance: bool
+) -> None:
+    """nnU-Net's rounding would leave it out."""
+
+    def initialize(self: Any) -> None:
+        self.batch_size, self.probabilistic_oversampling = batch_size, False
+
+    monkeypatch.setattr(nnUNetTrainer, "initialize", initialize)
+    trainer = untrained()
+    trainer.initialize()
+    assert trainer.probabilistic_oversampling is by_chance
+
+
+def test_workers_begin_with_other_numbers_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nnUNetTrainer, "get_dataloaders", lambda _: float(torch.rand(1)))
+    drawn = set()
+    for _ in range(2):
+        seeded(7)
+        drawn.add(untrained().get_dataloaders())
+    assert len(drawn) == 2
