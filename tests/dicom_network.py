@@ -19,6 +19,7 @@ import pydicom
 import pytest
 from apt_packages import require_packages
 from pynetdicom import AE, build_context
+from pynetdicom.pdu import A_RELEASE_RQ
 from tests_support import PrefectServer
 from with_loopback import alone, may_be_alone
 
@@ -33,8 +34,11 @@ def send(
     calling: str = "PACS",
     called: str = "ITERSEG",
     cut_after: int | None = None,
+    hang_up: bool = False,
 ) -> list[int]:
     """C-STORE files in one association; the status of each. ``cut_after``: the line breaks there.
+
+    ``hang_up``: the connection is closed with the request to release, before it is answered.
 
     Raises
     ------
@@ -54,7 +58,13 @@ def send(
             association.abort()
             return statuses
         statuses.append(int(association.send_c_store(ds).Status))
-    association.release()
+    if hang_up:
+        line = association.dul.socket.socket
+        line.sendall(A_RELEASE_RQ().encode())
+        line.close()
+        association.kill()
+    else:
+        association.release()
     return statuses
 
 

@@ -14,6 +14,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID, AllTransferSyntaxes
 from pynetdicom import AE, evt
+from pynetdicom.pdu import A_RELEASE_RQ
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from tasks.dicom.headers import KIND_OF_SOP_CLASS
@@ -82,6 +83,8 @@ class Receiver:
         self._names: dict[int, str] = {}
         self._failed: set[str] = set()
         """Transfers of which an instance could not be kept, by no fault of its own."""
+        self._asked_to_release: set[int] = set()
+        self._storing: set[int] = set()
         self._ae = AE(ae_title=address.ae_title)
         self._ae.require_calling_aet = list(address.allowed)
         self._ae.require_called_aet = True
@@ -97,7 +100,8 @@ class Receiver:
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_RELEASED, lambda event: self._end(event, whole=True)),
             (evt.EVT_ABORTED, lambda event: self._end(event, whole=False)),
-            (evt.EVT_CONN_CLOSE, lambda event: self._end(event, whole=False)),
+            (evt.EVT_CONN_CLOSE, self._closed),
+            (evt.EVT_PDU_RECV, self._heard),
         ]
         place = (self._address.host, self._address.port)
         try:
@@ -118,6 +122,7 @@ class Receiver:
 
     def _store(self, event: Any) -> int:
         transfer = self._names.setdefault(id(event.assoc), uuid4().hex)
+        self._storing.add(id(event.assoc))
         try:
             self._transfers.store(transfer, _file_of(event))
         except CaseRejected:
@@ -128,7 +133,19 @@ class Receiver:
         except Exception:  # pynetdicom answers that it failed, and goes on
             self._failed.add(transfer)
             raise
+        finally:
+            self._storing.discard(id(event.assoc))
         return SUCCESS
+
+    def _heard(self, event: Any) -> None:
+        if isinstance(event.pdu, A_RELEASE_RQ):
+            self._asked_to_release.add(id(event.assoc))
+
+    def _closed(self, event: Any) -> None:
+        """Some close the connection with their last word, before we have answered it: nothing is missing."""
+        whole = id(event.assoc) in self._asked_to_release - self._storing
+        self._asked_to_release.discard(id(event.assoc))
+        self._end(event, whole=whole)
 
     def _end(self, event: Any, *, whole: bool) -> None:
         transfer = self._names.pop(id(event.assoc), None)

@@ -19,7 +19,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from tasks.colours import rgb_of
-from tasks.dicom.frames import frames_of, is_multi_frame
+from tasks.dicom.frames import Frame, frames_of, is_multi_frame
 from tasks.dicom.geometry import grid_of
 from tasks.dicom.headers import read_dataset
 from tasks.dicom.inherited import inherited_header
@@ -79,7 +79,7 @@ def write_seg(
     if is_multi_frame(frames):
         if len(image_files) > 1:
             raise CaseRejected(Reason.SEVERAL_FILES, f"the image has {len(image_files)} multi-frame files")
-        sources = [inherited_header(image_files[0])]
+        sources = [_shared(inherited_header(image_files[0]), frames[0], grid.spacing_mm[2])]
         pixels = pixels[np.argsort(order)]
     else:
         sources = _slices([frames[position].path for position in order], grid.spacing_mm[2])
@@ -116,11 +116,34 @@ def _slices(files: Sequence[Path], step_mm: float) -> list[Dataset]:
     first, *others = files
     sources = [inherited_header(first), *map(read_dataset, others)]
     for source in sources:
+        # One rounded otherwise in the last place is another one to highdicom.
+        source.ImageOrientationPatient = sources[0].ImageOrientationPatient
         # highdicom writes it into the SEG; an absent or empty one could not be read back.
         source.SliceThickness = source.get("SliceThickness") or step_mm
         # Some MR scanners write the gap between slices here, and readers take it for the step.
         source.SpacingBetweenSlices = step_mm
     return sources
+
+
+def _shared(source: Dataset, frame: Frame, step_mm: float) -> Dataset:
+    """The header of a multi-frame image, with orientation and distances among what its frames share.
+
+    An image may have them in each frame (PS3.3 C.7.6.16.2.1 and .4); highdicom looks in one place.
+    """
+    if not source.get("SharedFunctionalGroupsSequence"):
+        source.SharedFunctionalGroupsSequence = [Dataset()]
+    shared = source.SharedFunctionalGroupsSequence[0]
+    orientation = Dataset()
+    orientation.ImageOrientationPatient = frame.header.ImageOrientationPatient
+    shared.PlaneOrientationSequence = [orientation]
+    of_frames = source.PerFrameFunctionalGroupsSequence[0]
+    known = shared.get("PixelMeasuresSequence") or of_frames.get("PixelMeasuresSequence") or [Dataset()]
+    measures = Dataset()
+    measures.PixelSpacing = frame.header.PixelSpacing
+    measures.SliceThickness = known[0].get("SliceThickness") or step_mm
+    measures.SpacingBetweenSlices = step_mm  # as of single slices: some write the gap between them
+    shared.PixelMeasuresSequence = [measures]
+    return source
 
 
 def _pixels(masks: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.uint8]:

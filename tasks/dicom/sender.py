@@ -10,18 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
+from pydicom.dataset import FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made when it is imported
 
 from tasks.dicom.web import DicomWeb
-from tasks.dicom.written import read_to_send
+from tasks.dicom.written import read_to_send, says_what_it_is
 from tasks.errors import TransientError, UserDataError
 from tasks.settings.output import Destination
 
 TIMEOUT_S = 60.0
 """For an association, an answer to a store, and silence on the network."""
+SLOWEST_BYTES_PER_S = 250_000.0
+"""Of a line on which a large object still arrives."""
+REJECTED_FOR_NOW = 2
+"""Of an association, as by a peer that has as many as it takes (PS3.8 9.3.4)."""
 MOST_CONTEXTS = 128
 """Of presentation contexts in an association (PS3.8 9.3.2.2)."""
 WARNINGS = (0xB000, 0xB006, 0xB007)
@@ -89,7 +94,13 @@ def _associated(peer: Peer, contexts: list[Any], timeout_s: float) -> Iterator[A
     handlers: list[Any] = [(evt.EVT_CONN_OPEN, _without_delay)]
     association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title, evt_handlers=handlers)
     if association.is_rejected:
+        answer = association.acceptor.primitive
+        if answer is not None and answer.result == REJECTED_FOR_NOW:
+            raise TransientError(f"{peer.ae_title} takes no more associations now")
         raise UserDataError(f"{peer.ae_title} refuses {peer.calling}; is it known there?")
+    if not association.is_established and association.rejected_contexts:
+        kinds = ", ".join(sorted({context.abstract_syntax.name for context in contexts}))
+        raise UserDataError(f"{peer.ae_title} takes none of what was offered: {kinds}")
     if not association.is_established:
         raise TransientError(f"{peer.ae_title} cannot be reached at {peer.host}:{peer.port}")
     try:
@@ -108,6 +119,8 @@ def _contexts_of(file: Path) -> list[tuple[str, str]]:
     try:
         meta = pydicom.filereader.read_file_meta_info(file)
     except InvalidDicomError:
+        meta = FileMetaDataset()
+    if not says_what_it_is(meta):
         meta = read_to_send(file).file_meta
     syntax = meta.TransferSyntaxUID
     proposed = PLAIN[:2] if syntax in PLAIN else (syntax,)
@@ -121,6 +134,9 @@ def _without_delay(event: Any) -> None:
 
 
 def _store(association: Any, peer: Peer, file: Path) -> None:
+    # The clock runs from the first byte that is sent.
+    timeout_s = TIMEOUT_S + file.stat().st_size / SLOWEST_BYTES_PER_S
+    association.dimse_timeout = association.network_timeout = timeout_s
     try:
         answer = association.send_c_store(read_to_send(file))
     except (ValueError, RuntimeError, AttributeError) as error:
@@ -131,7 +147,7 @@ def _store(association: Any, peer: Peer, file: Path) -> None:
         ) from None
     status = answer.get("Status") if answer is not None else None
     if status is None:
-        raise TransientError(f"{peer.ae_title} did not answer within {TIMEOUT_S:.0f} s")
+        raise TransientError(f"{peer.ae_title} did not answer within {timeout_s:.0f} s")
     if status in OUT_OF_RESOURCES:
         raise TransientError(f"{peer.ae_title} has no room (status 0x{status:04X})")
     if status != 0 and status not in WARNINGS:

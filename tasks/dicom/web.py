@@ -171,8 +171,15 @@ class DicomWeb:
         answer = self._answer
         if answer.status_code != CONFLICT:
             answer.raise_for_status()
+        kind = answer.headers.get("Content-Type", "")  # with whatever parameters behind it
+        # A POST that was sent elsewhere arrives as a GET, and a login page is well, too: nothing was stored.
+        if answer.request.method != "POST" or (answer.content and not re.search("json|xml", kind)):
+            raise ConfigError(
+                f"the DICOMweb server answers with {kind or 'nothing'}: is a login or a proxy in between? "
+                "Mend the address, or what it takes to be let through"
+            )
         said = Dataset()
-        if "json" in answer.headers.get("Content-Type", ""):  # whatever parameters stand behind it
+        if "json" in kind:
             said = Dataset.from_json(answer.json())
         if failed := [item for item in said.get("FailedSOPSequence") or [] if item.get("FailureReason")]:
             return f"{len(failed)} of {len(datasets)} objects (reason 0x{int(failed[0].FailureReason):04X})"

@@ -38,11 +38,16 @@ def as_bytes(target: Dataset, source: Dataset) -> bytes:
 
 
 def read_to_send(path: Path) -> Dataset:
-    """A whole file as others read it: one of an old export, without a preamble, gets what it lacks."""
+    """A whole file as others read it: one of an old export, without a preamble or the like, gets it."""
     dataset = read_dataset(path, pixels=True)
-    if dataset.preamble is not None:
+    if dataset.preamble is not None and says_what_it_is(dataset.file_meta):
         return dataset
     return pydicom.dcmread(io.BytesIO(as_bytes(dataset, dataset)))
+
+
+def says_what_it_is(meta: Dataset) -> bool:
+    """Whether a file's meta information names its class and its transfer syntax, as it must (PS3.10 7.1)."""
+    return bool(meta.get("MediaStorageSOPClassUID") and meta.get("TransferSyntaxUID"))
 
 
 def under_another_uid(content: bytes, sop_instance_uid: str) -> bytes:

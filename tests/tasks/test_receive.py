@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from dicom_factory import Series, ball, edit, write_multi_frame, write_rois, write_segments, write_series
 from dicom_network import send
 from pydicom.uid import JPEGLSLossless
+from pynetdicom.pdu import A_RELEASE_RQ
 from receiving import DAY, listening, ready, with_recipe
 
 from tasks.dicom.receiver import Address, Receiver
@@ -74,6 +76,35 @@ def test_a_transfer_that_is_cut_off_is_not_there_until_it_is_sent_again(
         send(receiver.port, series.files[4:])
         assert len(ready(paths, 6)) == 6
     assert Inbox(paths.inbox).held() == {}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of the rude sender
+def test_a_sender_that_hangs_up_with_its_last_word_has_sent_all(paths: DatasetPaths, series: Series) -> None:
+    with listening(paths) as receiver:
+        send(receiver.port, series.files, hang_up=True)
+        assert len(ready(paths, 6)) == 6
+    assert Inbox(paths.inbox).held() == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "storing", "whole"), [(True, False, True), (False, False, False), (True, True, False)]
+)
+def test_the_close_of_a_connection_ends_a_transfer_as_its_last_word_says(
+    said: bool, storing: bool, whole: bool
+) -> None:
+    """In whichever order pynetdicom's threads tell it."""
+    ended: list[bool] = []
+    transfers: Any = SimpleNamespace(end=lambda _, *, whole: ended.append(whole))
+    receiver = Receiver(Address("127.0.0.1", 0, "ITERSEG", ["PACS"]), transfers)
+    event: Any = SimpleNamespace(assoc=object(), pdu=A_RELEASE_RQ())
+    receiver._names[id(event.assoc)] = "transfer"
+    if storing:
+        receiver._storing.add(id(event.assoc))
+    if said:
+        receiver._heard(event)
+    receiver._closed(event)
+    receiver._end(event, whole=True)  # what comes after it changes nothing
+    assert ended == [whole]
 
 
 def test_a_fetch_that_was_killed_is_made_good_by_the_next(paths: DatasetPaths, series: Series) -> None:

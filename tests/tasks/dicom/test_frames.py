@@ -99,6 +99,34 @@ def test_a_mask_comes_back_from_a_segmentation_of_frames(
     np.testing.assert_array_equal(sitk.GetArrayFromImage(labels), MASK)
 
 
+def _all_in_each_frame(ds: Any) -> None:
+    for sequence in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+        value = ds.SharedFunctionalGroupsSequence[0][sequence]
+        del ds.SharedFunctionalGroupsSequence[0][sequence]
+        for group in ds.PerFrameFunctionalGroupsSequence:
+            group[sequence] = value
+
+
+def _the_gap_as_step(ds: Any) -> None:
+    ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices = 0.5
+
+
+def _no_shared_groups(ds: Any) -> None:
+    _all_in_each_frame(ds)
+    del ds.SharedFunctionalGroupsSequence
+
+
+@pytest.mark.parametrize("change", [_all_in_each_frame, _the_gap_as_step, _no_shared_groups])
+def test_a_seg_can_be_made_of_frames_wherever_they_say_how_they_lie(tmp_path: Path, change: Any) -> None:
+    slices, multi = as_one_file(tmp_path)
+    edit(multi.files[0], change)
+    file = write_segments(tmp_path / "s.dcm", multi, MASK.astype(int), ["GTV"])
+    measures = pydicom.dcmread(file).SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert float(measures.SpacingBetweenSlices) == pytest.approx(2.5)
+    labels = label_map(read_series(slices.files), file, "SEG", LabelRules({"GTV": ["GTV"]}))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(labels), MASK)
+
+
 def _two_phases(ds: Any) -> None:
     for half in (ds.PerFrameFunctionalGroupsSequence[:3], ds.PerFrameFunctionalGroupsSequence[3:]):
         for k, group in enumerate(half):

@@ -231,9 +231,14 @@ def _rounded_positions(k: int, ds: Any) -> None:
     ds.ImagePositionPatient = [x, y, round(float(z) + (0.3, -0.2, 0.1)[k % 3], 3)]
 
 
-@pytest.mark.parametrize("change", [_the_gap, _rounded_positions])
+def _rounded_cosines(k: int, ds: Any) -> None:
+    *others, last = ds.ImageOrientationPatient
+    ds.ImageOrientationPatient = [*others, float(last) + 1e-6 * (k % 2)]
+
+
+@pytest.mark.parametrize("change", [_the_gap, _rounded_positions, _rounded_cosines])
 def test_a_seg_of_an_image_with_odd_spacings_is_read_back(tmp_path: Path, change: Any) -> None:
-    """MR scanners that write the gap, exporters that round positions: both are readable images."""
+    """MR scanners that write the gap, exporters that round positions or directions: all are readable."""
     series = write_series(tmp_path / "mr", SHAPE, kind="MR", change=change)
     volume = read_series(series.files)
     mask = shapes(SHAPE)["donut"]

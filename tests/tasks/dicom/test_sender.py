@@ -12,9 +12,12 @@ from typing import Any, ClassVar
 import pydicom
 import pytest
 from dicom_factory import Series, ball, without_preamble, write_rois, write_series
+from pydicom.filebase import DicomFileLike
+from pydicom.filewriter import write_dataset, write_file_meta_info
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
-from pynetdicom import AE, evt
+from pynetdicom import AE, build_context, evt
 from pynetdicom.presentation import AllStoragePresentationContexts
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from tasks.dicom import sender
 from tasks.dicom.sender import Peer, store_dimse, store_web
@@ -91,6 +94,57 @@ def test_a_file_of_an_old_export_arrives_too(series: Series, meta: bool) -> None
     assert len(archive.got) == len(series.files)
 
 
+@pytest.mark.parametrize("keyword", ["MediaStorageSOPClassUID", "TransferSyntaxUID"])
+def test_a_file_that_does_not_say_what_it_is_arrives_too(series: Series, keyword: str) -> None:
+    """As older scripts write them, and as they are ingested."""
+    for file in series.files:
+        ds = pydicom.dcmread(file)
+        del ds.file_meta[keyword]
+        with file.open("wb") as stream:
+            stream.write(bytes(128) + b"DICM")
+            write_file_meta_info(DicomFileLike(stream), ds.file_meta, enforce_standard=False)
+            write_dataset(DicomFileLike(stream), ds)
+    with Archive(lambda _: 0) as archive:
+        store_dimse(archive.peer(), series.files)
+    assert len(archive.got) == len(series.files)
+
+
+def test_a_large_file_has_as_much_longer_as_a_slow_line_takes(
+    series: Series, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock runs from the first byte that is sent."""
+    monkeypatch.setattr(sender, "TIMEOUT_S", 0.2)
+
+    def slow(_: Any) -> int:
+        threading.Event().wait(0.6)
+        return 0
+
+    with Archive(slow) as archive:
+        with pytest.raises(TransientError, match="did not answer within"):
+            store_dimse(archive.peer(), series.files[:1])
+        monkeypatch.setattr(sender, "SLOWEST_BYTES_PER_S", series.files[0].stat().st_size / 30)
+        store_dimse(archive.peer(), series.files[:1])
+
+
+def test_an_archive_that_takes_nothing_of_it_is_said_to_be_there(series: Series) -> None:
+    with Archive(lambda _: 0) as archive:
+        archive._server.contexts = [build_context(Verification)]
+        with pytest.raises(UserDataError, match="takes none of what was offered: CT Image Storage"):
+            store_dimse(archive.peer(), series.files[:1])
+
+
+def test_a_peer_that_has_no_room_for_an_association_is_tried_again(series: Series) -> None:
+    with Archive(lambda _: 0) as archive:
+        archive._ae.maximum_associations = 1
+        ae = AE(ae_title="ITERSEG")
+        ae.add_requested_context("1.2.840.10008.5.1.4.1.1.2")
+        other = ae.associate("127.0.0.1", archive.peer().port, ae_title="ARCHIVE")
+        assert other.is_established
+        with pytest.raises(TransientError, match="takes no more associations now"):
+            store_dimse(archive.peer(), series.files)
+        other.release()
+
+
 def _hang(_: Any) -> int:
     threading.Event().wait(3)
     return 0
@@ -150,8 +204,20 @@ class Web(BaseHTTPRequestHandler):
     kind, body = "application/dicom+json", b"{}"
     got: ClassVar[list[bytes]] = []
 
+    moved = 0
+    """The status by which it sends elsewhere, where somebody else answers."""
+
     def do_POST(self) -> None:
         self.got.append(self.rfile.read(int(self.headers["content-length"])))
+        if self.moved and not self.path.startswith("/moved"):
+            self.send_response(self.moved)
+            self.send_header("Location", "/moved")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.do_GET()
+
+    def do_GET(self) -> None:
         self.send_response(self.status)
         self.send_header("Content-Type", self.kind)
         self.end_headers()
@@ -208,6 +274,28 @@ def test_what_a_web_server_has_not_stored_is_said(
     monkeypatch.setattr(Web, "body", body)
     monkeypatch.setattr(Web, "kind", f"application/dicom+json{parameter}")
     with pytest.raises(UserDataError, match=words) if words else nullcontext():
+        store_web(web, series.files)
+
+
+LOGIN = b"<html>Who are you?</html>"
+
+
+def test_a_login_page_has_stored_nothing(web: str, series: Series, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Well, and not from DICOMweb: the journal would hold it for sent, for ever."""
+    monkeypatch.setattr(Web, "kind", "text/html; charset=utf-8")
+    monkeypatch.setattr(Web, "body", LOGIN)
+    with pytest.raises(ConfigError, match="answers with text/html.*is a login or a proxy in between"):
+        store_web(web, series.files)
+
+
+@pytest.mark.parametrize(("status", "stored"), [(302, False), (303, False), (307, True), (308, True)])
+def test_what_is_sent_elsewhere_is_stored_if_it_is_still_sent(
+    web: str, series: Series, monkeypatch: pytest.MonkeyPatch, status: int, stored: bool
+) -> None:
+    """What moves for a while is asked for, and no longer posted."""
+    monkeypatch.setattr(Web, "moved", status)
+    monkeypatch.setattr(Web, "body", STORED)
+    with nullcontext() if stored else pytest.raises(ConfigError, match="is a login or a proxy in between"):
         store_web(web, series.files)
 
 
