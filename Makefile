@@ -68,7 +68,7 @@ viewer: install  ## OHIF on a DICOMweb server (ITERSEG_DICOMWEB=…), on http://
 	$(BIN)/python deployments/viewer/serve.py
 
 worker: install  ## A worker that starts the runs of the deployments, on this machine
-	$(BIN)/prefect worker start --pool iterseg --type process
+	PREFECT_WORKER_QUERY_SECONDS=$${PREFECT_WORKER_QUERY_SECONDS:-30} $(BIN)/prefect worker start --pool iterseg --type process
 
 deploy: install  ## Put deployments, schedules and notifications on the server
 	$(BIN)/python deployments/deploy.py

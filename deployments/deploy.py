@@ -17,7 +17,6 @@ import httpx
 from notifications import notify
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
-from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL
@@ -90,20 +89,18 @@ def _schedule(client: SyncPrefectClient, deployment: UUID, nights: dict[str, Nig
         for dataset_id, night in nights.items()
     ]
     # Only now: what cannot be made must not cost the others' nights.
-    kept = set()
+    new = {schedule.slug: schedule for schedule in wanted}
     for schedule in before:
-        if any(_is_same(schedule, one) for one in wanted) and schedule.slug not in kept:
-            kept.add(schedule.slug)
-        else:
+        one = new.pop(schedule.slug, None)
+        if one is None:
             client.delete_deployment_schedule(deployment, schedule.id)
-    new = [schedule for schedule in wanted if schedule.slug not in kept]
+        elif (schedule.schedule, schedule.parameters) != (one.schedule, one.parameters):
+            # In its place: with one that is deleted, runs of all datasets go that are due and wait.
+            client.update_deployment_schedule(
+                deployment, schedule.id, schedule=one.schedule, parameters=one.parameters
+            )
     if new:
-        client.create_deployment_schedules(deployment, new)
-
-
-def _is_same(known: DeploymentSchedule, wanted: DeploymentScheduleCreate) -> bool:
-    chosen = (wanted.slug, wanted.schedule, wanted.parameters)
-    return (known.slug, known.schedule, known.parameters) == chosen
+        client.create_deployment_schedules(deployment, list(new.values()))
 
 
 def _cron(dataset_id: str, night: NightSettings) -> CronSchedule:

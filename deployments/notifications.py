@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
 
 from prefect.blocks.webhook import Webhook
@@ -23,6 +24,11 @@ TEXTS: dict[Occasion, str] = {
     'event.payload.waiting ~ " jobs, " ~ event.payload.reason)|tojson }}}',
 }
 """What is said may hold quotes and line breaks: `tojson` keeps it one string."""
+BEGINS_WITHIN = timedelta(minutes=30)
+LATE = (
+    '{"text": "IterSeg: a run that is due has not begun for half an hour. Is the worker up? `iterseg doctor` '
+    'asks it; `make worker`, or its systemd unit, starts it."}'
+)
 
 
 def notify(client: SyncPrefectClient, chosen: NotificationSettings | None, deployments: list[UUID]) -> None:
@@ -48,6 +54,35 @@ def notify(client: SyncPrefectClient, chosen: NotificationSettings | None, deplo
                 actions=[CallWebhook(block_document_id=block_id, payload=TEXTS[occasion])],
             )
         )
+    if "failure" in chosen.occasions:
+        client.create_automation(
+            AutomationCore(
+                name=f"{PREFIX}late",
+                trigger=_never_begun(deployments),
+                actions=[CallWebhook(block_document_id=block_id, payload=LATE)],
+            )
+        )
+
+
+def _never_begun(deployments: list[UUID]) -> EventTrigger:
+    """A run whose time has come and that no worker begins: it is only late, and stays so for ever."""
+    return EventTrigger(
+        after={"prefect.flow-run.Late"},
+        expect={"prefect.flow-run.Pending", "prefect.flow-run.Running"},
+        for_each={"prefect.resource.id"},
+        match={"prefect.resource.id": "prefect.flow-run.*"},
+        match_related=_of(deployments),
+        posture=Posture.Proactive,
+        threshold=1,
+        within=BEGINS_WITHIN,
+    )
+
+
+def _of(deployments: list[UUID]) -> dict[str, str | list[str]]:
+    return {
+        "prefect.resource.role": "deployment",
+        "prefect.resource.id": [f"prefect.deployment.{uid}" for uid in deployments],
+    }
 
 
 def _trigger(occasion: Occasion, deployments: list[UUID]) -> EventTrigger:
@@ -55,10 +90,7 @@ def _trigger(occasion: Occasion, deployments: list[UUID]) -> EventTrigger:
         return EventTrigger(
             expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
             match={"prefect.resource.id": "prefect.flow-run.*"},
-            match_related={
-                "prefect.resource.role": "deployment",
-                "prefect.resource.id": [f"prefect.deployment.{uid}" for uid in deployments],
-            },
+            match_related=_of(deployments),
             posture=Posture.Reactive,
             threshold=1,
         )

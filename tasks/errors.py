@@ -32,6 +32,11 @@ class IterSegError(Exception):
         self.report = report
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Prefect keeps each failed flow's exception for ever, in its own home, where no withdrawal comes: the
+        # fates of all cases are no part of it. Flows raise what has a report, and are read in their process.
+        return type(self), self.args, {k: v for k, v in vars(self).items() if k != "report"}
+
 
 class UserDataError(IterSegError):
     """The data cannot be used as they are: the user mends the data."""

@@ -18,7 +18,8 @@ class NotificationSettings(Settings):
     webhook: HttpUrl
     """Where it is sent; the address is a secret of whoever may write there."""
     occasions: list[Occasion] = Field(default=["failure", "promotion", "full_queue"], min_length=1)
-    """A run failed or crashed; a model was put into use; jobs wait and none of them runs."""
+    """A run failed or crashed, or was due and did not begin; a model was put into use; jobs wait and none of
+    them runs."""
 
 
 def load_notifications(config_dir: Path) -> NotificationSettings | None:

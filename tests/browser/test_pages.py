@@ -103,13 +103,21 @@ def test_prefects_ui_asks_the_server_that_it_came_from(tmp_path: Path) -> None:
     try:
         wait_until(lambda: _answers(f"http://127.0.0.1:{port}/api/health"), 60)
         with chromium() as page:
-            asked: list[str] = []
-            page.on("request", lambda request: asked.append(request.url))
+            answered: list[tuple[str, int]] = []
+            page.on("response", lambda answer: answered.append((answer.url, answer.status)))
             page.goto(f"http://localhost:{port}/deployments")
             page.get_by_text("Deployments").first.wait_for(timeout=30_000)
             page.wait_for_timeout(2_000)
-            assert [url for url in asked if "/api/" in url]
-            assert {url.split("/")[2] for url in asked if "/api/" in url} == {f"localhost:{port}"}
+            asked = [(url, status) for url, status in answered if "/api/" in url]
+            assert asked
+            assert [answer for answer in asked if answer[1] >= 400] == [], "though others' pages are kept out"
+            assert {url.split("/")[2] for url, _ in answered} == {f"localhost:{port}"}
+            # A page asks for whatever it likes; the browser lets it ask this server alone.
+            elsewhere = "fetch('http://127.0.0.1:9/').then(() => 'asked', error => error.message)"
+            told: list[str] = []
+            page.on("console", lambda message: told.append(message.text))
+            page.evaluate(elsewhere)
+            assert any("Content Security Policy" in text for text in told)
     finally:
         server.terminate()
         server.wait(30)

@@ -32,6 +32,15 @@ def test_errors_cross_processes(error: IterSegError) -> None:
     assert (type(copy), str(copy), copy.__dict__) == (type(error), str(error), error.__dict__)
 
 
+def test_what_prefect_keeps_of_an_error_holds_no_case() -> None:
+    """It writes each failed flow's exception to its own home, where no withdrawal comes."""
+    error = UserDataError("none can be used").with_report({"cases": ["c1"]})
+    error.add_note("said once more")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.report, copy.__notes__) == ("none can be used", {}, ["said once more"])
+    assert error.report == {"cases": ["c1"]}
+
+
 def test_exit_codes() -> None:
     assert (UserDataError.exit_code, ConfigError.exit_code) == (1, 2)
 

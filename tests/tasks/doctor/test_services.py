@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import urllib.error
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -62,6 +63,21 @@ def test_server_and_worker(lab: Path, prefect_server: PrefectServer) -> None:
     finally:
         started.terminate()
         started.wait(timeout=60)
+
+
+def test_a_server_that_is_protected_from_other_pages_is_asked_too(
+    lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `make server` starts it."""
+    monkeypatch.setenv("PREFECT_SERVER_CSRF_PROTECTION_ENABLED", "true")
+    (tmp_path / "prefect").mkdir()
+    with PrefectServer(tmp_path / "prefect") as server:
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            server.post("/work_pools/", {"name": "iterseg", "type": "process"})
+        environment = {**os.environ, **server.environment}
+        command = [sys.executable, "-m", "prefect", "work-pool", "create", "iterseg", "--type", "process"]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        assert asked(lab, server.api_url)["Prefect's worker"].said.startswith("none is online")
 
 
 class Pretender(BaseHTTPRequestHandler):
