@@ -19,11 +19,13 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import add_withdrawal
 from tasks.nnunet.fold import ASKED, LATE, STOPPED, VALIDATED
+from tasks.nnunet.trainer import TrainingChoices
 from tasks.processes.program import THREADS, on_threads
 from tasks.settings.dataset import DatasetSettings
 from tasks.train import (
     Share,
     fold_environment,
+    fold_job,
     require_current,
     train_fold,
 )
@@ -107,3 +109,31 @@ def test_a_training_that_was_begun_early_takes_any_fold_of_its_job() -> None:
     folders = IterationPaths(Path("x")).environment()
     assert {*told, *folders} - set(LATE) == set(on_threads(3))
     assert {told[name] for name in THREADS} == {"3"}
+
+
+@pytest.mark.parametrize(
+    ("training", "more"),
+    [
+        ({}, {}),
+        ({"mirrored": True}, {}),  # a training that was begun before it could be chosen goes on
+        ({"mirrored": False}, {"mirrored": False}),
+        ({"early_stop": {}}, {"patience_epochs": 30, "min_gain": 0.005}),
+    ],
+)
+def test_what_is_not_chosen_is_no_part_of_a_job(
+    home: Path, training: dict[str, Any], more: dict[str, Any]
+) -> None:
+    settings = DatasetSettings.model_validate({"training": training})
+    begun: Any = SimpleNamespace(
+        name="2026-11-21__D",
+        parent=None,
+        plans_name="nnUNetPlans",
+        configuration="3d_fullres",
+        digest="d",
+        preparation="p",
+    )
+    choices = fold_job(DatasetPaths.of("D"), begun, 0, settings).choices
+    assert {
+        name: choices[name] for name in ("mirrored", "patience_epochs", "min_gain") if name in choices
+    } == more
+    TrainingChoices(**choices)
