@@ -14,6 +14,8 @@ SPACING_SHARE = 0.15
 """A target spacing that is finer or coarser by this share changes what a voxel can show."""
 PATCH_SHARE = 0.25
 """A patch that is longer or shorter by this share changes how much of the anatomy a network sees."""
+BATCH_SHARE = 0.9
+"""A batch that is twice as large: nnU-Net keeps it small where a dataset has few voxels."""
 INTENSITY_SHARE = 0.25
 """Mean or width of the foreground's intensities moved by this share of its standard deviation: the
 network's input is no longer centred (CT only, the rest is normalised by each image)."""
@@ -40,6 +42,7 @@ def compare_plans(
     rows = [
         _row("target spacing, mm (z, y, x)", then["spacing"], now["spacing"], SPACING_SHARE),
         _row("patch, voxels (z, y, x)", then["patch_size"], now["patch_size"], PATCH_SHARE),
+        _row("batch, patches", [then["batch_size"]], [now["batch_size"]], BATCH_SHARE),
         _network_row(then, now),
     ]
     if "CTNormalization" in then["normalization_schemes"]:

@@ -16,6 +16,7 @@ PLANS: dict[str, Any] = {
         "3d_fullres": {
             "spacing": [3.0, 1.0, 1.0],
             "patch_size": [32, 64, 64],
+            "batch_size": 2,
             "normalization_schemes": ["CTNormalization"],
             "architecture": {"arch_kwargs": ARCHITECTURE},
         }
@@ -40,7 +41,9 @@ def changed(change: Callable[[dict[str, Any], dict[str, Any]], Any]) -> dict[str
         (lambda c, i: c.update(spacing=[3.6, 1.0, 1.0]), "target spacing"),
         (lambda c, i: c.update(spacing=[3.0, 0.8, 0.8]), "target spacing"),
         (lambda c, i: c.update(patch_size=[32, 72, 64]), None),
-        (lambda c, i: c.update(patch_size=[48, 64, 64]), "patch"),
+        (lambda c, i: c.update(patch_size=[48, 64, 64]), "patch, voxels"),
+        (lambda c, i: c.update(batch_size=3), None),
+        (lambda c, i: c.update(batch_size=4), "batch"),
         (lambda c, i: c["architecture"]["arch_kwargs"].update(n_stages=4), "network"),
         (lambda c, i: i.update(mean=43.0), None),
         (lambda c, i: i.update(mean=46.0), "mean"),
@@ -58,4 +61,4 @@ def test_what_matters_is_beyond_its_limit(change: Callable[..., Any], what: str 
 def test_without_windowing_intensities_are_no_reason() -> None:
     mr = changed(lambda c, i: c.update(normalization_schemes=["ZScoreNormalization"]))
     rows = compare_plans(mr, mr, "3d_fullres")
-    assert [row["what"].split(",")[0] for row in rows] == ["target spacing", "patch", "network"]
+    assert [row["what"].split(",")[0] for row in rows] == ["target spacing", "patch", "batch", "network"]
