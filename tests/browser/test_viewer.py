@@ -11,7 +11,7 @@ import pytest
 from chromium import chromium, in_network
 from dicom_factory import ball
 from dicom_network import Orthanc
-from ohif import SETTINGS, frame_of, open_prediction, viewer
+from ohif import PATIENCE_MS, SETTINGS, frame_of, open_prediction, viewer
 from playwright.sync_api import Page
 from playwright.sync_api import TimeoutError as NotInTime
 from predicted_lab import predicted
@@ -51,9 +51,10 @@ def export(page: Page) -> None:
             break
         page.keyboard.press("Escape")
     save.click()
+    save.wait_for(state="hidden")
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(800)
 def test_a_prediction_is_corrected_in_the_viewer(home: Path, tmp_path: Path, orthanc: Orthanc) -> None:
     (home / "config" / "dataset_D.yaml").write_text(SETTINGS)
     masks = {"GTV": ball(SHAPE, (6, 20, 20), 8), "node": ball(SHAPE, (6, 42, 44), 6)}
@@ -70,7 +71,7 @@ def test_a_prediction_is_corrected_in_the_viewer(home: Path, tmp_path: Path, ort
     assert in_pacs() == ["CT", "RTSTRUCT", "SEG"]
     with viewer(orthanc), chromium(1400, 900, in_network(tmp_path, orthanc.inside)) as page:
         correct(page, row["viewer"])
-        wait_until(lambda: in_pacs() == ["CT", "RTSTRUCT", "SEG", "SEG"], 60)
+        wait_until(lambda: in_pacs() == ["CT", "RTSTRUCT", "SEG", "SEG"], 2 * PATIENCE_MS / 1000)
         fetched = orthanc.iterseg(home, "ingest", "D", "--dicomweb", Orthanc.DICOMWEB, "--keep-identities")
         (saved,) = lab.paths.rawdata.glob("*/SEG_*/*.dcm")
         for file in (lab.object("seg"), saved):  # it can be opened again
