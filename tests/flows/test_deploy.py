@@ -6,14 +6,12 @@ import os
 import sqlite3
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -22,6 +20,7 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import HttpUrl
 from tests_support import MORTAL, PrefectServer, wait_until
+from web_hook import web_hook
 
 from tasks.settings.notifications import NotificationSettings
 
@@ -123,47 +122,23 @@ def test_a_run_whose_schedule_is_gone_is_skipped(deployed: Deployed) -> None:
     assert deployed.end_of(left) == ("Skipped", "its schedule is paused, or no longer there")
 
 
-class Hook(BaseHTTPRequestHandler):
-    """Somebody's chat."""
-
-    heard: ClassVar[list[str]] = []
-
-    def do_POST(self) -> None:
-        self.heard.append(self.rfile.read(int(self.headers["content-length"])).decode())
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def hook() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/hook"
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_run_that_no_worker_begins_is_told(
-    deployed: Deployed, hook: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_no_worker_begins_is_told(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Late is not failed: weeks of nights might not begin, and nobody hear of it."""
     monkeypatch.syspath_prepend(SCRIPT.parent)
     notifications = import_module("notifications")
     monkeypatch.setattr(notifications, "BEGINS_WITHIN", timedelta(seconds=10))  # Prefect's least
     nightly = deployed.server.get("/deployments/name/iterate/nightly")["id"]
-    chosen = NotificationSettings(webhook=HttpUrl(hook), occasions=["failure"])
     with (
+        web_hook() as (address, heard),
         temporary_settings({PREFECT_API_URL: deployed.server.api_url}),
         get_client(sync_client=True) as client,
     ):
+        chosen = NotificationSettings(webhook=HttpUrl(address), occasions=["failure"])
         notifications.notify(client, chosen, [UUID(nightly)])
         for _ in range(2):
             client.create_flow_run_from_deployment(UUID(nightly), parameters={"dataset_id": "E"})
-        wait_until(lambda: len(Hook.heard) == 2, 180)
-        assert all("has not begun for half an hour" in words for words in Hook.heard)
+        wait_until(lambda: len(heard) == 2, 180)
+        assert all("has not begun for half an hour" in words for words in heard)
         notifications.notify(client, None, [])
         left = [automation["name"] for automation in deployed.server.post("/automations/filter", {})]
         assert not [name for name in left if name.startswith("iterseg: ")]

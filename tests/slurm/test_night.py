@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import yaml
@@ -18,6 +16,7 @@ from private_slurm import PrivateSlurm
 from slurm_lab import new_lab
 from tests_support import PrefectServer, wait_until
 from tiny_lab import deliver
+from web_hook import web_hook
 
 from tasks.ledger.models import load_models
 
@@ -166,46 +165,30 @@ def test_a_delivery_that_is_complete_starts_a_run(night: Night, tmp_path: Path) 
     assert given == {"cluster": "slurm", "gpu_hours": None, "jobs": 3}
 
 
-class Hook(BaseHTTPRequestHandler):
-    """Somebody's chat, which takes ``{"text": …}``."""
-
-    heard: ClassVar[list[str]] = []
-
-    def do_POST(self) -> None:
-        length = int(self.headers["content-length"])
-        self.heard.append(json.loads(self.rfile.read(length))["text"])
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 TELL = "from tasks.shown.events import tell_event; tell_event({event!r}, 'D', {payload})"
 
 
 @pytest.mark.timeout(900)
 def test_people_hear_of_failures_promotions_and_a_full_queue(night: Night) -> None:
     lab = night.lab
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     settings = lab.home / "config" / "notifications.yaml"
     rois = lab.home / "config" / "roi_D.yaml"
-    settings.write_text(f"webhook: http://127.0.0.1:{server.server_port}/hook\n")
     try:
-        night.deploy()
-        rois.write_text("GTV: '['\n")
-        run = night.ask("iterate/nightly", dataset_id="D", cluster="slurm")
-        assert night.ended(run)[0] == "FAILED"
-        night.call("-c", TELL.format(event="iterseg.model.promoted", payload="model='m7', why='not worse'"))
-        night.call("-c", TELL.format(event="iterseg.queue.full", payload="waiting=3, reason='Resources'"))
-        expected = ["ended as Failed", "D uses model m7: not worse", "D waits for the cluster: 3 jobs"]
-        wait_until(lambda: all(any(words in text for text in Hook.heard) for words in expected), 60)
-        assert len(Hook.heard) == len(expected)
+        with web_hook() as (address, heard):
+            settings.write_text(f"webhook: {address}\n")
+            night.deploy()
+            rois.write_text("GTV: '['\n")
+            run = night.ask("iterate/nightly", dataset_id="D", cluster="slurm")
+            assert night.ended(run)[0] == "FAILED"
+            night.call(
+                "-c", TELL.format(event="iterseg.model.promoted", payload="model='m7', why='not worse'")
+            )
+            night.call("-c", TELL.format(event="iterseg.queue.full", payload="waiting=3, reason='Resources'"))
+            expected = ["ended as Failed", "D uses model m7: not worse", "D waits for the cluster: 3 jobs"]
+            wait_until(lambda: all(any(words in text for text in heard) for words in expected), 60)
+            assert len(heard) == len(expected)
     finally:
         rois.write_text("GTV: GTV\n")
         settings.unlink()
         night.deploy()
-        server.shutdown()
-        server.server_close()
     assert not [a for a in lab.server.post("/automations/filter", {}) if a["name"].startswith("iterseg: ")]
