@@ -42,7 +42,11 @@ def compare_plans(
     rows = [
         _row("target spacing, mm (z, y, x)", then["spacing"], now["spacing"], SPACING_SHARE),
         _row("patch, voxels (z, y, x)", then["patch_size"], now["patch_size"], PATCH_SHARE),
-        _row("batch, patches", [then["batch_size"]], [now["batch_size"]], BATCH_SHARE),
+        {
+            **_row("batch, patches", [then["batch_size"]], [now["batch_size"]], BATCH_SHARE),
+            "frozen": then["batch_size"],
+            "today": now["batch_size"],
+        },
         _network_row(then, now),
     ]
     if "CTNormalization" in then["normalization_schemes"]:

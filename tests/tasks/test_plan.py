@@ -62,3 +62,9 @@ def test_without_windowing_intensities_are_no_reason() -> None:
     mr = changed(lambda c, i: c.update(normalization_schemes=["ZScoreNormalization"]))
     rows = compare_plans(mr, mr, "3d_fullres")
     assert [row["what"].split(",")[0] for row in rows] == ["target spacing", "patch", "batch", "network"]
+
+
+def test_a_batch_is_a_number() -> None:
+    rows = compare_plans(PLANS, changed(lambda c, i: c.update(batch_size=4)), "3d_fullres")
+    (row,) = (row for row in rows if row["what"].startswith("batch"))
+    assert (row["frozen"], row["today"], row["change"]) == (2, 4, 1.0)
