@@ -18,6 +18,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from numpy.typing import NDArray
 
 from tasks.errors import UserDataError
+from tasks.nnunet.logits import logits_of
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Ensemble:
             found = []
             for weights in own.list_of_parameters:
                 own.network.load_state_dict(weights)
-                found.append(own.predict_sliding_window_return_logits(image.data).to("cpu"))
+                found.append(logits_of(own, image.data))
             return found
         finally:
             torch.set_num_threads(threads)

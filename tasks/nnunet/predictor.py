@@ -163,7 +163,6 @@ def _load(folder: Path, folds: Sequence[int], device: str, mirroring: bool) -> E
     name = torch_device(device)
     predictor = nnUNetPredictor(
         use_mirroring=mirroring,
-        perform_everything_on_device=name == "cuda",
         device=torch.device(name),
         verbose=False,
         allow_tqdm=False,

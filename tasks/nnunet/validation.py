@@ -22,6 +22,7 @@ from tasks.ledger.images import write_image
 from tasks.ledger.iteration_paths import VALIDATION_SUMMARY
 from tasks.nnunet.dataset import TRUTH, integers_of
 from tasks.nnunet.decoding import decoder_for
+from tasks.nnunet.logits import logits_of
 from tasks.nnunet.trainer import IterSegTrainer, TrainingStopped, fits
 from tasks.processes.program import asked_to_stop, tell
 
@@ -89,9 +90,8 @@ def _predicted(trainer: IterSegTrainer, predictor: nnUNetPredictor, case_id: str
     file = Path(trainer.output_folder) / VALIDATION_SUMMARY.with_name(name)
     dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, [case_id])
     data, _, _, properties = dataset.load_case(case_id)
-    logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(np.array(data[:])))
     predicted = convert_predicted_logits_to_segmentation_with_correct_shape(
-        logits.cpu(),
+        logits_of(predictor, torch.from_numpy(np.array(data[:]))),
         trainer.plans_manager,
         trainer.configuration_manager,
         decoder_for(trainer.label_manager),
@@ -152,7 +152,6 @@ def _predictor(trainer: IterSegTrainer) -> nnUNetPredictor:
     trainer.network.eval()
     predictor = nnUNetPredictor(
         use_mirroring=trainer.mirroring,
-        perform_everything_on_device=trainer.device.type == "cuda",
         device=trainer.device,
         verbose=False,
         allow_tqdm=False,
