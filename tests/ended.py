@@ -23,8 +23,8 @@ class Ended:
     def release(self) -> None:
         pass
 
-    def result(self, *, raise_on_failure: bool) -> Any:
-        assert not raise_on_failure
-        if isinstance(self.outcome, KilledWorker) or self.outcome is NOT_BEGUN:
+    def result(self, timeout: float, *, raise_on_failure: bool) -> Any:
+        assert timeout and not raise_on_failure
+        if isinstance(self.outcome, KilledWorker | TimeoutError) or self.outcome is NOT_BEGUN:
             raise self.outcome
         return self.outcome

@@ -32,6 +32,8 @@ from tasks.shown.events import tell_event
 Key = TypeVar("Key")
 LOOK_EVERY_S = 0.1
 BEGINS_AGAIN_S = 15.0
+RESULT_S = 120.0
+"""For the result of a task that is done, which lies with its worker: one that hangs is not waited for."""
 SHOWN_LETTERS = 200
 NOT_FOUND = 404
 MARK_TRIES = 5
@@ -245,7 +247,10 @@ def _outcome(future: PrefectFuture[Any]) -> Any:
     )
 
     try:
-        outcome = future.result(raise_on_failure=False)
+        outcome = future.result(timeout=RESULT_S, raise_on_failure=False)
+    except TimeoutError:
+        outcome = LostError("its worker is done and does not hand its result over")
+        mark_crashed(future.task_run_id, str(outcome))
     except KilledWorker:
         outcome = LostError("its worker was lost")
         mark_crashed(future.task_run_id, "its worker was lost, with its job or its machine")

@@ -155,10 +155,9 @@ def _cluster_of_this_flow(stage: Stage, module: str, **kwargs: Any) -> Any:
             "workers need the address of a Prefect server. Run `iterseg`, which starts one, or "
             "`make server` and `prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api`"
         )
-    import dask
+    from tasks.cluster.dask_config import forget_other_configuration
 
-    # The flow decides what runs again, not Dask behind its back: the first lost worker is told.
-    dask.config.set({"distributed.scheduler.allowed-failures": 0})
+    forget_other_configuration()
     if settings.kind == "slurm":
         if not is_reachable_from_nodes(PREFECT_API_URL.value(), settings):
             raise ConfigError(

@@ -22,6 +22,7 @@ from tasks.cluster.slurm_job import job_options, script_of
 from tasks.cluster.slurm_queue import (
     CONTROLLER_AWAY_S,
     CONTROLLER_IS_AWAY,
+    HERE_AND_NOW,
     LOOK_EVERY_S,
     account_of,
     fence,
@@ -35,6 +36,10 @@ from tasks.settings.cluster import ClusterSettings, Stage
 
 STRIKES = 2
 """A node on which so many jobs died is avoided for the rest of the run."""
+NO_WAY = (
+    "Its worker did not reach this flow: a firewall may lie between them, or `interface` in the cluster's "
+    "file names a network that nodes do not share"
+)
 LOOKS_BEFORE_GIVING_UP = 4
 """At jobs that died before their worker began, each on other nodes than the last: it is not the nodes."""
 ASK_AGAIN_S = 600.0
@@ -141,7 +146,7 @@ class WatchedCluster(SLURMCluster):
         except TransientError:
             return None  # the controller is away; what runs goes on
         # Names of workers are used again, those of jobs never.
-        connected = {str(worker["name"]) for worker in self.scheduler_info["workers"].values()}
+        connected = {str(worker["name"]) for worker in list(self.scheduler_info["workers"].values())}
         began = {job.job_id for name, job in jobs.items() if name in connected}
         self._hear_of(began)
         self._forgive_or_raise(bool(known or connected))
@@ -182,7 +187,7 @@ class WatchedCluster(SLURMCluster):
         refused.clear()
         if others:
             return
-        away = any(known in words for known in CONTROLLER_IS_AWAY)
+        away = any(known in words for known in (*CONTROLLER_IS_AWAY, HERE_AND_NOW))
         self._refused_since = self._refused_since or time.monotonic()
         if not away:
             raise ConfigError(f"sbatch refuses a job: {words}")
@@ -236,7 +241,7 @@ class WatchedCluster(SLURMCluster):
             self.sync(self.scale_down, [name])
         deadline = time.monotonic() + FORGETS_AFTER_S
         while time.monotonic() < deadline:
-            if name not in {str(w["name"]) for w in self.scheduler_info["workers"].values()}:
+            if name not in {str(w["name"]) for w in list(self.scheduler_info["workers"].values())}:
                 return
             time.sleep(0.1)
 
@@ -283,6 +288,8 @@ class WatchedCluster(SLURMCluster):
             return
         log, said = self._log(job_id), self._rows[job_id]
         words = log.read_text(errors="replace").strip().splitlines()[-3:] if log.is_file() else []
+        if not words or any("Timed out" in line for line in words):
+            words.append(NO_WAY)
         why = f"{said['state']}, {said['reason']}, on {said['node']}"
         what = f"{self._stillborn} jobs ended before their worker began; job {job_id} ({why})"
         raise ExternalToolError(what, code, log, "\n".join(words))

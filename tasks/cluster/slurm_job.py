@@ -29,6 +29,8 @@ def job_options(settings: ClusterSettings, stage: Stage, paths: DatasetPaths) ->
     ]
     # A task that begins while the server is away goes on, and tells of itself when it is back.
     exports.append("export PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED=false")
+    # Commands keep Dask quiet, and sbatch gives jobs their environment: a log would not say what was wrong.
+    exports.append("export DASK_LOGGING__DISTRIBUTED=info")
     modules = ["tasks.cluster.stop_signal", *(["tasks.cluster.early_fold"] if stage == "train" else [])]
     preloaded = [word for module in modules for word in ("--preload", module)]
     return {
@@ -49,7 +51,8 @@ def job_options(settings: ClusterSettings, stage: Stage, paths: DatasetPaths) ->
         "python": f"exec {shlex.quote(sys.executable)} -P",
         "nanny": False,
         "death_timeout": 60,
-        "worker_extra_args": [*preloaded, "--no-dashboard"],
+        # No lifetime: a site's own configuration of Dask would end a worker amid a fold.
+        "worker_extra_args": [*preloaded, "--no-dashboard", "--lifetime", "0"],
     }
 
 

@@ -30,6 +30,8 @@ ANSWER_S = 60.0
 """For one of Slurm's commands: a controller that is busy keeps them waiting for its own ten to thirty."""
 LOOK_EVERY_S = 3.0
 """Between two looks at the queue."""
+HERE_AND_NOW = "could not be started on this machine"
+"""What a fork that failed says: of a login node whose limit of processes or memory is reached."""
 FENCE_S = 120.0
 """How long a cancelled job may take to end: Slurm's KillWait is 30 s."""
 T = TypeVar("T")
@@ -74,6 +76,8 @@ def refusal(script: str) -> str | None:
         return "there is no sbatch on this machine; run the flow where jobs can be submitted"
     except subprocess.TimeoutExpired:
         raise TransientError("sbatch does not answer") from None
+    except OSError as error:
+        raise TransientError(f"sbatch {HERE_AND_NOW}: {error.strerror}") from error
     if done.returncode == 0:
         return None
     if any(known in done.stderr for known in CONTROLLER_IS_AWAY):
@@ -142,7 +146,7 @@ def slurm(*command: str) -> str:
     ConfigError
         Where it is not on this machine.
     TransientError
-        Where it fails, or does not answer.
+        Where it fails, does not answer, or cannot be started.
     """
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=ANSWER_S)
@@ -150,6 +154,8 @@ def slurm(*command: str) -> str:
         raise ConfigError(f"there is no {command[0]} on this machine; Slurm's commands are needed") from None
     except subprocess.TimeoutExpired:
         raise TransientError(f"{command[0]} does not answer") from None
+    except OSError as error:
+        raise TransientError(f"{command[0]} {HERE_AND_NOW}: {error.strerror}") from error
     if done.returncode != 0:
         raise TransientError(f"{command[0]}: {done.stderr.strip()}")
     return done.stdout

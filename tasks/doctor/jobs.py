@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from tasks.cluster.dask_config import forget_other_configuration
 from tasks.cluster.slurm_job import job_options, script_of
 from tasks.cluster.slurm_queue import refusal, slurm
 from tasks.doctor.verdicts import Verdict
@@ -23,6 +24,7 @@ def examine_jobs(settings: ClusterSettings, name: str, paths: DatasetPaths) -> l
 
 def scripts(settings: ClusterSettings, paths: DatasetPaths) -> dict[str, str]:
     """The job script of each stage, as sbatch gets it but for the addresses of a run."""
+    forget_other_configuration()
     return {stage: script_of(job_options(settings, stage, paths)) for stage in STAGES}
 
 

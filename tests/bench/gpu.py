@@ -13,7 +13,9 @@ from prediction import batch_rows
 from tasks.cluster.placement import gpus
 
 CT: Shape = (64, 128, 128)
-CASES, TO_PREDICT, EPOCHS = 8, 40, 3
+CASES, TO_PREDICT, EPOCHS = 8, 40, 2
+FEW = "epochs_first: 1, iterations_per_epoch: 40, validation_iterations: 2, optimizer: adamw"
+"""Enough to find a ball, not noise."""
 NOT_MEASURED = (
     "On a GPU, seconds an epoch of the default plan against nnUNetTrainer: not measured, no GPU was at hand.",
     "On a GPU, cases a minute against nnUNetv2_predict: not measured, no GPU was at hand.",
@@ -25,12 +27,28 @@ def rows(work: Path, server: Mapping[str, str], device: str = "cuda", more: str 
     if device == "cuda" and not gpus():
         yield from NOT_MEASURED
         return
-    settings = f"{PLAIN}{more}prediction: {{mirroring: false, device: {device}}}\n"
+    yield from training(work, server, device, more)
+    yield from prediction(work, server, device, more)
+
+
+def training(work: Path, server: Mapping[str, str], device: str = "cuda", more: str = "") -> Iterator[Found]:
+    """A fold of the default plan."""
+    settings = _settings(device, more)
     home, size = work / "home", " × ".join(map(str, CT[::-1]))
     new_home(home, f"{settings}training: {{epochs_first: {EPOCHS}, device: {device}}}\n")
     iterseg(home, server, "ingest", "bench", "--from", str(small_cases(work / "cases", range(CASES), CT)))
     what = f"nnU-Net's default plan for CTs of {size}"
     yield training_row(work, home, server, 2, EPOCHS, name="training on a GPU", what=what, device=device)
-    few = f"training: {{epochs_first: 1, device: {device}}}\n"  # enough to find a ball, not noise
+
+
+def prediction(
+    work: Path, server: Mapping[str, str], device: str = "cuda", more: str = ""
+) -> Iterator[Found]:
+    """A batch of images by its network."""
+    settings = f"{_settings(device, more)}training: {{{FEW}, device: {device}}}\n"
     name, target = "prediction on a GPU", "ratio of 1 or more"
-    yield from batch_rows(work / "predict", server, name, CT, TO_PREDICT, target, settings + few, device, 2)
+    yield from batch_rows(work / "predict", server, name, CT, TO_PREDICT, target, settings, device, 2)
+
+
+def _settings(device: str, more: str) -> str:
+    return f"{PLAIN}{more}prediction: {{mirroring: false, device: {device}}}\n"

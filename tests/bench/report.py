@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import statistics
+import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -81,7 +82,7 @@ def _subject(note: str) -> str:
 
 
 def _machine() -> str:
-    """Its cores, memory, system and the disk that is measured on."""
+    """Its cores, memory, GPUs, system and the disk that is measured on."""
     info = Path("/proc/cpuinfo")
     models = re.findall(r"^model name\s*: (.+)", info.read_text(), re.MULTILINE) if info.is_file() else []
     mounts = [
@@ -92,7 +93,18 @@ def _machine() -> str:
     disk = max(mounts, key=lambda mount: len(mount.mountpoint)).fstype if mounts else "unknown disk"
     memory_gb = psutil.virtual_memory().total / 1e9
     cpu = models[0] if models else platform.machine()
-    return f"{os.cpu_count()} cores ({cpu}), {memory_gb:.0f} GB, {disk}, {platform.platform()}"
+    found = [f"{os.cpu_count()} cores ({cpu})", f"{memory_gb:.0f} GB", *_gpus(), disk, platform.platform()]
+    return ", ".join(found)
+
+
+def _gpus() -> list[str]:
+    """Each with its driver, as nvidia-smi names them; none where there is no such program."""
+    asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    except OSError:
+        return []
+    return [] if done.returncode else [line.replace(",", " with driver") for line in done.stdout.splitlines()]
 
 
 def _row(content: Mapping[str, Any]) -> Row:

@@ -19,6 +19,7 @@ from tasks.errors import ConfigError, ExternalToolError, UserDataError
 
 DONE = {"dice": 0.9}
 LOST = KilledWorker("task", None, 0)
+HANGS = TimeoutError("Task run 7 did not complete within 120 seconds")
 KILLED = ExternalToolError("python -m fold", -9, Path("log"))
 FAILED = ExternalToolError("python -m fold", 1, Path("log"))
 BROKEN = BrokenError(FAILED, "w")
@@ -85,6 +86,12 @@ def test_what_nobody_can_go_on_with_ends(
     assert isinstance(outcome, kind)
     assert words in str(outcome)
     assert count == attempts
+
+
+def test_a_worker_that_hangs_with_its_result_is_not_waited_for(crashed: list[UUID]) -> None:
+    """Its process lives and its node does not answer: the scheduler knows that it is done, and no more."""
+    assert run([HANGS, DONE]) == (DONE, 2)
+    assert len(crashed) == 1
 
 
 def test_those_that_could_not_be_begun_wait_once_for_all_and_not_each(

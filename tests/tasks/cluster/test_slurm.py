@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tasks.cluster.slurm import CONTROLLER_AWAY_S, MOST_AVOIDED, WatchedCluster
-from tasks.cluster.slurm_queue import FENCE_S, end_of_this_job, fence
+from tasks.cluster.slurm_queue import FENCE_S, HERE_AND_NOW, end_of_this_job, fence
 from tasks.errors import ConfigError, ExternalToolError, TransientError
 from tasks.ledger.paths import DatasetPaths
 
@@ -128,6 +128,26 @@ def test_after_four_looks_at_jobs_that_died_at_once_it_gives_up(
     assert caught.value.returncode == 7
 
 
+@pytest.mark.parametrize(
+    ("log", "told"),
+    [
+        ("", True),
+        ("distributed.worker - INFO - Start\nTimed out trying to connect to tls://10.0.0.1:40000\n", True),
+        ("ModuleNotFoundError: No module named 'distributed'\n", False),
+    ],
+)
+def test_a_worker_that_could_not_reach_the_flow_is_told_from_one_that_could_not_begin(
+    cluster: WatchedCluster, nodes: dict[str, str], tmp_path: Path, log: str, told: bool
+) -> None:
+    nodes.update({str(job): f"node{job}" for job in range(4)})
+    (tmp_path / "iterseg-x-D-train-3.err").write_text(log)
+    with pytest.raises(ExternalToolError) as caught:
+        for job in nodes:
+            cluster._learn([job])
+    assert ("a firewall may lie between them" in str(caught.value)) is told
+    assert "".join(log.splitlines()[-1:]) in str(caught.value)
+
+
 @pytest.mark.parametrize("words", [AWAY, LIMIT])
 def test_a_refusal_is_forgiven_while_other_jobs_run(cluster: WatchedCluster, words: str) -> None:
     cluster.job_cls.refused.append(words)
@@ -141,17 +161,18 @@ def test_a_refusal_with_nothing_to_wait_for_is_the_users_to_mend(cluster: Watche
         cluster._forgive_or_raise(others=False)
 
 
+@pytest.mark.parametrize("words", [AWAY, f"sbatch {HERE_AND_NOW}: Resource temporarily unavailable"])
 def test_a_controller_that_restarts_is_waited_for_and_one_that_stays_away_is_not(
-    cluster: WatchedCluster, monkeypatch: pytest.MonkeyPatch
+    cluster: WatchedCluster, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
     now = [1000.0]
     monkeypatch.setattr("tasks.cluster.slurm.time.monotonic", lambda: now[0])
     for since_s in (0, CONTROLLER_AWAY_S / 2):
         now[0] = 1000.0 + since_s
-        cluster.job_cls.refused.append(AWAY)
+        cluster.job_cls.refused.append(words)
         cluster._forgive_or_raise(others=False)
     now[0] = 1000.0 + CONTROLLER_AWAY_S + 1
-    cluster.job_cls.refused.append(AWAY)
+    cluster.job_cls.refused.append(words)
     with pytest.raises(TransientError, match="no job can be submitted"):
         cluster._forgive_or_raise(others=False)
 

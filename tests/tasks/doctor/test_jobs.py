@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
+import dask
 import pytest
 
 from tasks.doctor.examine import examine
 from tasks.doctor.jobs import examine_jobs, scripts
 from tasks.ledger.paths import DatasetPaths
+from tasks.processes.embedded_server import free_port
 from tasks.settings.cluster import STAGES, ClusterSettings, load_cluster
 
 CHECKOUT = Path(__file__).parents[3]
@@ -42,6 +45,35 @@ def test_a_choice_ends_up_in_the_script_of_its_stage_alone(home: Path) -> None:
         assert [line in found[stage].splitlines() for stage in STAGES] == [False, True, False]
     for line in ("#SBATCH -A radiology", "#SBATCH -t 2-12:00:00", "#SBATCH --mem=16G"):
         assert all(line in script.splitlines() for script in found.values())
+
+
+def test_what_dask_is_told_for_other_work_changes_no_script(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask's configuration goes before what it is called with: a job of 64 GB asked for one."""
+    settings = load_cluster(CHECKOUT / "config", "slurm")
+    before = scripts(settings, DatasetPaths(home, "D"))
+    for name, value in (("JOB_MEM", "1G"), ("JOB_CPU", "1"), ("JOB_SCRIPT_EPILOGUE", "['rm -r /scratch']")):
+        monkeypatch.setenv(f"DASK_JOBQUEUE__SLURM__{name}", value)
+    dask.config.refresh()
+    assert dask.config.get("jobqueue.slurm.job-mem") == "1G"
+    assert scripts(settings, DatasetPaths(home, "D")) == before
+
+
+def test_a_worker_that_finds_no_flow_says_so_in_the_log_of_its_job(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command keeps Dask quiet, and its environment is that of its jobs: an empty log helps nobody."""
+    monkeypatch.setenv("DASK_LOGGING__DISTRIBUTED", "critical")
+    script = scripts(load_cluster(CHECKOUT / "config", "slurm"), DatasetPaths(home, "D"))["train"]
+    nobody = f"tcp://127.0.0.1:{free_port()}"
+    words = {"tls://SCHEDULER": nobody, "--death-timeout 60": "--death-timeout 1"}
+    for old, new in words.items():
+        assert old in script
+        script = script.replace(old, new)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=CHECKOUT, check=False)
+    assert done.returncode
+    assert "Timed out" in done.stderr
 
 
 def test_a_machine_without_slurm_is_told_so(
