@@ -16,7 +16,7 @@ from tasks.cluster.retries import RETRIED
 from tasks.conversion import OWN_CONVERTER, CaseToConvert, label_rules
 from tasks.dicom.convert import label_map
 from tasks.dicom.image import SeriesVolume, read_series
-from tasks.dicom.imgtools_converter import convert_with_imgtools, imgtools_version
+from tasks.dicom.imgtools_converter import convert_with_imgtools, imgtools_version, require_alike
 from tasks.dicom.names import without_identity
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
@@ -86,14 +86,12 @@ def _convert_case(case: CaseToConvert, store: Store, settings: DatasetSettings, 
         raise CaseRejected(Reason.CHANGED, f"the {case.segmentation_kind} is not what was ingested")
     if settings.converter == "imgtools":
         files = _unchanged(case, f"imgtools-{imgtools_version()}")
+        rules = label_rules(settings, rois)
+        own = label_map(read_series(files), Path(case.segmentation), case.segmentation_kind, rules)
         with whole_file(image) as image_file, whole_file(label) as label_file:
-            convert_with_imgtools(
-                files, Path(case.segmentation), label_rules(settings, rois), image_file, label_file
-            )
-            kept = _count_voxels(sitk.ReadImage(str(label_file)), case, store)
-            for structure, values in Labels(rois.structures, settings.mask_strategy).values.items():
-                if kept.keys().isdisjoint(values):
-                    raise CaseRejected(Reason.EMPTY_MASK, f"{structure!r} covers no voxel of its own")
+            convert_with_imgtools(files, Path(case.segmentation), rules, image_file, label_file)
+            require_alike(label_file, own, Labels(rois.structures, settings.mask_strategy).values)
+            _count_voxels(sitk.ReadImage(str(label_file)), case, store)
         return
     volume = _read(case)
     rules = label_rules(settings, rois)
@@ -149,8 +147,7 @@ def _store_image(volume: SeriesVolume, case: CaseToConvert, store: Store) -> Non
         note_fingerprint(volume.image, target)
 
 
-def _count_voxels(labels: sitk.Image, case: CaseToConvert, store: Store) -> dict[int, int]:
+def _count_voxels(labels: sitk.Image, case: CaseToConvert, store: Store) -> None:
     """Beside a label map: which integers it holds, so that nobody need read it to know."""
     counts = count_voxels(sitk.GetArrayViewFromImage(labels))
     write_json(store.voxel_counts(case.case_id, case.label_key or ""), counts)
-    return counts

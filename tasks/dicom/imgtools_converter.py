@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
 import SimpleITK as sitk
 
@@ -23,6 +24,8 @@ from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected, ExternalToolError
 from tasks.processes.program import Message, run_program, serve, tell
 
+ALIKE_DICE = 0.5
+"""Its masks of the sarcoma CTs of the tests have 0.92 to 0.94; one of a ROI of few voxels has less."""
 STRATEGY_NAMES = {"priority": "sparse_mask", "regions": "region_mask"}
 
 
@@ -76,6 +79,34 @@ def convert_with_imgtools(
         shutil.copyfile(labels[0], label)
 
 
+def require_alike(label: Path, own: sitk.Image, values: Mapping[str, Sequence[int]]) -> None:
+    """Hold its label map against the one that is made here: coarse outlines pass, another organ does not.
+
+    Parameters
+    ----------
+    label
+        The NIfTI file that it wrote.
+    own
+        The label map of the same case by :func:`tasks.dicom.convert.label_map`.
+    values
+        Structure → the integers that stand for it.
+
+    Raises
+    ------
+    CaseRejected
+        ``IMGTOOLS_FAILED`` where the Dice of a structure is below :data:`ALIKE_DICE`.
+    """
+    theirs = sitk.ReadImage(str(label))
+    on_its_grid = sitk.Resample(own, theirs, interpolator=sitk.sitkNearestNeighbor)
+    ours, found = sitk.GetArrayFromImage(on_its_grid), sitk.GetArrayFromImage(theirs)
+    for structure, numbers in values.items():
+        a, b = np.isin(ours, numbers), np.isin(found, numbers)
+        both, either = np.count_nonzero(a & b), np.count_nonzero(a) + np.count_nonzero(b)
+        if 2 * both < ALIKE_DICE * either:
+            detail = f"its mask of {structure!r} has a Dice of {2 * both / either:.2f} with what was drawn"
+            raise CaseRejected(Reason.IMGTOOLS_FAILED, detail)
+
+
 def _size(file: Path) -> tuple[int, ...]:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(file))
@@ -88,6 +119,10 @@ def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     dataset = pydicom.dcmread(source, force=True)
     dataset.PatientID = dataset.PatientName = "case"
+    if "ROIContourSequence" in dataset:  # it pairs ROIs with contours by their places, not by their numbers
+        place = {item.ROINumber: n for n, item in enumerate(dataset.StructureSetROISequence)}
+        contours = sorted(dataset.ROIContourSequence, key=lambda item: place[item.ReferencedROINumber])
+        dataset.ROIContourSequence = pydicom.Sequence(contours)
     dataset.save_as(target)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from tasks.dicom.headers import read_dataset
 from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
 
+if TYPE_CHECKING:
+    from highdicom import Volume
+
 SAME_GRID_VOXELS = 0.1
 """How far a SEG's voxel centres may lie from the image's over the whole volume, in voxels: spacings and
 cosines are rounded, and hundreds of voxels add that up. Far below half a voxel, nothing changes place.
@@ -26,6 +30,8 @@ SAME_PLANE_MM = 0.05
 """Positions of one plane may differ so much by rounding."""
 LEAST_TILT = 1e-3
 """What highdicom allows by itself."""
+WIDE_BITS = 16
+"""Of a label map with more than 255 segments (PS3.3 C.8.20.2); of no other kind."""
 NO_STEP = 0.75
 """What is said of a step is none below this share of the image's."""
 
@@ -62,6 +68,7 @@ class SegObject:
             if step_mm is not None:
                 _say_steps(dataset, step_mm)
             self._seg = Segmentation.from_dataset(dataset, copy=False)
+            self._whole: Volume | None = None
             self.frame_of_reference_uid = str(self._seg.get("FrameOfReferenceUID") or "")
             self.segments = [
                 Segment(n, str(self._seg.get_segment_description(n).segment_label).strip())
@@ -81,15 +88,7 @@ class SegObject:
         """
         unread = f"segment {segment.name!r} cannot be read"
         with damage_rejects(Reason.UNREADABLE_SEGMENTATION, unread):
-            volume = self._seg.get_volume(
-                segment_numbers=[segment.number],
-                combine_segments=False,
-                allow_missing_positions=True,
-                rescale_fractional=True,
-                rtol=EVEN_SLICES,
-                perpendicular_tol=_tilt_of_jitter(grid),
-            )
-        values = np.asarray(volume.array)[..., 0]
+            values, affine = self._values(segment, grid)
         for plane in values:  # one after the other, to save memory
             between = plane[(plane != 0) & (plane != 1)]
             if between.size:
@@ -97,7 +96,26 @@ class SegObject:
                     Reason.NOT_BINARY,
                     f"segment {segment.name!r} has values between 0 and 1, such as {float(between[0]):.3f}",
                 )
-        return _onto(values.astype(bool), np.asarray(volume.affine), grid, segment.name)
+        return _onto(values.astype(bool), affine, grid, segment.name)
+
+    def _values(self, segment: Segment, grid: Grid) -> tuple[NDArray[np.number], NDArray[np.float64]]:
+        """What is said of a segment, (slices, rows, columns), from 0 to 1, and where that lies."""
+        if self._seg.BitsAllocated == WIDE_BITS:
+            # highdicom reads single segments of it into 8 bits: the 257th would be the first as well.
+            self._whole = self._whole or self._volume(grid, None, combine_segments=True)
+            return np.asarray(self._whole.array) == segment.number, np.asarray(self._whole.affine)
+        volume = self._volume(grid, [segment.number], combine_segments=False)
+        return np.asarray(volume.array)[..., 0], np.asarray(volume.affine)
+
+    def _volume(self, grid: Grid, numbers: list[int] | None, *, combine_segments: bool) -> Volume:
+        return self._seg.get_volume(
+            segment_numbers=numbers,
+            combine_segments=combine_segments,
+            allow_missing_positions=True,
+            rescale_fractional=True,
+            rtol=EVEN_SLICES,
+            perpendicular_tol=_tilt_of_jitter(grid),
+        )
 
 
 def _tilt_of_jitter(grid: Grid) -> float:
@@ -112,13 +130,17 @@ def _tilt_of_jitter(grid: Grid) -> float:
 def _index_frames(dataset: Dataset) -> None:
     """Give frames their place among the dimensions (PS3.3 C.7.6.17) where a writer left it out.
 
-    OHIF saves label maps without FrameContentSequence, and highdicom cannot do without. The index says
-    nothing that a frame's position and segment do not: these stay as they are.
+    OHIF saves label maps without FrameContentSequence, others index by position alone, and
+    highdicom cannot do without. The index says nothing that a frame's position and segment do not: these
+    stay as they are.
     """
     groups = dataset.PerFrameFunctionalGroupsSequence
-    if all("FrameContentSequence" in group for group in groups):
-        return
     by_segment = dataset.SegmentationType != "LABELMAP"
+    segment_number = tag_for_keyword("ReferencedSegmentNumber")
+    dimensions = [item.get("DimensionIndexPointer") for item in dataset.get("DimensionIndexSequence") or []]
+    told = not by_segment or segment_number in dimensions
+    if told and all("FrameContentSequence" in group for group in groups):
+        return
     pointers = [("ImagePositionPatient", "PlanePositionSequence")]
     if by_segment:
         pointers.insert(0, ("ReferencedSegmentNumber", "SegmentIdentificationSequence"))

@@ -22,6 +22,7 @@ from tasks.labels import Labels
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
 from tasks.nnunet.dataset import TrainingCase, dataset_json, write_raw
+from tasks.review.scores import dice
 from tasks.settings.dataset import RoiPatterns
 from tasks.state import state_at
 
@@ -45,6 +46,28 @@ def test_each_ends_in_an_exact_mask_or_a_code(
         np.testing.assert_array_equal(outcome.labels[uid][1], expected.labels)
     assert {p.name for p in home.iterdir()} == {"config", "data"}
     assert {p.name for p in home.parent.iterdir()} == {"home", "in"}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_who_wants_its_masks_gets_coarse_ones_and_never_wrong_ones(
+    home: Path, tmp_path: Path, fault: Callable[[Path], Ends]
+) -> None:
+    """`converter: imgtools` takes its masks, and holds each against what was drawn."""
+    (tmp_path / "in").mkdir()
+    expected = fault(tmp_path / "in")
+    patterns = {"Left": "left"} if fault is a_hole_as_a_second_contour else PATTERNS
+    chosen = {"converter": "imgtools", "mask_strategy": "priority", "several_rois": "merge"}
+    outcome = deliver(tmp_path / "in", patterns, ALL_KINDS.model_copy(update=chosen))
+    ((uid, case),) = outcome.images.items()
+    if expected.state != "done":
+        assert case.state != "done"
+        return
+    if case.state == "rejected":
+        assert case.reason == "imgtools-failed", case.detail
+        return
+    _, found = outcome.labels[uid]
+    for value in np.unique(expected.labels)[1:]:
+        assert dice(expected.labels == value, found == value) > 0.5  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from dicom_factory import ball, write_rois, write_series
+from dicom_factory import write_rois, write_series
 
 from tasks.conversion import to_convert
 from tasks.convert import convert_case
+from tasks.dicom.image import place
 from tasks.errors import CaseRejected, UserDataError
 from tasks.ingest import take_delivery
 from tasks.ledger.files import sha256_of_file
@@ -96,7 +97,10 @@ def test_imgtools_may_not_leave_a_structure_without_a_voxel(
 ) -> None:
     """With `priority` the later one wins: a CTV that stands after the GTV covers it."""
     series = write_series(tmp_path / "in" / "ct", SHAPE)
-    write_rois(tmp_path / "in" / "rt", series, {"GTV": ball(SHAPE, (3, 8, 8), 3)})
+    whole, part = np.zeros(SHAPE, dtype=bool), np.zeros(SHAPE, dtype=bool)
+    whole[2:4, 5:9, 5:9] = True
+    part[2, 5:7, 5:7] = True
+    write_rois(tmp_path / "in" / "rt", series, {"GTV": part, "CTV": whole & ~part})
     take(tmp_path / "in")
     paths = DatasetPaths.of("D")
     rois = RoiPatterns.model_validate({"GTV": "GTV", "CTV": "CTV"})
@@ -104,17 +108,16 @@ def test_imgtools_may_not_leave_a_structure_without_a_voxel(
     (case,) = state_at(paths, settings)[0].images
 
     def convert(_files: Any, _drawn: Any, _rules: Any, image: Path, label: Path) -> None:
-        drawn = np.zeros(SHAPE, dtype=np.uint8)
-        drawn[2:4, 5:9, 5:9] = 2
-        drawn[2, 5, 5] = 2 if covered else 1
+        made = sitk.GetImageFromArray(np.where(part & (not covered), 1, 2 * whole).astype(np.uint8))
+        place(made, series.grid)
         for file in (image, label):
-            sitk.WriteImage(sitk.GetImageFromArray(drawn), str(file))
+            sitk.WriteImage(made, str(file))
 
     monkeypatch.setattr("tasks.convert.convert_with_imgtools", convert)
     job = to_convert(case, settings, rois)
     if not covered:
         convert_case(job, Store(paths.store), settings, rois)
         return
-    with pytest.raises(CaseRejected, match="'GTV' covers no voxel of its own"):
+    with pytest.raises(CaseRejected, match="imgtools-failed: its mask of 'GTV' has a Dice of 0.00"):
         convert_case(job, Store(paths.store), settings, rois)
     assert not Store(paths.store).label(job.case_id, job.label_key or "").is_file()

@@ -112,6 +112,42 @@ def test_every_kind_is_read_exactly(
     assert_read_exactly(file, series, expected)
 
 
+def test_the_segments_of_a_whole_body_keep_their_numbers(tmp_path: Path) -> None:
+    """Above 255 a label map takes 16 bits: in 8 bits the 257th organ would be the first."""
+    series = write_series(tmp_path / "ct", grid=grid_for(SHAPE))
+    labels = np.zeros(SHAPE, dtype=np.uint16)
+    drawn = {1: 1, 2: 255, 3: 256, 4: 257, 5: 300}
+    for row, number in drawn.items():
+        labels[2:5, 10 * row : 10 * row + 8, 12:31] = number
+    file = tmp_path / "seg.dcm"
+    write_labels(file, series, labels, [f"organ {n}" for n in range(1, 301)])
+    seg = SegObject(file)
+    assert [segment.number for segment in seg.segments] == list(range(1, 301))
+    for segment in seg.segments:
+        expected = labels == segment.number
+        np.testing.assert_array_equal(seg.mask(segment, series.grid), expected, str(segment))
+
+
+def write_labels(file: Path, series: Series, labels: NDArray[np.uint16], names: list[str]) -> None:
+    """A LABELMAP as highdicom writes it."""
+    organ = hd.sr.CodedConcept("113343008", "SCT", "Organ")
+    hd.seg.Segmentation(
+        [pydicom.dcmread(source) for source in series.files],
+        labels,
+        Kind.LABELMAP,
+        [hd.seg.SegmentDescription(n, name, organ, organ, "MANUAL") for n, name in enumerate(names, 1)],
+        hd.UID(),
+        1,
+        hd.UID(),
+        1,
+        "maker",
+        "model",
+        "1",
+        "1",
+        omit_empty_frames=False,
+    ).save_as(file)
+
+
 @pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: kind.value)
 def test_frames_without_a_dimension_index_are_found_by_their_position(
     tmp_path: Path, series: Series, kind: Kind
@@ -125,6 +161,26 @@ def test_frames_without_a_dimension_index_are_found_by_their_position(
             del group.FrameContentSequence
 
     edit(file, forget)
+    assert_read_exactly(file, series, expected)
+
+
+@pytest.mark.parametrize("kind", [Kind.BINARY, Kind.FRACTIONAL], ids=lambda kind: kind.value)
+def test_frames_that_are_indexed_by_position_alone_keep_their_segment(
+    tmp_path: Path, series: Series, kind: Kind
+) -> None:
+    """The standard asks for a dimension of segments of nobody; highdicom does."""
+    file = tmp_path / "seg.dcm"
+    expected = write(file, series, kind)
+
+    def by_position(ds: Any) -> None:
+        number = pydicom.datadict.tag_for_keyword("ReferencedSegmentNumber")
+        places = [n for n, d in enumerate(ds.DimensionIndexSequence) if d.DimensionIndexPointer != number]
+        ds.DimensionIndexSequence = [ds.DimensionIndexSequence[n] for n in places]
+        for group in ds.PerFrameFunctionalGroupsSequence:
+            content = group.FrameContentSequence[0]
+            content.DimensionIndexValues = [content.DimensionIndexValues[n] for n in places]
+
+    edit(file, by_position)
     assert_read_exactly(file, series, expected)
 
 
