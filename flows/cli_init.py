@@ -40,7 +40,7 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Write the YAML files of a new dataset. Example: iterseg init PM_IASLC --look /incoming"""
-    from tasks.delivery import files_below
+    from tasks.delivery import files_below, was_deleted
     from tasks.dicom.survey import survey
     from tasks.ledger.paths import DatasetPaths
     from tasks.new_dataset import patterns_of, refuse_existing, write
@@ -51,11 +51,12 @@ def init(
     folder = checked(lambda at: existing_folder(at, "--look"), look, as_json)
     named = checked(patterns_of, structure or [], as_json)
     asked = not yes and not as_json and not named and sys.stdin.isatty()
-    found = checked(
-        lambda at: survey(files_below(Path(at)), lambda looked, of: progress(looked, "look", of)),
-        folder,
-        as_json,
-    )
+
+    def look_at(at: str | Path) -> Survey:
+        files = [path for path in files_below(Path(at)) if not was_deleted(path, Path(at))]
+        return survey(files, lambda looked, of: progress(looked, "look", of))
+
+    found = checked(look_at, folder, as_json)
     if found is None and not named:
         fail(ConfigError("give --look FOLDER, or --structure NAME=PATTERN for each structure"), as_json)
     if found is not None and not as_json:

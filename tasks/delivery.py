@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import time
 from datetime import date
+from hashlib import sha256
 from pathlib import Path
 
+from tasks.dicom.reasons import Reason
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.snapshots import MANIFEST, Snapshot
 from tasks.shown.progress import waiting
@@ -14,6 +16,14 @@ from tasks.shown.progress import waiting
 ARRIVAL_TIMEOUT_S = 600.0
 """How long a run waits for a folder that is still being filled before it gives up."""
 LOOK_EVERY_S = 0.5
+LARGE_BYTES = 1 << 28
+"""Films and archives lie beside deliveries: of so large a file it is asked what it is before it is read, and
+one that is no DICOM is not read again. A slice has a thousandth of that."""
+
+RECYCLE_BINS = ("$recycle.bin", "recycler", "#recycle", "@recycle", ".recycle", ".trashes", ".trash")
+"""Where Windows, macOS, Linux and network storage keep what was deleted; Linux adds a user's number."""
+OF_THE_DISK = ("lost+found", "system volume information", ".snapshot", ".snapshots", ".zfs", "@eadir")
+"""Folders at the root of a disk that hold nobody's delivery; some of them nobody may read."""
 
 Signature = dict[str, tuple[int, int]]
 """Path → (bytes, time of the last change in ns) of each file."""
@@ -21,6 +31,8 @@ Signature = dict[str, tuple[int, int]]
 
 def files_below(folder: Path) -> list[Path]:
     """All files, in a stable order, through links to folders too; a manifest is no delivery.
+
+    Nor is what a disk keeps for itself (:data:`OF_THE_DISK`), where a whole disk is delivered.
 
     Raises
     ------
@@ -37,9 +49,19 @@ def files_below(folder: Path) -> list[Path]:
         here = Path(parent)
         visited.add(here.resolve())
         # A link back to where we are would never end.
-        folders[:] = [name for name in folders if (here / name).resolve() not in visited]
+        folders[:] = [
+            name
+            for name in folders
+            if name.lower() not in OF_THE_DISK and (here / name).resolve() not in visited
+        ]
         found += [here / name for name in names if name != MANIFEST]
     return sorted(found)
+
+
+def was_deleted(path: Path, root: Path) -> bool:
+    """Whether a file below a folder lies in a recycle bin: somebody did not want it."""
+    parts = (part.lower() for part in path.relative_to(root).parts[:-1])
+    return any(part in RECYCLE_BINS or part.startswith(".trash-") for part in parts)
 
 
 def refuse_a_day_to_come(day: date, what: str) -> None:
@@ -116,9 +138,13 @@ def added_later(snapshot: Snapshot) -> list[Path]:
 
     def new(file: Path) -> bool:
         row = known.get(file.relative_to(snapshot.folder).as_posix())
-        if row is None or row.state != "rejected":
-            return row is None
-        size_bytes, _ = signature_of([file]).get(str(file), (row.size_bytes, 0))  # a link may lead nowhere
-        return size_bytes != row.size_bytes
+        if row is None:
+            return True
+        if row.state != "rejected" and (row.reason != Reason.NO_DICOM or row.size_bytes > LARGE_BYTES):
+            return False
+        try:
+            return sha256(content_of(file)).hexdigest() != row.sha256
+        except OSError:  # a link that leads nowhere, a pipe, or still not to be read
+            return False
 
     return [file for file in files_below(snapshot.folder) if new(file)]

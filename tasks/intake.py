@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from tasks.cluster.placement import cores
-from tasks.delivery import content_of
+from tasks.delivery import LARGE_BYTES, content_of, was_deleted
 from tasks.dicom.case import case_ids_of
 from tasks.dicom.deidentify import Deidentification, deidentify
 from tasks.dicom.headers import DICOM_SUFFIXES, Header, describe, header_of, identity_in, parse
@@ -29,9 +29,7 @@ from tasks.settings.dataset import load_deidentification
 from tasks.shown.progress import progress
 from tasks.staged import DICOM_SUFFIX, staged_file
 
-IGNORED = (Reason.NO_DICOM, Reason.OTHER_KIND, Reason.WITHDRAWN)
-LARGE_BYTES = 1 << 28
-"""Of a file that is looked at before it is read into memory: a slice has a thousandth of that."""
+IGNORED = (Reason.NO_DICOM, Reason.OTHER_KIND, Reason.WITHDRAWN, Reason.DELETED)
 
 
 @dataclass(frozen=True)
@@ -120,11 +118,13 @@ class Intake:
             if path.is_file() and is_large_and_no_dicom(path):
                 size, digest = path.stat().st_size, sha256_of_file(path)
                 return FileRow(relative, "ignored", Reason.NO_DICOM.value, "", digest, size, None)
-            content = content_of(path)
+            content, deleted = content_of(path), was_deleted(path, root)
         except OSError as error:
             if ours:
                 raise OSError(error.errno, error.strerror) from None  # without its path
             return FileRow(relative, "rejected", Reason.UNREADABLE.value, str(error.strerror), "", 0, None)
+        if deleted:
+            return self.refused(relative, CaseRejected(Reason.DELETED, "it lies in a recycle bin"), content)
         return self._row_of(path, relative, content, folder)
 
     def _row_of(self, path: Path, relative: str, content: bytes, folder: Path | None) -> FileRow | None:

@@ -15,7 +15,7 @@ from tasks.cluster.retries import RETRIED
 from tasks.conversion import CaseToConvert
 from tasks.convert import convert_image, told_without_names
 from tasks.copies import is_one_of
-from tasks.delivery import content_of, files_below
+from tasks.delivery import content_of, files_below, was_deleted
 from tasks.dicom.case import Case, DicomFile, case_ids_of
 from tasks.dicom.cases import assemble
 from tasks.dicom.headers import Header, header_of
@@ -45,6 +45,8 @@ def images_in(
     found: dict[tuple[str, str], DicomFile] = {}
     damaged: list[dict[str, Any]] = []
     for path in files_below(folder):
+        if was_deleted(path, folder):
+            continue
         try:
             header, digest = _read(path, pseudonyms.patient)
         except CaseRejected as error:

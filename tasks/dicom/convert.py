@@ -202,7 +202,7 @@ def _drawn(
         names = [segment.name for segment in read.segments]
         return names, lambda position: read.mask(read.segments[position], grid)
     # A ROI that was named but never drawn is no candidate: "nobody drew it" is the message.
-    rois = [roi for roi in rtstruct.read_rois(segmentation) if roi.contours]
+    rois = [roi for roi in rtstruct.read_rois(segmentation) if roi.drawn]
 
     def mask(position: int) -> NDArray[np.bool_]:
         roi = rois[position]

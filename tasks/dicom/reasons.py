@@ -18,6 +18,7 @@ class Reason(StrEnum):
     OWN_PREDICTION = "own-prediction"
     BURNED_IN = "burned-in-annotation"
     IDENTITY_LEFT = "identity-left"
+    DELETED = "deleted"
     WITHDRAWN = "withdrawn"
     # series
     UNLABELLED = "unlabelled"
@@ -76,6 +77,7 @@ WHAT_TO_DO: dict[Reason, str] = {
     "Correct it in a viewer, or `iterseg accept` what your own model predicted.",
     Reason.BURNED_IN: "Its pixels may show a name, which de-identification cannot remove; deliver others.",
     Reason.IDENTITY_LEFT: "A label quotes the patient's name or ID; rename it and send it again.",
+    Reason.DELETED: "It lies in a recycle bin; take it out of there if it is wanted.",
     Reason.WITHDRAWN: "The patient or the scan was withdrawn; `iterseg withdraw` did it.",
     Reason.UNLABELLED: "Nobody has segmented this image yet; `iterseg predict` predicts it.",
     Reason.TEST_SET: "Its patient is in the test set: draw it by hand, not over a prediction.",

@@ -53,15 +53,24 @@ class Roi:
     frame_of_reference_uid: str = ""
     images: tuple[frozenset[str], ...] = ()
     """Of each contour the SOPInstanceUIDs of the slices that it says it was drawn on."""
+    damage: str = ""
+    """What is wrong with its contours, of which it has none then; it costs who asks for this ROI."""
+
+    @property
+    def drawn(self) -> bool:
+        """Whether somebody drew it, readable or not."""
+        return bool(self.contours or self.damage)
 
 
 def read_rois(path: Path) -> list[Roi]:
-    """All ROIs of an RTSTRUCT, those without a contour included.
+    """All ROIs of an RTSTRUCT, those without a contour included, and those whose contours are damaged.
+
+    Planning systems leave contours without a point in what nobody asks for, such as a couch.
 
     Raises
     ------
     CaseRejected
-        ``UNREADABLE_SEGMENTATION`` where the object contradicts itself or is damaged.
+        ``UNREADABLE_SEGMENTATION`` where the object contradicts itself or is damaged as a whole.
     """
     with damage_rejects(Reason.UNREADABLE_SEGMENTATION, "the RTSTRUCT cannot be read"):
         dataset = read_dataset(path)
@@ -79,43 +88,50 @@ def read_rois(path: Path) -> list[Roi]:
 _Contour = tuple[NDArray[np.float64], str, frozenset[str]]
 
 
-def _roi(item: Dataset, contours: list[_Contour], frame: str) -> Roi:
+def _roi(item: Dataset, contours: list[_Contour] | CaseRejected, frame: str) -> Roi:
+    damage, readable = (contours.detail, []) if isinstance(contours, CaseRejected) else ("", contours)
     return Roi(
         str(item.get("ROIName") or "").strip(),
-        tuple(points for points, _, _ in contours),
-        tuple(geometric_type for _, geometric_type, _ in contours),
+        tuple(points for points, _, _ in readable),
+        tuple(geometric_type for _, geometric_type, _ in readable),
         str(item.get("ReferencedFrameOfReferenceUID") or frame),
-        tuple(images for _, _, images in contours),
+        tuple(images for _, _, images in readable),
+        damage,
     )
 
 
-def _contours_by_number(dataset: Dataset) -> dict[int, list[_Contour]]:
-    found: dict[int, list[_Contour]] = {}
+def _contours_by_number(dataset: Dataset) -> dict[int, list[_Contour] | CaseRejected]:
+    found: dict[int, list[_Contour] | CaseRejected] = {}
     for item in dataset.get("ROIContourSequence") or []:
         number = int(item.ReferencedROINumber)
         if number in found:
             raise CaseRejected(Reason.UNREADABLE_SEGMENTATION, f"ROI {number} has its contours in two places")
-        contours = found.setdefault(number, [])
-        for contour in item.get("ContourSequence") or []:
-            values = _coordinates(contour)
-            if values.size == 0 or values.size % 3 or not np.all(np.isfinite(values)):
-                raise CaseRejected(
-                    Reason.UNREADABLE_SEGMENTATION,
-                    f"a contour of ROI {number} has {values.size} coordinates, no triples of numbers",
-                )
-            if int(contour.get("NumberOfContourPoints") or values.size // 3) != values.size // 3:
-                raise CaseRejected(
-                    Reason.UNREADABLE_SEGMENTATION,
-                    f"a contour of ROI {number} says {contour.NumberOfContourPoints} points "
-                    f"and has {values.size // 3}",
-                )
-            images = frozenset(
-                str(image.get("ReferencedSOPInstanceUID") or "")
-                for image in contour.get("ContourImageSequence") or []
-            )
-            kind = str(contour.get("ContourGeometricType") or "")
-            contours.append((values.reshape(-1, 3), kind, images))
+        try:
+            with damage_rejects(Reason.UNREADABLE_SEGMENTATION, f"ROI {number} cannot be read"):
+                found[number] = [_contour(c, number) for c in item.get("ContourSequence") or []]
+        except CaseRejected as error:
+            found[number] = error
     return found
+
+
+def _contour(contour: Dataset, number: int) -> _Contour:
+    values = _coordinates(contour)
+    if values.size == 0 or values.size % 3 or not np.all(np.isfinite(values)):
+        raise CaseRejected(
+            Reason.UNREADABLE_SEGMENTATION,
+            f"a contour of ROI {number} has {values.size} coordinates, no triples of numbers",
+        )
+    points = values.size // 3
+    if int(contour.get("NumberOfContourPoints") or points) != points:
+        raise CaseRejected(
+            Reason.UNREADABLE_SEGMENTATION,
+            f"a contour of ROI {number} says {contour.NumberOfContourPoints} points and has {points}",
+        )
+    images = frozenset(
+        str(image.get("ReferencedSOPInstanceUID") or "")
+        for image in contour.get("ContourImageSequence") or []
+    )
+    return values.reshape(-1, 3), str(contour.get("ContourGeometricType") or ""), images
 
 
 def _coordinates(contour: Dataset) -> NDArray[np.float64]:
@@ -147,8 +163,10 @@ def rasterise(
     ------
     CaseRejected
         ``CONTOUR_TYPE``, ``CONTOUR_OFF_SLICE``, ``CONTOUR_OUTSIDE``, ``CONTOUR_DEGENERATE`` or
-        ``CONTOURS_OVERLAP``, with the ROI's name.
+        ``CONTOURS_OVERLAP``, with the ROI's name; ``UNREADABLE_SEGMENTATION`` of one that is damaged.
     """
+    if roi.damage:
+        raise CaseRejected(Reason.UNREADABLE_SEGMENTATION, roi.damage)
     mask = np.zeros(grid.shape, dtype=bool)
     called = numbers or range(1, grid.shape[0] + 1)
     drawn: dict[int, list[_Drawn]] = {}

@@ -103,4 +103,4 @@ def _names(path: Path, kind: str) -> Sequence[str]:
     """As conversion sees them: a ROI without a contour is none."""
     if kind == "SEG":
         return [segment.name for segment in SegObject(path).segments]
-    return [roi.name for roi in read_rois(path) if roi.contours]
+    return [roi.name for roi in read_rois(path) if roi.drawn]

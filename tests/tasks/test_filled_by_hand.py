@@ -116,6 +116,21 @@ def test_a_damaged_file_put_into_a_sealed_folder_is_told(home: Path) -> None:
     assert seal_by_hand.fn("D") == []
 
 
+def test_a_damaged_file_that_is_sent_again_counts_though_it_is_as_long_as_before(home: Path) -> None:
+    """A copy over a network reserves the whole length first, and may end before it is filled."""
+    folder = home / "data" / "rawdata" / "D" / "2026-11-20__D"
+    series = write_series(folder / "ct", SHAPE)
+    whole = series.files[2].read_bytes()
+    series.files[2].write_bytes(b"\0" * len(whole))
+    assert seal_by_hand.fn("D")[0]["files"]["taken"] == 5
+    assert seal_by_hand.fn("D") == []
+    make_writable(folder)
+    series.files[2].write_bytes(whole)
+    (report,) = seal_by_hand.fn("D")
+    assert report["files"]["taken"] == 1
+    assert seal_by_hand.fn("D") == []
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [

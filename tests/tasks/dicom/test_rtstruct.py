@@ -148,6 +148,27 @@ def test_what_cannot_be_a_mask_is_refused(
     assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ds: setattr(_first(ds), "ContourData", []),  # as planning systems leave them in a couch
+        lambda ds: setattr(_first(ds), "ContourData", [1, 2]),
+        lambda ds: setattr(_first(ds), "NumberOfContourPoints", 99),
+    ],
+)
+def test_a_roi_that_is_damaged_costs_who_asks_for_it_and_nobody_else(
+    structure_set: Path, series: Series, change: Callable[[Any], None]
+) -> None:
+    before = {roi.name: rasterise(roi, series.grid) for roi in read_rois(structure_set)}
+    damaged, *others = read_rois(edit(structure_set, change))
+    assert damaged.drawn
+    with pytest.raises(CaseRejected, match="unreadable-segmentation: .*ROI 1 "):
+        rasterise(damaged, series.grid)
+    assert others
+    for roi in others:
+        np.testing.assert_array_equal(rasterise(roi, series.grid), before[roi.name])
+
+
 def test_a_file_that_is_cut_short_is_refused(structure_set: Path) -> None:
     content = structure_set.read_bytes()
     structure_set.write_bytes(content[: len(content) // 2])
