@@ -17,7 +17,14 @@ from flows.pages import write_pages_if_possible
 from flows.parameters import DatasetId, Day, Hidden, local_path, run_name
 from tasks.delivery import refuse_a_day_to_come
 from tasks.errors import ConfigError, TransientError
-from tasks.ingest import account_of_series, passed_over, seal_by_hand, take_delivery, take_inbox
+from tasks.ingest import (
+    account_of_series,
+    passed_over,
+    seal_by_hand,
+    take_delivery,
+    take_inbox,
+    without_patient_id,
+)
 from tasks.ledger.inbox import Inbox
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import day_of_arrival, load_snapshots
@@ -70,6 +77,8 @@ def ingest(
         refined = recognise_refinements(dataset_id)
         rows = account_of_series(dataset_id) if load_snapshots(paths) else []
         left = passed_over(dataset_id)
+        if any(delivery["snapshot"] for delivery in deliveries) and (said := without_patient_id(dataset_id)):
+            left.append(said)
         if refined and flow_run.parent_flow_run_id is None:  # an iteration writes them at its end
             write_pages_if_possible(paths)
     report = {**_report(paths, deliveries, retrieved, rows), "refinements": refined, "passed_over": left}

@@ -11,9 +11,11 @@ from prefect import task
 
 from tasks.cluster.retries import RETRIED
 from tasks.delivery import added_later, arrived, files_below, refuse_a_day_to_come, signature_of
+from tasks.dicom.headers import identity_of_study
 from tasks.errors import UserDataError
 from tasks.intake import Intake
 from tasks.ledger.accounts import FileRow, count_reasons, count_states
+from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.dated import misnamed_folders
 from tasks.ledger.files import commit_folder, remove_scratch, scratch_folder
 from tasks.ledger.inbox import Inbox
@@ -21,6 +23,7 @@ from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import (
     MANIFEST,
     Origin,
+    accounted,
     day_of_arrival,
     load_snapshots,
     make_read_only,
@@ -194,6 +197,27 @@ def passed_over(dataset_id: str) -> list[str]:
             if files_below(folder)
         ]
     return said
+
+
+def without_patient_id(dataset_id: str) -> str | None:
+    """That studies came without a PatientID, in a sentence that names nobody; None where at most one did.
+
+    Of files that lost their identity on their way in nobody can tell.
+    """
+    paths = DatasetPaths.of(dataset_id)
+    pseudonyms = pseudonyms_of(paths)
+    whose = {
+        row.header["study_instance_uid"]: row.header["patient"]
+        for row in accounted(paths)
+        if row.state == "taken" and row.header is not None
+    }
+    unnamed = [uid for uid, patient in whose.items() if patient == pseudonyms.patient(identity_of_study(uid))]
+    if len(unnamed) < 2:
+        return None
+    return (
+        f"{len(unnamed)} studies have no PatientID: each counts as a patient of its own, and two of one "
+        "person may lie on both sides of a fold or of the test set. Give each person an ID before ingest"
+    )
 
 
 @task(task_run_name="account", **RETRIED)

@@ -273,7 +273,12 @@ def _uid(dataset: Dataset, keyword: str) -> str:
 def identity_of(dataset: Dataset) -> str:
     """What tells patients apart: PatientID; without one, the study stands for the patient."""
     patient_id = str(dataset.get("PatientID") or "").strip()
-    return identity_with(patient_id) if patient_id else f"study:{dataset.get('StudyInstanceUID')}"
+    return identity_with(patient_id) if patient_id else identity_of_study(dataset.get("StudyInstanceUID"))
+
+
+def identity_of_study(study_instance_uid: object) -> str:
+    """What tells a patient apart of whom no file names the PatientID."""
+    return f"study:{study_instance_uid}"
 
 
 def identity_in(content: bytes) -> str | None:

@@ -14,7 +14,7 @@ import pytest
 from dicom_factory import ball, edit, write_rois, write_series
 
 from tasks.errors import ConfigError, UserDataError
-from tasks.ingest import take_delivery
+from tasks.ingest import take_delivery, without_patient_id
 from tasks.ledger.files import sha256_of_file, write_json
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots
@@ -259,6 +259,24 @@ def test_a_patients_scans_are_one_patients_whatever_way_they_came(home: Path, tm
     images = state_at(DatasetPaths.of("D"), DatasetSettings())[0].images
     assert len({case.series_instance_uid for case in images}) == 2
     assert len({case.patient for case in images}) == 1
+
+
+@pytest.mark.parametrize(
+    ("studies", "deidentify", "told"), [(2, False, True), (1, False, False), (2, True, False)]
+)
+def test_studies_without_a_patient_are_said_to_be_patients_of_their_own(
+    home: Path, tmp_path: Path, studies: int, deidentify: bool, told: bool
+) -> None:
+    """Two scans of one person, of whom no file says who it is, would train a fold and validate it."""
+    for n in range(studies):
+        series = write_series(tmp_path / "in" / f"{n}", SHAPE, name=f"{n}")
+        for file in series.files:
+            edit(file, lambda ds: setattr(ds, "PatientID", ""))
+    write_series(tmp_path / "in" / "named", SHAPE, name="named", patient="P1")
+    take_delivery.fn("D", tmp_path / "in", DAY, deidentify=deidentify)
+    said = without_patient_id("D")
+    assert (said is not None) == told
+    assert not told or said.startswith("2 studies have no PatientID")  # type: ignore[union-attr]
 
 
 def test_files_that_cannot_be_read_are_on_record_each(home: Path, tmp_path: Path) -> None:
