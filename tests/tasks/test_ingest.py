@@ -261,11 +261,9 @@ def test_a_patients_scans_are_one_patients_whatever_way_they_came(home: Path, tm
     assert len({case.patient for case in images}) == 1
 
 
-@pytest.mark.parametrize(
-    ("studies", "deidentify", "told"), [(2, False, True), (1, False, False), (2, True, False)]
-)
+@pytest.mark.parametrize(("studies", "told"), [(2, True), (1, False)])
 def test_studies_without_a_patient_are_said_to_be_patients_of_their_own(
-    home: Path, tmp_path: Path, studies: int, deidentify: bool, told: bool
+    home: Path, tmp_path: Path, studies: int, told: bool
 ) -> None:
     """Two scans of one person, of whom no file says who it is, would train a fold and validate it."""
     for n in range(studies):
@@ -273,7 +271,7 @@ def test_studies_without_a_patient_are_said_to_be_patients_of_their_own(
         for file in series.files:
             edit(file, lambda ds: setattr(ds, "PatientID", ""))
     write_series(tmp_path / "in" / "named", SHAPE, name="named", patient="P1")
-    take_delivery.fn("D", tmp_path / "in", DAY, deidentify=deidentify)
+    take_delivery.fn("D", tmp_path / "in", DAY)
     said = without_patient_id("D")
     assert (said is not None) == told
     assert not told or said.startswith("2 studies have no PatientID")  # type: ignore[union-attr]
