@@ -31,7 +31,7 @@ def judged(
     """Score the candidate and the model in use on the same cases, and write the candidate's record.
 
     Where a control raced the warm start, the better of the two is the candidate. It must not be worse than
-    the model in use, nor than the best one since the last rollback.
+    the model in use, nor than those since the last rollback that were best in a structure.
     """
     dataset_id, current = paths.dataset_id, latest_model(paths)
     name = model_id_of(iteration, dataset_id)
@@ -47,9 +47,9 @@ def judged(
     before = [] if current is None else _scores_of(paths, iteration, current, settings, where)
     candidate = (dataset_id, iteration, results[winner], scores[winner])
     judgement = judge_candidate(*candidate, before, settings, current)
-    best = best_in_use(paths, iteration, current, before, settings)
-    others = {model.model_id for model in (best, current) if model is not None}
-    if judgement["accepted"] and best is not None and len(others) == 2:
+    for best in best_in_use(paths, iteration, current, before, settings) if judgement["accepted"] else []:
+        if current is not None and best.model_id == current.model_id:
+            continue
         # A margin that is granted night after night adds up.
         try:
             earlier = _scores_of(paths, iteration, best, settings, where)
@@ -59,6 +59,7 @@ def judged(
         beside_best = judge_candidate(*candidate, earlier, settings, best)
         if any(not verdict["non_inferior"] for verdict in beside_best["verdicts"]):
             judgement = beside_best
+            break
     return record_model(dataset_id, iteration, results[winner], scores[winner], judgement, raced)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -69,12 +70,12 @@ def judge_candidate(
     verdicts: dict[str, Verdict] = {}
     if test_cases:
         after = {row["case_id"]: row["dice"] for row in test_cases}
-        verdicts = _verdicts(iteration, after, before, shared, settings)
+        verdicts = _verdicts(paths, iteration, after, before, shared, settings)
     if untested := [name for name in shared if name not in verdicts or not verdicts[name].cases]:
         earlier = {} if test_cases else before
         earlier = earlier or _validated_before(paths, current, iteration, settings.surface_tolerance_mm)
         validated = {case_id: dice for fold in folds for case_id, dice in fold["cases"].items()}
-        found = _verdicts(iteration, validated, earlier, untested, settings)
+        found = _verdicts(paths, iteration, validated, earlier, untested, settings)
         other = "" if basis == "cross-validation" else "cross-validation"
         for name, verdict in found.items():
             # A structure that no test case has may still be found in one.
@@ -85,6 +86,7 @@ def judge_candidate(
                 non_inferior=verdict.non_inferior and tested.non_inferior,
                 false_alarms=tested.false_alarms,
                 false_alarms_before=tested.false_alarms_before,
+                empty=tested.empty,
             )
     in_order = [verdicts[name] for name in shared]
     compared = any(verdict.cases for verdict in in_order)
@@ -97,6 +99,7 @@ def judge_candidate(
 
 
 def _verdicts(
+    paths: DatasetPaths,
     iteration: Iteration,
     after: Mapping[str, Scores],
     before: Mapping[str, Scores],
@@ -104,11 +107,25 @@ def _verdicts(
     settings: DatasetSettings,
 ) -> dict[str, Verdict]:
     """Structure → what the cases say that both models have scores of."""
-    patients = {case["case_id"]: case["patient"] for case in iteration.cases}
-    scored = [ScoredCase(patients[c], after[c], before[c]) for c in sorted(after.keys() & before.keys())]
-    limits = settings.promotion
-    found = judge(scored, structures, margin=limits.margin, confidence=limits.confidence)
+    cases = {case["case_id"]: case for case in iteration.cases}
+    scored = [
+        ScoredCase(cases[c]["patient"], after[c], before[c], _absent(paths, iteration, cases[c]))
+        for c in sorted(after.keys() & before.keys())
+    ]
+    found = judge(scored, structures, **settings.promotion.model_dump())
     return {verdict.structure: verdict for verdict in found}
+
+
+def _absent(paths: DatasetPaths, iteration: Iteration, case: Mapping[str, Any]) -> frozenset[str]:
+    """The structures that a label knows are not there; of one that knows only a part of the image, none."""
+    store = Store(paths.store)
+    if not store.voxel_counts(case["case_id"], case["label_key"]).is_file():
+        return frozenset()
+    there = store.read_voxel_counts(case["case_id"], case["label_key"]).keys()
+    if iteration.labels.ignore in there:
+        return frozenset()
+    values = iteration.labels.values
+    return frozenset(name for name in iteration.structures if there.isdisjoint(values[name]))
 
 
 def best_in_use(
@@ -117,11 +134,12 @@ def best_in_use(
     current: ModelRecord | None,
     current_cases: Sequence[Mapping[str, Any]],
     settings: DatasetSettings,
-) -> ModelRecord | None:
-    """Of the models that were in use since the last rollback, the one furthest above that of now, if any is.
+) -> list[ModelRecord]:
+    """Of the models in use since the last rollback, for each structure the one furthest above that of now.
 
     Case by case, where both have a Dice on record of the same image and label: a mean of another day is of
-    another test set, and one that was easy then would be held against all that follow.
+    another test set, and one that was easy then would be held against all that follow. Structure by
+    structure: what one gains in many nights would hide what another loses.
 
     Parameters
     ----------
@@ -130,7 +148,7 @@ def best_in_use(
         cases that they were validated on.
     """
     if current is None:
-        return None
+        return []
     tested = bool(iteration.test_cases())
     today = {_image_and_label(case) for case in iteration.test_cases()}
 
@@ -141,18 +159,25 @@ def best_in_use(
         return {row["case_id"]: row["dice"] for row in alike if _image_and_label(row) in today}
 
     own = {row["case_id"]: row["dice"] for row in current_cases} if tested else on_record(current)
-    ahead: list[tuple[float, str, ModelRecord]] = []
+    best: dict[str, tuple[float, str, ModelRecord]] = {}
     for model in used_since_rollback(paths, iteration.structures):
-        theirs = on_record(model)
-        changes = [
-            theirs[case_id][name] - dice  # type: ignore[operator]  # none is None
-            for case_id in own.keys() & theirs.keys()
-            for name, dice in own[case_id].items()
-            if dice is not None and theirs[case_id].get(name) is not None
-        ]
-        if changes and (mean := sum(changes) / len(changes)) > 0:
-            ahead.append((mean, model.created, model))
-    return max(ahead, key=lambda found: found[:2])[2] if ahead else None
+        for name, mean in _ahead(on_record(model), own).items():
+            found = (mean, model.created, model)
+            if mean > 0 and (name not in best or found[:2] > best[name][:2]):
+                best[name] = found
+    models = {model.model_id: model for _, _, model in best.values()}
+    return [models[model_id] for model_id in sorted(models)]
+
+
+def _ahead(theirs: Mapping[str, Scores], own: Mapping[str, Scores]) -> dict[str, float]:
+    """Structure → the mean difference of Dice, theirs less our own, of the cases of which both have one."""
+    changes: dict[str, list[float]] = defaultdict(list)
+    for case_id in own.keys() & theirs.keys():
+        for name, dice in own[case_id].items():
+            other = theirs[case_id].get(name)
+            if dice is not None and other is not None:
+                changes[name].append(other - dice)
+    return {name: sum(found) / len(found) for name, found in changes.items()}
 
 
 def _image_and_label(row: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -41,7 +41,8 @@ def change_in_words(verdict: Mapping[str, Any]) -> str:
     # Older verdicts have none: a false alarm was a Dice of 0 beside one of 1.
     now, before = verdict.get("false_alarms", 0), verdict.get("false_alarms_before", 0)
     if now or before:
-        said.append(f"false alarms in {now} cases, and no more in {before}")
+        of = f" of {verdict['empty']}" if verdict.get("empty") else ""
+        said.append(f"false alarms in {now}{of} cases, and no more in {before}")
     return "; ".join(said) or "not compared"
 
 

@@ -27,6 +27,8 @@ class ScoredCase:
     patient: str
     candidate: Scores
     current: Scores
+    absent: frozenset[str] = frozenset()
+    """The structures of which the label knows that they are not there: a Dice of 0 is a false alarm then."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Verdict:
         In how many cases, of those in which nothing is, the candidate alone finds something, and the other
         model alone. They are judged apart: a Dice of 0 beside one of 1 would outweigh, or hide, every change
         in the cases that have the structure.
+    empty
+        How many cases those are.
     """
 
     structure: str
@@ -66,10 +70,16 @@ class Verdict:
     basis: str = ""
     false_alarms: int = 0
     false_alarms_before: int = 0
+    empty: int = 0
 
 
 def judge(
-    cases: Sequence[ScoredCase], structures: Sequence[str], *, margin: float, confidence: float
+    cases: Sequence[ScoredCase],
+    structures: Sequence[str],
+    *,
+    margin: float,
+    confidence: float,
+    false_alarm_margin: float,
 ) -> list[Verdict]:
     """One verdict for each structure.
 
@@ -79,20 +89,34 @@ def judge(
         How much mean Dice a candidate may lose, such as 0.02.
     confidence
         Of the one-sided bound, such as 0.95.
+    false_alarm_margin
+        Of the cases without a structure, the share in which a candidate may find it and the other model not.
     """
-    return [_verdict(cases, structure, margin, confidence) for structure in structures]
+    limits = (margin, confidence, false_alarm_margin)
+    return [_verdict(cases, structure, *limits) for structure in structures]
 
 
-def _verdict(cases: Sequence[ScoredCase], structure: str, margin: float, confidence: float) -> Verdict:
-    found = [(case.patient, case.candidate.get(structure), case.current.get(structure)) for case in cases]
-    pairs = [(patient, a, b) for patient, a, b in found if a is not None and b is not None]
-    # Only where nothing is, and a model finds nothing, has it no Dice.
-    silence = [(patient, float(b is not None) - float(a is not None)) for patient, a, b in found]
+def _verdict(
+    cases: Sequence[ScoredCase], structure: str, margin: float, confidence: float, false_alarm_margin: float
+) -> Verdict:
+    found = [
+        (case.patient, case.candidate.get(structure), case.current.get(structure), structure in case.absent)
+        for case in cases
+    ]
+    # Where nothing is, two models that both find something agree in nothing: it is no pair of Dice.
+    pairs = [(p, a, b) for p, a, b, absent in found if not absent and a is not None and b is not None]
+    # Only where nothing is, and a model finds nothing, has it no Dice; have both none it may be unknown.
+    silence = [
+        (patient, float(b is not None) - float(a is not None))
+        for patient, a, b, absent in found
+        if absent or (a is None) != (b is None)
+    ]
     alarms = [change for _, change in silence if change]
-    quiet = not alarms or lower_bound(silence, confidence) > -margin
-    now, before = alarms.count(-1.0), alarms.count(1.0)
+    quiet = not alarms or lower_bound(silence, confidence) > -false_alarm_margin
+    now, before, empty = alarms.count(-1.0), alarms.count(1.0), len(silence)
     if not pairs:
-        return Verdict(structure, 0, 0, None, None, None, None, quiet, margin, confidence, "", now, before)
+        nothing = (None, None, None, None)
+        return Verdict(structure, 0, 0, *nothing, quiet, margin, confidence, "", now, before, empty)
     changes = [(patient, candidate - current) for patient, candidate, current in pairs]
     bound = lower_bound(changes, confidence)
     return Verdict(
@@ -108,6 +132,7 @@ def _verdict(cases: Sequence[ScoredCase], structure: str, margin: float, confide
         confidence=confidence,
         false_alarms=now,
         false_alarms_before=before,
+        empty=empty,
     )
 
 

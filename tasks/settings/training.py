@@ -71,4 +71,6 @@ class PromotionSettings(Settings):
     margin: float = Field(default=0.02, ge=0, lt=1)
     """How much mean Dice of a structure a candidate may lose."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    """Of the one-sided bound of the difference, which must lie above minus the margin."""
+    """Of the one-sided bound of a difference, which must lie above minus its margin."""
+    false_alarm_margin: float = Field(default=0.1, ge=0, le=1)
+    """In which share of the cases without a structure a candidate may find it, and the model in use not."""

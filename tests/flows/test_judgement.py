@@ -76,7 +76,7 @@ def test_the_best_of_former_models_without_its_weights_stops_a_night_with_a_way_
         ("_scores_of", scores_of),
         ("_scored", lambda *_, **__: []),
         ("candidate_folder", lambda *_, **__: home),
-        ("best_in_use", lambda *_: best),
+        ("best_in_use", lambda *_: [best]),
         ("judge_candidate", lambda *_: {"accepted": True}),
     ):
         monkeypatch.setattr(judgement, name, does)
@@ -99,12 +99,14 @@ def test_a_margin_that_is_granted_each_night_does_not_add_up(
     paths = DatasetPaths.of("D")
     before = {"2026-11-20": 0.85, "2026-11-21": 0.84}
     for model_id, mean in before.items():
-        on_record = [{"case_id": f"c{n}", "mirroring": True, "dice": {"GTV": mean}} for n in range(6)]
+        on_record = [
+            {"case_id": f"c{n}", "label_key": "l", "mirroring": True, "dice": {"GTV": mean}} for n in range(6)
+        ]
         model = replace(a_model(paths, ["GTV"], model_id), test_cases=on_record)
         (paths.home / model.folder).mkdir(parents=True)
         save_model(paths, model)
         promote(paths, model, "not worse")
-    cases = [{"case_id": f"c{n}", "patient": f"p{n}", "place": "test"} for n in range(6)]
+    cases = [{"case_id": f"c{n}", "patient": f"p{n}", "place": "test", "label_key": "l"} for n in range(6)]
     name = "2026-11-22__D"
     iteration = Iteration(name, name, None, "CT", ["GTV"], "3d_fullres", "nnUNetPlans", "", 2, cases)
 

@@ -111,7 +111,7 @@ def test_a_structure_that_no_test_case_has_must_not_be_seen_in_one(paths: Datase
     results = [{"fold": f, "cases": {f"case{f}": {"GTV": 0.9, "node": 0.9}}} for f in (0, 1)]
     judgement = judged("D", now, results, *rows, SETTINGS)
     assert not judgement["accepted"]
-    assert "false alarms in 1 cases, and no more in 0" in why_not(judgement)
+    assert "false alarms in 1 of 1 cases, and no more in 0" in why_not(judgement)
 
 
 def raced(dice: dict[str, float], *, test: bool) -> dict[str, Any]:
@@ -231,9 +231,38 @@ def test_the_best_of_former_models_is_found_case_by_case(
     former, current = with_scores(paths, "2026-01-01", earlier), with_scores(paths, "2026-01-02", now)
     today = iteration("3", [case(n, "test") for n in range(4)])
     found = best_in_use(paths, today, current, current.test_cases, SETTINGS)
-    assert found == (former if best else None)
+    assert found == ([former] if best else [])
     relabelled = iteration("3", [case(n, "test", "corrected") for n in range(4)])
-    assert best_in_use(paths, relabelled, current, current.test_cases, SETTINGS) is None
+    assert best_in_use(paths, relabelled, current, current.test_cases, SETTINGS) == []
+
+
+def test_what_one_structure_gains_does_not_hide_what_another_loses(paths: DatasetPaths) -> None:
+    """Each night within the margin: the mean of both rises, and the nodes are lost."""
+    scores = [{"GTV": 0.6, "node": 0.8}, {"GTV": 0.7, "node": 0.79}, {"GTV": 0.9, "node": 0.75}]
+    models = []
+    for day, dice in enumerate(scores, start=1):
+        rows = [{**case(n, "test"), "mirroring": True, "dice": dice} for n in range(4)]
+        record = trained(paths, f"2026-01-0{day}", [case(8, 0), case(9, 1)], 0.5)
+        models.append(replace(record, structures=["GTV", "node"], test_cases=rows))
+        save_model(paths, models[-1])
+        promote(paths, models[-1], "not worse")
+    today = replace(iteration("4", [case(n, "test") for n in range(4)]), structures=["GTV", "node"])
+    assert best_in_use(paths, today, models[-1], models[-1].test_cases, SETTINGS) == [models[0]]
+
+
+def test_a_label_that_holds_nothing_of_a_structure_tells_a_false_alarm_from_a_miss(
+    paths: DatasetPaths,
+) -> None:
+    """Both are a Dice of 0; only where the structure is, the two models can agree less than before."""
+    cases = [case(n, "test") for n in range(4)] + [case(8, 0), case(9, 1)]
+    promote(paths, trained(paths, "2026-01-01", cases, 0.5), "first")
+    counts = [{0: 90, 1: 10}, {0: 90, 1: 10}, {0: 100}, {0: 60, 2: 40}]
+    for n, count in enumerate(counts):
+        write_json(Store(paths.store).voxel_counts(f"case{n}", "same"), count)
+    rows = [[{"case_id": f"case{n}", "dice": {"GTV": dice}} for n in range(4)] for dice in (0.0, 0.0)]
+    (verdict,) = judged("D", iteration("2", cases), [], *rows, SETTINGS)["verdicts"]
+    # Of the last one a part was not looked at: nobody knows what is there.
+    assert (verdict["cases"], verdict["empty"]) == (3, 1)
 
 
 def test_without_a_test_set_former_models_are_compared_where_both_were_validated(paths: DatasetPaths) -> None:
@@ -242,8 +271,8 @@ def test_without_a_test_set_former_models_are_compared_where_both_were_validated
     for model in models:
         promote(paths, model, "not worse")
     today = iteration("3", [*cases, case(2, 0)])
-    assert best_in_use(paths, today, models[1], [], SETTINGS) == models[0]
-    assert best_in_use(paths, today, models[0], [], SETTINGS) is None
+    assert best_in_use(paths, today, models[1], [], SETTINGS) == [models[0]]
+    assert best_in_use(paths, today, models[0], [], SETTINGS) == []
 
 
 def test_under_a_corrected_label_the_prediction_of_then_is_scored_again(paths: DatasetPaths) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.review.promotion import ScoredCase, judge, lower_bound
+
+LIMITS = {"margin": 0.02, "confidence": 0.95, "false_alarm_margin": 0.1}
 
 
 def cases(
@@ -38,14 +41,14 @@ def cases(
 def test_a_candidate_must_not_be_worse(
     candidate: list[float | None], current: list[float | None], accepted: bool
 ) -> None:
-    (verdict,) = judge(cases(candidate, current), ["A"], margin=0.02, confidence=0.95)
+    (verdict,) = judge(cases(candidate, current), ["A"], **LIMITS)
     assert verdict.non_inferior is accepted
     assert (verdict.margin, verdict.confidence) == (0.02, 0.95), "whoever judges again must know"
 
 
 def test_one_structure_that_got_worse_is_enough() -> None:
     both = [ScoredCase(f"p{n}", {"A": 0.95, "B": 0.5}, {"A": 0.7, "B": 0.8}) for n in range(8)]
-    verdicts = {v.structure: v.non_inferior for v in judge(both, ["A", "B"], margin=0.02, confidence=0.95)}
+    verdicts = {v.structure: v.non_inferior for v in judge(both, ["A", "B"], **LIMITS)}
     assert verdicts == {"A": True, "B": False}
 
 
@@ -53,16 +56,16 @@ def test_many_scans_of_one_patient_are_one_witness() -> None:
     """Counted one by one, twenty scans of the one patient who got better would outvote two others."""
     candidate: list[float | None] = [0.82] * 20 + [0.75, 0.75]
     patients = ["p"] * 20 + ["q", "r"]
-    (apart,) = judge(cases(candidate, [0.8] * 22), ["A"], margin=0.02, confidence=0.95)
-    (together,) = judge(cases(candidate, [0.8] * 22, patients), ["A"], margin=0.02, confidence=0.95)
+    (apart,) = judge(cases(candidate, [0.8] * 22), ["A"], **LIMITS)
+    (together,) = judge(cases(candidate, [0.8] * 22, patients), ["A"], **LIMITS)
     assert (apart.patients, together.patients) == (22, 3)
     assert (apart.non_inferior, together.non_inferior) == (True, False)
 
 
 def test_finding_what_is_not_there_counts_against_a_model() -> None:
-    (worse,) = judge(cases([0.0, 0.0], [None, None]), ["A"], margin=0.02, confidence=0.95)
+    (worse,) = judge(cases([0.0, 0.0], [None, None]), ["A"], **LIMITS)
     assert (worse.non_inferior, worse.false_alarms) == (False, 2)
-    (unknown,) = judge(cases([None], [None]), ["A"], margin=0.02, confidence=0.95)
+    (unknown,) = judge(cases([None], [None]), ["A"], **LIMITS)
     assert (unknown.cases, unknown.non_inferior) == (0, True)
 
 
@@ -79,15 +82,41 @@ def test_finding_what_is_not_there_counts_against_a_model() -> None:
 def test_false_alarms_and_tumours_do_not_make_up_for_each_other(
     candidate: list[float | None], current: list[float | None], accepted: bool
 ) -> None:
-    (verdict,) = judge(cases(candidate, current), ["A"], margin=0.02, confidence=0.95)
+    (verdict,) = judge(cases(candidate, current), ["A"], **LIMITS)
     assert verdict.non_inferior is accepted
     assert verdict.cases == 5
+
+
+def test_cases_in_which_both_see_what_is_not_there_do_not_hide_a_loss() -> None:
+    """Their difference is nought, and three of four such would divide every loss by four."""
+    tumours, empty = [0.86] * 5, [0.0] * 15
+    scored = cases([*tumours, *empty], [0.9] * 5 + empty)
+    known = [replace(c, absent=frozenset("A")) if not c.current["A"] else c for c in scored]
+    (diluted,), (verdict,) = judge(scored, ["A"], **LIMITS), judge(known, ["A"], **LIMITS)
+    assert (diluted.cases, diluted.non_inferior) == (20, True)
+    assert (verdict.cases, verdict.difference, verdict.non_inferior) == (5, pytest.approx(-0.04), False)
+    assert (verdict.empty, verdict.false_alarms, verdict.false_alarms_before) == (15, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("empty", "alarms", "margin", "accepted"),
+    [(40, 1, 0.1, True), (40, 3, 0.1, False), (10, 1, 0.1, False), (10, 1, 0.4, True), (40, 0, 0.0, True)],
+)
+def test_false_alarms_have_a_margin_of_their_own(
+    empty: int, alarms: int, margin: float, accepted: bool
+) -> None:
+    """Against that of Dice a single one among 150 patients was too many."""
+    candidate: list[float | None] = [0.9] * 20 + [0.0] * alarms + [None] * (empty - alarms)
+    scored = cases(candidate, [0.9] * 20 + [None] * empty)
+    known = [replace(c, absent=frozenset("A")) if c.current["A"] is None else c for c in scored]
+    (verdict,) = judge(known, ["A"], **{**LIMITS, "false_alarm_margin": margin})
+    assert (verdict.non_inferior, verdict.empty, verdict.cases) == (accepted, empty, 20)
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=20))
 def test_the_bound_is_a_bound_and_the_same_every_time(pairs: list[tuple[float, float]]) -> None:
     scored = cases([a for a, _ in pairs], [b for _, b in pairs])
-    (one,), (two,) = (judge(scored, ["A"], margin=0.02, confidence=0.95) for _ in range(2))
+    (one,), (two,) = (judge(scored, ["A"], **LIMITS) for _ in range(2))
     assert one == two
     assert one.lower_bound is not None and one.difference is not None
     assert min(a - b for a, b in pairs) - 1e-9 <= one.lower_bound
@@ -108,6 +137,6 @@ def test_few_patients_make_the_bound_as_optimistic_as_it_is_said(patients: int, 
 def test_the_bound_is_that_of_the_normal_theory_where_it_holds() -> None:
     rng = np.random.default_rng(0)
     differences = rng.normal(0.01, 0.05, 400)
-    (verdict,) = judge(cases(list(0.5 + differences), [0.5] * 400), ["A"], margin=0.02, confidence=0.95)
+    (verdict,) = judge(cases(list(0.5 + differences), [0.5] * 400), ["A"], **LIMITS)
     expected = differences.mean() - 1.645 * differences.std(ddof=1) / 20
     assert verdict.lower_bound == pytest.approx(expected, abs=5e-4)
