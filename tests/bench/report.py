@@ -21,6 +21,8 @@ from measure import Found, Row, Run
 from tasks.ledger.files import read_json, write_json
 
 BUSY_PERCENT = 10
+NOT_MEASURED = "not measured"
+"""So a note says what this machine lacks; it takes the place of nothing that another one has measured."""
 COLUMNS = (
     *("", "against", "target", "wall time", "ratio", "CPU time", "peak memory"),
     *("bound, and ours over it", "part, day"),
@@ -39,13 +41,13 @@ def write_report(part: str, found: Found, folder: Path) -> None:
     said = {_subject(note["text"]): note for note in known.get("notes", [])}
     if isinstance(found, Row):
         rows[found.name] = {**asdict(found), "part": part, **where}
-    else:
+    elif NOT_MEASURED not in found or NOT_MEASURED in said.get(_subject(found), {"text": found})["text"]:
         said[_subject(found)] = {"text": found, "part": part, **where}
     measured = {row["part"] for row in rows.values()}
     said = {
         subject: note
         for subject, note in said.items()
-        if not (note["part"] in measured and "not measured" in note["text"])
+        if not (note["part"] in measured and NOT_MEASURED in note["text"])
     }
     content = {"rows": list(rows.values()), "notes": list(said.values())}
     write_json(folder / "report.json", content)
