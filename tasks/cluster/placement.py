@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
+
+DRIVER, DEVICES = Path("/proc/driver/nvidia/gpus"), Path("/dev")
 
 
 def cores() -> int:
@@ -12,14 +15,17 @@ def cores() -> int:
 
 
 def gpus() -> list[str]:
-    """The GPUs this process may use, by number or UUID, without importing torch."""
+    """The GPUs this process may use, by number or UUID, without importing torch.
+
+    NVIDIA's driver lists them below ``/proc``, which some containers do not see; their devices they see. Under
+    Windows (WSL 2) there is one device for all of them, and one is taken to be there.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [part.strip() for part in visible.split(",") if part.strip() not in ("", "-1")]
-    try:
-        return [str(number) for number, _ in enumerate(os.listdir("/proc/driver/nvidia/gpus"))]
-    except OSError:
-        return []
+    listed = len(list(DRIVER.glob("*"))) or len(list(DEVICES.glob("nvidia[0-9]*")))
+    listed = listed or int((DEVICES / "dxg").exists())
+    return [str(number) for number in range(listed)]
 
 
 def gpu_of_this_worker() -> dict[str, str]:
