@@ -17,7 +17,7 @@ def cores() -> int:
 def gpus() -> list[str]:
     """The GPUs this process may use, by number or UUID, without importing torch.
 
-    NVIDIA's driver lists them below ``/proc``, which some containers do not see; their devices they see. Under
+    The driver lists them below ``/proc``, which some containers do not see; their devices they see. Under
     Windows (WSL 2) there is one device for all of them, and one is taken to be there.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
