@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -204,17 +206,34 @@ def _pixels(frames: Sequence[Frame], *, whole_numbers: bool) -> sitk.Image:
     """Every slice rescaled by its own header. GDCM (in SimpleITK) knows every transfer syntax."""
     files = [frame.path for frame in frames]
     reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([str(path) for path in files])
     # Without a type of our own the first slice decides, and cuts the values of the others.
     reader.SetOutputPixelType(sitk.sitkInt32 if whole_numbers else sitk.sitkFloat32)
     try:
-        image = reader.Execute()
+        with _names_in_utf8(files) as names:
+            reader.SetFileNames(names)
+            image = reader.Execute()
     except RuntimeError as error:
         for file in files:
             file.read_bytes()  # where it is the disk that fails, that is what is raised
         last = str(error).strip().splitlines()[-1]
         raise CaseRejected(Reason.UNREADABLE_PIXELS, _without_paths(last, files)) from None
     return _narrow(image) if whole_numbers else image
+
+
+@contextmanager
+def _names_in_utf8(files: Sequence[Path]) -> Iterator[list[str]]:
+    """The names of files, or of links to them: SimpleITK takes none that an old Windows has written."""
+    try:
+        names = [str(path) for path in files]
+        "".join(names).encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory(prefix="iterseg-") as folder:
+            links = [Path(folder) / f"{number:06}" for number in range(len(files))]
+            for link, path in zip(links, files, strict=True):
+                link.symlink_to(path.absolute())
+            yield [str(link) for link in links]
+    else:
+        yield names
 
 
 def _decoded(frames: Sequence[Frame], *, whole_numbers: bool) -> sitk.Image:

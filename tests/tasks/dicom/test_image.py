@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,16 @@ def test_every_lossless_encoding_gives_the_same_voxels(tmp_path: Path, syntax: U
         ds.file_meta.TransferSyntaxUID = syntax
         pydicom.dcmwrite(file, ds, implicit_vr=syntax.is_implicit_VR, little_endian=True)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(read_series(series.files).image), series.voxels)
+
+
+def test_a_name_that_is_no_utf8_is_read_like_any_other(tmp_path: Path) -> None:
+    """As an old Windows wrote "Müller" on a share."""
+    series = write_series(tmp_path / os.fsdecode(b"M\xfcller"), (4, 12, 9))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_series(series.files).image), series.voxels)
+    with series.files[1].open("r+b") as stream:
+        stream.truncate(series.files[1].stat().st_size - 50)
+    with pytest.raises(CaseRejected, match="unreadable-pixels"):
+        read_series(series.files)
 
 
 def _rescale(slope: float, intercept: float, only: int | None = None) -> Any:
