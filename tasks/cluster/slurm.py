@@ -16,6 +16,7 @@ from typing import Any
 import dask
 from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 from distributed.core import Status
+from prefect.logging import get_run_logger
 
 from tasks.cluster.dask_parts import OneEach, WatchedJob
 from tasks.cluster.slurm_job import job_options, script_of
@@ -24,11 +25,13 @@ from tasks.cluster.slurm_queue import (
     CONTROLLER_IS_AWAY,
     HERE_AND_NOW,
     LOOK_EVERY_S,
+    SUBMIT_LIMIT,
     account_of,
     fence,
     patiently,
     queued,
     refusal,
+    waits_for_other_jobs,
 )
 from tasks.errors import ConfigError, ExternalToolError, TransientError
 from tasks.ledger.paths import DatasetPaths
@@ -64,7 +67,7 @@ def slurm_cluster(
     """
     options = job_options(settings, stage, paths)
     refused = patiently(lambda: refusal(script_of(options)))
-    if refused:
+    if refused and not patiently(lambda: waits_for_other_jobs(refused)):
         raise ConfigError(f"Slurm refuses the jobs of stage {stage}: {refused}")
     fence(paths)
     dask.config.set(
@@ -110,7 +113,7 @@ class WatchedCluster(SLURMCluster):
         self._looked = 0.0
         self._moved = time.monotonic()
         self._full_after_s = full_after_s
-        self._told_full = False
+        self._told_full = self._told_limit = False
         self._began: set[str] = set()
         self._ended: set[str] = set()
         self._in_a_row = 0
@@ -178,7 +181,10 @@ class WatchedCluster(SLURMCluster):
         return job.job_id not in known and job.job_id not in self._ended
 
     def _forgive_or_raise(self, others: bool) -> None:
-        """A refusal is forgiven while other jobs hold what it wants, or while the controller is away."""
+        """A refusal is forgiven while other jobs hold what it wants, or while the controller is away.
+
+        Other jobs may be those of another dataset.
+        """
         refused: list[str] = self.job_cls.refused
         if not refused:
             self._refused_since = None
@@ -187,7 +193,17 @@ class WatchedCluster(SLURMCluster):
         refused.clear()
         if others:
             return
-        away = any(known in words for known in (*CONTROLLER_IS_AWAY, HERE_AND_NOW))
+        try:
+            waits = waits_for_other_jobs(words)
+        except TransientError:  # the controller is away: nobody knows
+            return
+        if waits:
+            if not self._told_limit:
+                get_run_logger().warning("no job more is taken until others of this user end: %s", words)
+            self._told_limit = True
+            return
+        # The jobs that filled a limit may have ended just now.
+        away = any(known in words for known in (*CONTROLLER_IS_AWAY, HERE_AND_NOW, SUBMIT_LIMIT))
         self._refused_since = self._refused_since or time.monotonic()
         if not away:
             raise ConfigError(f"sbatch refuses a job: {words}")

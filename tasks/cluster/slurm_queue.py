@@ -24,6 +24,8 @@ CONTROLLER_IS_AWAY = (
     "standby mode",
     "temporarily unable",
 )
+SUBMIT_LIMIT = "SubmitJob"
+"""In what Slurm says of a user or an account who may have no more jobs in the queue (QOSMaxSubmitJob…)."""
 CONTROLLER_AWAY_S = 600.0
 """A controller that restarts, or a network that hiccups, is back by then."""
 ANSWER_S = 60.0
@@ -117,6 +119,11 @@ def fence(paths: DatasetPaths) -> list[str]:
             break
         time.sleep(1)
     return left
+
+
+def waits_for_other_jobs(refused: str) -> bool:
+    """Whether a job is refused for the number of this user's jobs, and some of them are there to end."""
+    return SUBMIT_LIMIT in refused and bool(slurm("squeue", "--me", "--noheader", "--format=%i").strip())
 
 
 def queued(names: str) -> dict[str, dict[str, str]]:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prefect.logging import disable_run_logger
 
 from tasks.cluster.slurm import CONTROLLER_AWAY_S, MOST_AVOIDED, WatchedCluster
 from tasks.cluster.slurm_queue import FENCE_S, HERE_AND_NOW, end_of_this_job, fence
@@ -47,6 +48,7 @@ def cluster(tmp_path: Any) -> WatchedCluster:
         _lowered_from=None,
         _lowered_at_s=0.0,
         _refused_since=None,
+        _told_limit=False,
         _job_kwargs={**options, "log_directory": str(tmp_path)},
         new_spec={"options": options},
         job_cls=SimpleNamespace(refused=[]),
@@ -155,18 +157,39 @@ def test_a_refusal_is_forgiven_while_other_jobs_run(cluster: WatchedCluster, wor
     assert cluster.job_cls.refused == []
 
 
+@pytest.mark.parametrize("queue", ["71\n72\n", TransientError("Socket timed out")])
+def test_a_limit_that_another_dataset_has_filled_is_waited_for(
+    cluster: WatchedCluster, monkeypatch: pytest.MonkeyPatch, queue: str | TransientError
+) -> None:
+    """However long its jobs take, and also while nobody can say whether there are any."""
+    now = [1000.0]
+
+    def squeue(*_: str) -> str:
+        if isinstance(queue, TransientError):
+            raise queue
+        return queue
+
+    monkeypatch.setattr("tasks.cluster.slurm.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("tasks.cluster.slurm_queue.slurm", squeue)
+    with disable_run_logger():
+        for now[0] in (1000.0, 1001.0 + CONTROLLER_AWAY_S, 1000.0 + 9 * CONTROLLER_AWAY_S):
+            cluster.job_cls.refused.append(LIMIT)
+            cluster._forgive_or_raise(others=False)
+
+
 def test_a_refusal_with_nothing_to_wait_for_is_the_users_to_mend(cluster: WatchedCluster) -> None:
     cluster.job_cls.refused.append("sbatch: error: invalid partition specified: moon")
     with pytest.raises(ConfigError, match="invalid partition"):
         cluster._forgive_or_raise(others=False)
 
 
-@pytest.mark.parametrize("words", [AWAY, f"sbatch {HERE_AND_NOW}: Resource temporarily unavailable"])
+@pytest.mark.parametrize("words", [AWAY, LIMIT, f"sbatch {HERE_AND_NOW}: Resource temporarily unavailable"])
 def test_a_controller_that_restarts_is_waited_for_and_one_that_stays_away_is_not(
     cluster: WatchedCluster, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
     now = [1000.0]
     monkeypatch.setattr("tasks.cluster.slurm.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("tasks.cluster.slurm_queue.slurm", lambda *_: "")
     for since_s in (0, CONTROLLER_AWAY_S / 2):
         now[0] = 1000.0 + since_s
         cluster.job_cls.refused.append(words)
