@@ -156,7 +156,8 @@ class _Recogniser:
             compared = self._compared(predicted, masks)
             spacing_mm = volume.image.GetSpacing()[::-1]
             tolerance_mm = self._settings.surface_tolerance_mm
-            cost = efforts(_seen(compared, hidden), _seen(masks, hidden), spacing_mm, tolerance_mm)
+            seen = _seen(compared, hidden), _seen(masks, hidden)
+            cost = efforts(*seen, spacing_mm, tolerance_mm, hidden)
             same = _are_equal(compared, masks)
         uid = prediction["sop_instance_uid"]
         same |= file.sha256 == prediction["sha256"] or self._is_drawn_in(prediction, masks)

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion, generate_binary_structure
+from scipy.ndimage import generate_binary_structure
 
 from tasks.review.scores import dice
-from tasks.review.surface import surface_scores
+from tasks.review.surface import surface_of, surface_scores
 
 IN_SLICE = generate_binary_structure(2, 1)[np.newaxis]
 """Neighbours on a slice that share an edge."""
@@ -56,6 +56,7 @@ def effort(
     saved: NDArray[np.bool_],
     spacing_mm: Sequence[float],
     tolerance_mm: float,
+    unknown: NDArray[np.bool_] | None = None,
 ) -> Effort:
     """Compare two masks of one shape (slices, rows, columns).
 
@@ -65,6 +66,8 @@ def effort(
         Of slices, rows and columns, in this order.
     tolerance_mm
         Of surface Dice.
+    unknown
+        Where nobody has looked: neither mask has a voxel there, nor an outline along it.
 
     Raises
     ------
@@ -75,9 +78,10 @@ def effort(
         raise ValueError(f"masks differ in shape: {predicted.shape} and {saved.shape}")
     changed = predicted != saved
     slices = np.flatnonzero(changed.any(axis=(1, 2)))
-    surface = surface_scores(predicted, saved, spacing_mm, tolerance_mm)
+    surface = surface_scores(predicted, saved, spacing_mm, tolerance_mm, unknown)
+    hidden = None if unknown is None else unknown[slices]
     # Where nothing was changed no outline was drawn.
-    drawn = _outline(saved[slices]) & ~_outline(predicted[slices])
+    drawn = surface_of(saved[slices], hidden, IN_SLICE) & ~surface_of(predicted[slices], hidden, IN_SLICE)
     return Effort(
         dice=dice(predicted, saved),
         surface_dice=surface.surface_dice if surface else None,
@@ -94,14 +98,10 @@ def efforts(
     saved: Mapping[str, NDArray[np.bool_]],
     spacing_mm: Sequence[float],
     tolerance_mm: float,
+    unknown: NDArray[np.bool_] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Structure → :class:`Effort` as plain content; what was not saved at all was taken away."""
     return {
-        name: asdict(effort(mask, saved.get(name, np.zeros_like(mask)), spacing_mm, tolerance_mm))
+        name: asdict(effort(mask, saved.get(name, np.zeros_like(mask)), spacing_mm, tolerance_mm, unknown))
         for name, mask in predicted.items()
     }
-
-
-def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Beyond the image is outside."""
-    return np.asarray(mask & ~binary_erosion(mask, IN_SLICE, border_value=0))

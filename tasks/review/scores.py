@@ -65,7 +65,8 @@ def scores_of_files(
         predicted = predicted_labels.mask(predicted_map, name)
         judged = predicted & known
         unknown = blind or (partial and not true.any())
-        surface = None if unknown else surface_scores(true, judged, image.GetSpacing()[::-1], tolerance_mm)
+        spacing_mm, hidden = image.GetSpacing()[::-1], ~known if partial else None
+        surface = None if unknown else surface_scores(true, judged, spacing_mm, tolerance_mm, hidden)
         scores["dice"][name] = None if unknown else dice(true, judged)
         scores["surface_dice"][name] = surface.surface_dice if surface else None
         scores["hd95_mm"][name] = surface.hd95_mm if surface else None

@@ -41,6 +41,7 @@ def surface_scores(
     prediction: NDArray[np.bool_],
     spacing_mm: Sequence[float],
     tolerance_mm: float,
+    unknown: NDArray[np.bool_] | None = None,
 ) -> SurfaceScores | None:
     """Compare two masks of one shape (slices, rows, columns).
 
@@ -48,10 +49,13 @@ def surface_scores(
     ----------
     spacing_mm
         Of slices, rows and columns, in this order.
+    unknown
+        Voxels at which nobody has looked, of which neither mask has any: where a mask ends at them it has no
+        surface, or two masks would agree in where somebody stopped looking.
 
     Returns
     -------
-    None where both are empty, since nothing is there to agree on.
+    None where both are empty, since nothing is there to agree on, and where nobody has seen a surface.
 
     Raises
     ------
@@ -65,7 +69,10 @@ def surface_scores(
     if not truth.any() or not prediction.any():
         return SurfaceScores(0.0, None)
     box = _box(truth | prediction)
-    one, other = _surface(truth[box]), _surface(prediction[box])
+    hidden = None if unknown is None else unknown[box]
+    one, other = surface_of(truth[box], hidden), surface_of(prediction[box], hidden)
+    if not one.any() or not other.any():
+        return None
     to_other = distance_transform_edt(~other, sampling=spacing_mm)[one]
     to_one = distance_transform_edt(~one, sampling=spacing_mm)[other]
     reach_mm = tolerance_mm + ROUNDING_MM
@@ -76,15 +83,19 @@ def surface_scores(
     )
 
 
-def _surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    return np.asarray(mask & ~binary_erosion(mask, border_value=0))
+def surface_of(
+    mask: NDArray[np.bool_], unknown: NDArray[np.bool_] | None, neighbours: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
+    """The voxels of a mask with a neighbour that is known to be outside; ``neighbours``: those of a face."""
+    whole = mask if unknown is None else mask | unknown
+    return np.asarray(mask & ~binary_erosion(whole, neighbours, border_value=0))
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """The smallest box around a mask; what is beyond it is outside both."""
+    """A box around a mask, with the voxels beside it where the image has some; beyond it is outside both."""
     found = []
     for axis in range(mask.ndim):
         others = tuple(a for a in range(mask.ndim) if a != axis)
         where = np.flatnonzero(mask.any(axis=others))
-        found.append(slice(int(where[0]), int(where[-1]) + 1))
+        found.append(slice(max(0, int(where[0]) - 1), int(where[-1]) + 2))
     return tuple(found)

@@ -25,6 +25,28 @@ def surface_points(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     return np.array(found, dtype=float).reshape(-1, 3) * SPACING
 
 
+def test_where_somebody_stopped_looking_is_no_surface() -> None:
+    """Both masks are cut there, and would agree in the cut."""
+    truth, prediction, unknown = (np.zeros(SHAPE, bool) for _ in range(3))
+    truth[1:8, 4:9, 4:16], prediction[1:8, 4:15, 4:16] = True, True
+    unknown[5:] = True
+    found = surface_scores(truth & ~unknown, prediction & ~unknown, SPACING, 2.0, unknown)
+    # What is above the cut (of padded masks, one further), of masks that go on below it as they do above.
+    above = [points[points[:, 0] < 6 * SPACING[0]] for points in map(surface_points, (truth, prediction))]
+    apart = cdist(above[0], above[1])
+    near = (apart.min(axis=1) <= 2.0).sum() + (apart.min(axis=0) <= 2.0).sum()
+    assert found is not None
+    assert found.surface_dice == pytest.approx(near / sum(apart.shape))
+    cut = surface_scores(truth & ~unknown, prediction & ~unknown, SPACING, 2.0)
+    assert cut is not None and cut.surface_dice > found.surface_dice + 0.01
+
+
+def test_a_mask_that_ends_nowhere_in_what_was_seen_has_no_surface() -> None:
+    mask, unknown = np.zeros(SHAPE, bool), np.ones(SHAPE, bool)
+    mask[4, 8:12, 8:12], unknown[4, 8:12, 8:12] = True, False
+    assert surface_scores(mask, mask, SPACING, 2.0, unknown) is None
+
+
 @settings(max_examples=60, deadline=None)
 @given(hnp.arrays(bool, (4, 5, 6)), hnp.arrays(bool, (4, 5, 6)), st.floats(0.1, 6))
 def test_they_are_what_the_definitions_say(
