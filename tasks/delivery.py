@@ -8,6 +8,7 @@ from datetime import date
 from hashlib import sha256
 from pathlib import Path
 
+from tasks.dicom.headers import DICOM_SUFFIXES
 from tasks.dicom.reasons import Reason
 from tasks.errors import ConfigError, UserDataError
 from tasks.ledger.snapshots import MANIFEST, Snapshot
@@ -52,7 +53,7 @@ def files_below(folder: Path) -> list[Path]:
         folders[:] = [
             name
             for name in folders
-            if name.lower() not in OF_THE_DISK and (here / name).resolve() not in visited
+            if not (here == folder and name.lower() in OF_THE_DISK) and (here / name).resolve() not in visited
         ]
         found += [here / name for name in names if name != MANIFEST]
     return sorted(found)
@@ -140,7 +141,9 @@ def added_later(snapshot: Snapshot) -> list[Path]:
         row = known.get(file.relative_to(snapshot.folder).as_posix())
         if row is None:
             return True
-        if row.state != "rejected" and (row.reason != Reason.NO_DICOM or row.size_bytes > LARGE_BYTES):
+        if row.state != "rejected" and not (row.reason == Reason.NO_DICOM and _named_like_a_slice(file)):
+            return False
+        if row.size_bytes > LARGE_BYTES:
             return False
         try:
             return sha256(content_of(file)).hexdigest() != row.sha256
@@ -148,3 +151,9 @@ def added_later(snapshot: Snapshot) -> list[Path]:
             return False
 
     return [file for file in files_below(snapshot.folder) if new(file)]
+
+
+def _named_like_a_slice(file: Path) -> bool:
+    """Without an ending, or with one of DICOM, or of a UID: not what a desktop keeps writing, nor a film."""
+    ending = file.suffix.lower()
+    return not file.name.startswith(".") and (ending in ("", *DICOM_SUFFIXES) or ending[1:].isdigit())

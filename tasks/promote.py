@@ -139,7 +139,8 @@ def best_in_use(
 
     Case by case, where both have a Dice on record of the same image and label: a mean of another day is of
     another test set, and one that was easy then would be held against all that follow. Structure by
-    structure: what one gains in many nights would hide what another loses.
+    structure: what one gains in many nights would hide what another loses. Likewise the one that is furthest
+    ahead of it in false alarms.
 
     Parameters
     ----------
@@ -159,25 +160,31 @@ def best_in_use(
         return {row["case_id"]: row["dice"] for row in alike if _image_and_label(row) in today}
 
     own = {row["case_id"]: row["dice"] for row in current_cases} if tested else on_record(current)
-    best: dict[str, tuple[float, str, ModelRecord]] = {}
+    best: dict[tuple[str, str], tuple[float, str, ModelRecord]] = {}
     for model in used_since_rollback(paths, iteration.structures):
-        for name, mean in _ahead(on_record(model), own).items():
+        for what, mean in _ahead(on_record(model), own).items():
             found = (mean, model.created, model)
-            if mean > 0 and (name not in best or found[:2] > best[name][:2]):
-                best[name] = found
+            if mean > 0 and (what not in best or found[:2] > best[what][:2]):
+                best[what] = found
     models = {model.model_id: model for _, _, model in best.values()}
     return [models[model_id] for model_id in sorted(models)]
 
 
-def _ahead(theirs: Mapping[str, Scores], own: Mapping[str, Scores]) -> dict[str, float]:
-    """Structure → the mean difference of Dice, theirs less our own, of the cases of which both have one."""
-    changes: dict[str, list[float]] = defaultdict(list)
+def _ahead(theirs: Mapping[str, Scores], own: Mapping[str, Scores]) -> dict[tuple[str, str], float]:
+    """By how much another model is better, in the mean of the cases of which both have a score.
+
+    Structure and ``Dice`` → the difference; structure and ``silence`` → of the cases in which one or both
+    have no Dice, since nothing is there and they see nothing, the share that it is silent in, less our own.
+    """
+    changes: dict[tuple[str, str], list[float]] = defaultdict(list)
     for case_id in own.keys() & theirs.keys():
-        for name, dice in own[case_id].items():
-            other = theirs[case_id].get(name)
+        for name in own[case_id].keys() & theirs[case_id].keys():
+            dice, other = own[case_id][name], theirs[case_id][name]
             if dice is not None and other is not None:
-                changes[name].append(other - dice)
-    return {name: sum(found) / len(found) for name, found in changes.items()}
+                changes[name, "Dice"].append(other - dice)
+            else:
+                changes[name, "silence"].append(float(other is None) - float(dice is None))
+    return {what: sum(found) / len(found) for what, found in changes.items()}
 
 
 def _image_and_label(row: Mapping[str, Any]) -> tuple[Any, ...]:

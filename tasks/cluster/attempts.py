@@ -248,13 +248,14 @@ def _outcome(future: PrefectFuture[Any]) -> Any:
 
     try:
         outcome = future.result(timeout=RESULT_S, raise_on_failure=False)
-    except TimeoutError:
-        outcome = LostError("its worker is done and does not hand its result over")
-        mark_crashed(future.task_run_id, str(outcome))
     except KilledWorker:
         outcome = LostError("its worker was lost")
         mark_crashed(future.task_run_id, "its worker was lost, with its job or its machine")
     except Exception as error:  # not of the task, whose own are in its state: of how it was begun
+        if isinstance(error, TimeoutError) and future.wrapped_future.status != "error":  # type: ignore[attr-defined]
+            outcome = LostError("its worker is done and does not hand its result over")
+            mark_crashed(future.task_run_id, str(outcome))
+            return outcome
         words = (str(error).splitlines() or [""])[0][:SHOWN_LETTERS]
         outcome = NotBegunError(f"it could not be begun ({type(error).__name__}: {words})")
         mark_crashed(future.task_run_id, str(outcome))

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 DRIVER, DEVICES = Path("/proc/driver/nvidia/gpus"), Path("/dev")
+WINDOWS_CUDA = Path("/usr/lib/wsl/lib/libcuda.so.1")
+"""Beside a device that Windows shows for the GPUs of any maker."""
 
 
 def cores() -> int:
@@ -24,7 +26,7 @@ def gpus() -> list[str]:
     if visible is not None:
         return [part.strip() for part in visible.split(",") if part.strip() not in ("", "-1")]
     listed = len(list(DRIVER.glob("*"))) or len(list(DEVICES.glob("nvidia[0-9]*")))
-    listed = listed or int((DEVICES / "dxg").exists())
+    listed = listed or int((DEVICES / "dxg").exists() and WINDOWS_CUDA.exists())
     return [str(number) for number in range(listed)]
 
 

@@ -192,6 +192,7 @@ class WatchedCluster(SLURMCluster):
         words = refused[-1]
         refused.clear()
         if others:
+            self._refused_since = None
             return
         try:
             waits = waits_for_other_jobs(words)
@@ -200,7 +201,7 @@ class WatchedCluster(SLURMCluster):
         if waits:
             if not self._told_limit:
                 get_run_logger().warning("no job more is taken until others of this user end: %s", words)
-            self._told_limit = True
+            self._told_limit, self._refused_since = True, None
             return
         # The jobs that filled a limit may have ended just now.
         away = any(known in words for known in (*CONTROLLER_IS_AWAY, HERE_AND_NOW, SUBMIT_LIMIT))
@@ -253,7 +254,8 @@ class WatchedCluster(SLURMCluster):
 
     def end_worker(self, name: str) -> None:
         """End a worker with its job, and wait until nobody counts on it."""
-        with suppress(RuntimeError):  # of a job that is asked for in the same breath; `check` hears of it
+        # Of a job that is asked for in the same breath; `check` hears of it.
+        with suppress(RuntimeError, OSError, ValueError):
             self.sync(self.scale_down, [name])
         deadline = time.monotonic() + FORGETS_AFTER_S
         while time.monotonic() < deadline:
@@ -304,7 +306,7 @@ class WatchedCluster(SLURMCluster):
             return
         log, said = self._log(job_id), self._rows[job_id]
         words = log.read_text(errors="replace").strip().splitlines()[-3:] if log.is_file() else []
-        if not words or any("Timed out" in line for line in words):
+        if any("Timed out" in line for line in words):
             words.append(NO_WAY)
         why = f"{said['state']}, {said['reason']}, on {said['node']}"
         what = f"{self._stillborn} jobs ended before their worker began; job {job_id} ({why})"

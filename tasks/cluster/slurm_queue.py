@@ -122,8 +122,14 @@ def fence(paths: DatasetPaths) -> list[str]:
 
 
 def waits_for_other_jobs(refused: str) -> bool:
-    """Whether a job is refused for the number of this user's jobs, and some of them are there to end."""
-    return SUBMIT_LIMIT in refused and bool(slurm("squeue", "--me", "--noheader", "--format=%i").strip())
+    """Whether a job is refused for the number of this user's jobs, and some of them are there to end.
+
+    The job in which this runs is none of them.
+    """
+    if SUBMIT_LIMIT not in refused:
+        return False
+    jobs = set(slurm("squeue", "--me", "--noheader", "--format=%A").split())
+    return bool(jobs - {os.environ.get("SLURM_JOB_ID")})
 
 
 def queued(names: str) -> dict[str, dict[str, str]]:

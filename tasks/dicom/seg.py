@@ -111,6 +111,8 @@ class SegObject:
         return self._seg.get_volume(
             segment_numbers=numbers,
             combine_segments=combine_segments,
+            # Else it is as wide as the last segment that is described, and what is beyond wraps into it.
+            dtype=np.uint16 if combine_segments else None,
             allow_missing_positions=True,
             rescale_fractional=True,
             rtol=EVEN_SLICES,

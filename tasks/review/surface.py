@@ -55,7 +55,7 @@ def surface_scores(
 
     Returns
     -------
-    None where both are empty, since nothing is there to agree on, and where nobody has seen a surface.
+    None where both are empty, since nothing is there to agree on, or nobody has seen a surface of either.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def surface_scores(
     hidden = None if unknown is None else unknown[box]
     one, other = surface_of(truth[box], hidden), surface_of(prediction[box], hidden)
     if not one.any() or not other.any():
-        return None
+        return SurfaceScores(0.0, None) if one.any() or other.any() else None
     to_other = distance_transform_edt(~other, sampling=spacing_mm)[one]
     to_one = distance_transform_edt(~one, sampling=spacing_mm)[other]
     reach_mm = tolerance_mm + ROUNDING_MM

@@ -250,6 +250,19 @@ def test_what_one_structure_gains_does_not_hide_what_another_loses(paths: Datase
     assert best_in_use(paths, today, models[-1], models[-1].test_cases, SETTINGS) == [models[0]]
 
 
+def test_false_alarms_that_are_granted_each_night_do_not_add_up(paths: DatasetPaths) -> None:
+    """The first saw none of them, and is not worse in what it saw."""
+    models = []
+    for day, alarms in enumerate((0, 1, 2), start=1):
+        dice = [0.8, 0.8, *([0.0] * alarms), *([None] * (4 - alarms))]
+        rows = [{**case(n, "test"), "mirroring": True, "dice": {"GTV": d}} for n, d in enumerate(dice)]
+        models.append(replace(trained(paths, f"2026-01-0{day}", [case(8, 0)], 0.5), test_cases=rows))
+        save_model(paths, models[-1])
+        promote(paths, models[-1], "not worse")
+    today = iteration("4", [case(n, "test") for n in range(6)])
+    assert best_in_use(paths, today, models[-1], models[-1].test_cases, SETTINGS) == [models[0]]
+
+
 def test_a_label_that_holds_nothing_of_a_structure_tells_a_false_alarm_from_a_miss(
     paths: DatasetPaths,
 ) -> None:

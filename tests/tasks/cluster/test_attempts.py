@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 from distributed import KilledWorker
-from ended import NOT_BEGUN, Ended
+from ended import BEGIN_TIMED_OUT, NOT_BEGUN, Ended
 from prefect.logging import disable_run_logger
 
 from tasks.cluster.attempts import BrokenError, LostError, Stopped, a_broken_node_takes_no_more, run_all
@@ -69,6 +69,7 @@ def test_what_is_lost_or_told_to_stop_goes_on(outcomes: list[Any], attempts: int
     ("outcomes", "attempts", "kind", "words"),
     [
         ([LOST, LOST, LOST, DONE], 3, Exception, "its worker was lost, 3 times"),
+        ([BEGIN_TIMED_OUT] * 3 + [DONE], 3, LostError, "could not be begun (TimeoutError: "),
         ([NOT_BEGUN] * 3 + [DONE], 3, LostError, "RuntimeError: Failed to reach API at http"),
         ([KILLED, KILLED, KILLED, DONE], 3, ExternalToolError, "signal 9"),
         ([FAILED, DONE], 1, ExternalToolError, "exit code 1"),

@@ -19,7 +19,8 @@ from tasks.cluster import placement
             None,
             ["0", "1"],
         ),  # a container
-        ([], ["dxg", "null"], None, ["0"]),  # Linux under Windows
+        ([], ["dxg", "null", "libcuda.so.1"], None, ["0"]),  # Linux under Windows
+        ([], ["dxg", "null"], None, []),  # the same, with a GPU of another maker
         ([], ["null"], None, []),
         (["0000:01:00.0"], ["nvidia0"], "", []),
         ([], ["null"], "GPU-a,GPU-b", ["GPU-a", "GPU-b"]),
@@ -38,6 +39,7 @@ def test_gpus_are_known_wherever_their_driver_shows_them(
         for file in files:
             (tmp_path / name / file).mkdir(parents=True)
         monkeypatch.setattr(placement, name, tmp_path / name)
+    monkeypatch.setattr(placement, "WINDOWS_CUDA", tmp_path / "DEVICES" / "libcuda.so.1")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

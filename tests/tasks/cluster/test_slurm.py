@@ -133,7 +133,7 @@ def test_after_four_looks_at_jobs_that_died_at_once_it_gives_up(
 @pytest.mark.parametrize(
     ("log", "told"),
     [
-        ("", True),
+        ("", False),  # a prologue that ended it says nothing
         ("distributed.worker - INFO - Start\nTimed out trying to connect to tls://10.0.0.1:40000\n", True),
         ("ModuleNotFoundError: No module named 'distributed'\n", False),
     ],
@@ -175,6 +175,35 @@ def test_a_limit_that_another_dataset_has_filled_is_waited_for(
         for now[0] in (1000.0, 1001.0 + CONTROLLER_AWAY_S, 1000.0 + 9 * CONTROLLER_AWAY_S):
             cluster.job_cls.refused.append(LIMIT)
             cluster._forgive_or_raise(others=False)
+
+
+def test_the_grace_of_a_refusal_begins_anew_after_others_were_waited_for(
+    cluster: WatchedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For hours they fill the limit, and for a moment in between nobody has a job."""
+    now, queue = [0.0], [""]
+    monkeypatch.setattr("tasks.cluster.slurm.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("tasks.cluster.slurm_queue.slurm", lambda *_: queue[0])
+    monkeypatch.setenv("SLURM_JOB_ID", "70")
+    with disable_run_logger():
+        for now[0], queue[0] in ((1.0, "70"), (2.0, "70 71"), (2 + 2 * CONTROLLER_AWAY_S, "70")):
+            cluster.job_cls.refused.append(LIMIT)
+            cluster._forgive_or_raise(others=False)
+    now[0] += 1 + CONTROLLER_AWAY_S
+    cluster.job_cls.refused.append(LIMIT)
+    with pytest.raises(TransientError, match="no job can be submitted"):
+        cluster._forgive_or_raise(others=False)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("sbatch"), BlockingIOError(11, "x"), ValueError("no id")])
+def test_a_job_that_fails_while_a_worker_is_ended_ends_nobody_else(
+    cluster: WatchedCluster, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def sync(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(cluster, "sync", sync)
+    cluster.end_worker("w")
 
 
 def test_a_refusal_with_nothing_to_wait_for_is_the_users_to_mend(cluster: WatchedCluster) -> None:

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from tasks.review.surface import ROUNDING_MM, surface_scores
+from tasks.review.surface import ROUNDING_MM, SurfaceScores, surface_scores
 
 SHAPE = (9, 20, 20)
 SPACING = (3.0, 1.0, 0.8)
@@ -45,6 +45,10 @@ def test_a_mask_that_ends_nowhere_in_what_was_seen_has_no_surface() -> None:
     mask, unknown = np.zeros(SHAPE, bool), np.ones(SHAPE, bool)
     mask[4, 8:12, 8:12], unknown[4, 8:12, 8:12] = True, False
     assert surface_scores(mask, mask, SPACING, 2.0, unknown) is None
+    smaller = mask.copy()
+    smaller[4, 8] = False
+    for pair in ((mask, smaller), (smaller, mask)):
+        assert surface_scores(*pair, SPACING, 2.0, unknown) == SurfaceScores(0.0, None), "one has filled it"
 
 
 @settings(max_examples=60, deadline=None)
