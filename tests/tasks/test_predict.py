@@ -98,6 +98,13 @@ def test_a_file_that_cannot_be_read_stops_no_prediction(tmp_path: Path) -> None:
     assert "DOE" not in str(damaged)
 
 
+def test_what_lies_in_a_recycle_bin_is_not_predicted(tmp_path: Path) -> None:
+    kept = write_series(tmp_path / "usb" / "scans", (6, 20, 24), name="kept")
+    write_series(tmp_path / "usb" / ".Trash-1000" / "files", (6, 20, 24), name="thrown away")
+    (case,), damaged = images_in(tmp_path / "usb", SETTINGS, KEYED, Withdrawals())
+    assert (case.series_instance_uid, damaged) == (kept.uids["series"], [])
+
+
 def test_of_a_folder_without_a_whole_file_it_is_said_how_many_are_damaged(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(b"half")
     with pytest.raises(UserDataError, match="1 files are damaged") as caught:

@@ -95,6 +95,20 @@ def test_an_absent_structure_is_background(
     np.testing.assert_array_equal(found, LEFT.astype(np.uint8))
 
 
+def test_a_structure_that_is_damaged_is_not_taken_for_one_that_is_absent(
+    tmp_path: Path, series: Series, volume: SeriesVolume
+) -> None:
+    """It was drawn, and nobody can say where: as background it would be learned as such."""
+    file = write_rois(tmp_path / "rt", series, {"left": LEFT, "right": RIGHT})
+
+    def damage(ds: Any) -> None:
+        (right,) = (item for item in ds.ROIContourSequence if item.ReferencedROINumber == 2)
+        right.ContourSequence[0].ContourData = []
+
+    with pytest.raises(CaseRejected, match="unreadable-segmentation: a contour of ROI 2 has"):
+        label_map(volume, edit(file, damage), "RTSTRUCT", LabelRules(PATTERNS, missing={"Right": "absent"}))
+
+
 @pytest.mark.parametrize("strategy", ["label_image", "priority"])
 def test_where_an_unlabelled_structure_may_lie_nothing_is_background(
     tmp_path: Path, series: Series, volume: SeriesVolume, strategy: MaskStrategy
