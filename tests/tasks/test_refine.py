@@ -38,7 +38,8 @@ from tasks.dicom.image import read_series
 from tasks.ingest import seal_by_hand, take_delivery
 from tasks.ledger.predictions import object_file
 from tasks.refine import recognise_refinements
-from tasks.settings.dataset import load_dataset_settings, load_rois
+from tasks.review.surface import surface_scores
+from tasks.settings.dataset import DatasetSettings, load_dataset_settings, load_rois
 
 Mask = NDArray[np.bool_]
 
@@ -251,6 +252,10 @@ def test_what_nobody_looked_at_cost_nothing(lab: Predicted, tmp_path: Path) -> N
     assert comes_back(lab, back)["recognised"] == {"edited": 1}
     assert refinement(lab).effort["GTV"]["edited_slices"] == 1
     assert refinement(lab).effort["node"]["unedited"]
+    spacing_mm = read_series(lab.series.files).image.GetSpacing()[::-1]
+    tolerance_mm = DatasetSettings().surface_tolerance_mm
+    seen = surface_scores(TUMOUR & ~later, EDITED & ~later, spacing_mm, tolerance_mm, later)
+    assert seen is not None and refinement(lab).effort["GTV"]["surface_dice"] == seen.surface_dice
 
 
 def test_who_marks_what_nobody_looked_at_has_worked(lab: Predicted, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
 from numpy.typing import NDArray
 
-from tasks.review.effort import effort, efforts
-from tasks.review.surface import surface_scores
+from tasks.review.effort import IN_SLICE, effort, efforts
+from tasks.review.surface import surface_of, surface_scores
 
 SHAPE = (10, 30, 28)
 SPACING_MM = (3.0, 0.8, 1.1)
@@ -59,6 +59,19 @@ def test_added_path_length_is_the_outline_that_is_not_there_yet(name: str) -> No
             count += on_outline(after[z], y, x, around) and not on_outline(before[z], y, x, around)
     found = effort(before, after, SPACING_MM, 2.0)
     assert found.added_path_length_mm == pytest.approx(count * np.sqrt(0.8 * 1.1))
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_where_somebody_stopped_looking_nobody_has_drawn(name: str) -> None:
+    """An outline ends there as one does that goes on."""
+    before, after = PAIRS[name]
+    seen = np.ones(SHAPE, bool)
+    seen[:, 13:, :] = False
+    found = effort(before & seen, after & seen, SPACING_MM, 2.0, ~seen)
+    drawn = surface_of(after, None, IN_SLICE) & ~surface_of(before, None, IN_SLICE) & seen
+    assert found.added_path_length_mm == pytest.approx(np.count_nonzero(drawn) * np.sqrt(0.8 * 1.1))
+    surface = surface_scores(before & seen, after & seen, SPACING_MM, 2.0, ~seen)
+    assert found.surface_dice == (surface.surface_dice if surface else None)
 
 
 def test_slices_and_volume_are_those_that_changed() -> None:

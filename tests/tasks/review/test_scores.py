@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from tasks.labels import Labels
 from tasks.review.scores import dice, mean_scores, scores_of_files
+from tasks.review.surface import surface_scores
 
 BOX = np.zeros((4, 4, 4), dtype=bool)
 BOX[:2] = True
@@ -55,6 +56,22 @@ def test_a_model_of_another_lineage_is_compared_by_the_names_of_structures(files
         "b": None,
         "c": None,
     }
+
+
+def test_where_somebody_stopped_looking_neither_has_a_surface(tmp_path: Path) -> None:
+    truth, predicted = np.zeros((6, 12, 12), dtype=np.uint8), np.zeros((6, 12, 12), dtype=np.uint8)
+    truth[1:, 2:8, 2:8], predicted[1:, 2:8, 5:11] = 1, 1
+    unknown = np.zeros(truth.shape, dtype=bool)
+    unknown[3:] = True
+    truth[unknown] = LABELS.ignore
+    for name, voxels in (("truth", truth), ("predicted", predicted)):
+        sitk.WriteImage(sitk.GetImageFromArray(voxels), tmp_path / f"{name}.nii.gz")
+    found = scores_of_files(tmp_path / "truth.nii.gz", tmp_path / "predicted.nii.gz", LABELS, 1.0)
+    pair = truth == 1, (predicted == 1) & ~unknown
+    seen, cut = surface_scores(*pair, (1, 1, 1), 1.0, unknown), surface_scores(*pair, (1, 1, 1), 1.0)
+    assert seen is not None and cut is not None and seen != cut
+    assert found["surface_dice"]["a"] == seen.surface_dice
+    assert found["hd95_mm"]["a"] == seen.hd95_mm
 
 
 def test_where_no_voxel_is_known_to_be_background_nothing_is_scored(tmp_path: Path) -> None:
