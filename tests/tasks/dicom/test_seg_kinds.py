@@ -60,26 +60,28 @@ def write(
     def on_view(labels: NDArray[np.uint8]) -> hd.Volume:
         return view(hd.Volume(labels, affine, "PATIENT", frame_of_reference_uid=frame))
 
-    hd.seg.Segmentation(
-        [pydicom.dcmread(source) for source in series.files],
-        on_view(LABELS),
-        kind,
-        [hd.seg.SegmentDescription.from_dataset(s) for s in pydicom.dcmread(named).SegmentSequence],
-        hd.UID(),
-        1,
-        hd.UID(),
-        1,
-        "maker",
-        "model",
-        "1",
-        "1",
-        transfer_syntax_uid=syntax,
-        omit_empty_frames=True,
-    ).save_as(file)
+    described = [hd.seg.SegmentDescription.from_dataset(s) for s in pydicom.dcmread(named).SegmentSequence]
+    save(file, series, on_view(LABELS), kind, described, syntax)
     seen = on_view(np.ones(SHAPE, dtype=np.uint8)).match_geometry(
         hd.Volume(LABELS, affine, "PATIENT", frame_of_reference_uid=frame)
     )
     return LABELS * seen.array
+
+
+def save(
+    file: Path,
+    series: Series,
+    labels: hd.Volume | NDArray[np.uint16],
+    kind: Kind,
+    described: list[hd.seg.SegmentDescription],
+    syntax: str = ExplicitVRLittleEndian,
+) -> None:
+    """As highdicom writes it."""
+    images, uids = [pydicom.dcmread(source) for source in series.files], (hd.UID(), hd.UID())
+    by = ("maker", "model", "1", "1")
+    hd.seg.Segmentation(
+        images, labels, kind, described, uids[0], 1, uids[1], 1, *by, transfer_syntax_uid=syntax
+    ).save_as(file)
 
 
 def assert_read_exactly(file: Path, series: Series, expected: NDArray[np.uint8]) -> None:
@@ -121,7 +123,9 @@ def test_the_segments_of_a_whole_body_keep_their_numbers(tmp_path: Path, describ
     for row, number in drawn.items():
         labels[2:5, 10 * row : 10 * row + 8, 12:31] = number
     file = tmp_path / "seg.dcm"
-    write_labels(file, series, labels, [f"organ {n}" for n in range(1, 301)])
+    organ = hd.sr.CodedConcept("113343008", "SCT", "Organ")
+    organs = [hd.seg.SegmentDescription(n, f"organ {n}", organ, organ, "MANUAL") for n in range(1, 301)]
+    save(file, series, labels, Kind.LABELMAP, organs)
 
     def describe(ds: Any) -> None:
         ds.SegmentSequence = ds.SegmentSequence[: described + 1]  # with the background's
@@ -131,26 +135,6 @@ def test_the_segments_of_a_whole_body_keep_their_numbers(tmp_path: Path, describ
     for segment in seg.segments:
         expected = labels == segment.number
         np.testing.assert_array_equal(seg.mask(segment, series.grid), expected, str(segment))
-
-
-def write_labels(file: Path, series: Series, labels: NDArray[np.uint16], names: list[str]) -> None:
-    """A LABELMAP as highdicom writes it."""
-    organ = hd.sr.CodedConcept("113343008", "SCT", "Organ")
-    hd.seg.Segmentation(
-        [pydicom.dcmread(source) for source in series.files],
-        labels,
-        Kind.LABELMAP,
-        [hd.seg.SegmentDescription(n, name, organ, organ, "MANUAL") for n, name in enumerate(names, 1)],
-        hd.UID(),
-        1,
-        hd.UID(),
-        1,
-        "maker",
-        "model",
-        "1",
-        "1",
-        omit_empty_frames=False,
-    ).save_as(file)
 
 
 @pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: kind.value)
