@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from dicom_factory import ball, edit, write_rois, write_series
+from dicom_factory import ball, write_rois, write_series
 from tests_support import PrefectServer, iterseg
 
 from flows.cli import app
@@ -251,18 +251,6 @@ def test_two_commands_tell_the_fate_of_every_file_and_series(
     assert fates[gap.uids["series"]] == ("rejected", "uneven-slices")
     assert sorted(map(str, fates.values())).count("('ignored', 'other-modality')") == 1
     assert prepared["totals"] == {"done": 2, "rejected": 1, "ignored": 1}
-
-
-def test_that_scans_name_no_patient_is_said_when_they_come(
-    lab: Path, tmp_path: Path, prefect_server: PrefectServer
-) -> None:
-    for name in ("one", "other"):
-        for file in write_series(tmp_path / "in" / name, SHAPE, name=name).files:
-            edit(file, lambda ds: setattr(ds, "PatientID", ""))
-    command = ("ingest", "D", "--from", str(tmp_path / "in"))
-    said = "2 studies have no PatientID: each counts as a patient of its own"
-    assert said in iterseg(lab, *command, **prefect_server.environment).stdout
-    assert said not in iterseg(lab, *command, **prefect_server.environment).stdout, "nothing new has come"
 
 
 @pytest.mark.parametrize("name", sorted(typer.main.get_command(app).commands))  # type: ignore[attr-defined]

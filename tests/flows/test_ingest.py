@@ -1,4 +1,4 @@
-"""A delivery is told to whoever listens; it starts a run only where the dataset asks for that."""
+"""A delivery is told, with what is odd about it; it starts a run only where the dataset asks for that."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
+from dicom_factory import edit, write_series
+from tests_support import PrefectServer, iterseg
 
 from flows import ingest
 from tasks.ledger.paths import DatasetPaths
@@ -45,3 +47,17 @@ def test_the_trigger_waits_for_that() -> None:
     deployments = yaml.safe_load(PREFECT.read_text())["deployments"]
     (trigger,) = [trigger for one in deployments for trigger in one.get("triggers", [])]
     assert trigger["match"][RUN_ON_ARRIVAL] == "yes"
+
+
+def test_that_scans_name_no_patient_is_said_when_they_come(
+    home: Path, tmp_path: Path, prefect_server: PrefectServer
+) -> None:
+    (home / "config" / "roi_D.yaml").write_text("GTV: GTV\n")
+    (home / "config" / "dataset_D.yaml").write_text("arrival_quiet_s: 0\n")
+    for name in ("one", "other"):
+        for file in write_series(tmp_path / "in" / name, (3, 8, 8), name=name).files:
+            edit(file, lambda ds: setattr(ds, "PatientID", ""))
+    command = ("ingest", "D", "--from", str(tmp_path / "in"))
+    said = "2 studies have no PatientID: each counts as a patient of its own"
+    assert said in iterseg(home, *command, **prefect_server.environment).stdout
+    assert said not in iterseg(home, *command, **prefect_server.environment).stdout, "nothing new has come"
