@@ -115,8 +115,11 @@ def _sparing(preprocessor: type[Any]) -> type[Any]:
         def _sample_foreground_locations(
             seg: np.ndarray[Any, Any], classes_or_regions: list[Any], *arguments: Any, **options: Any
         ) -> dict[Any, Any]:
-            known = [c for c in classes_or_regions if isinstance(c, list | tuple) and UNLABELLED in c]
-            others = [c for c in classes_or_regions if c not in known]
+            known: list[Any] = []
+            others: list[Any] = []
+            for wanted in classes_or_regions:
+                of_what_is_known = isinstance(wanted, list | tuple) and UNLABELLED in wanted
+                (known if of_what_is_known else others).append(wanted)
             found = preprocessor._sample_foreground_locations(seg, others, *arguments, **options)
             return {**found, **{tuple(labels): _drawn(np.isin(seg, labels)) for labels in known}}
 

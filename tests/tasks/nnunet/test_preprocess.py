@@ -5,12 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from tasks.errors import UserDataError
 from tasks.nnunet.preprocess import POSITIONS, _named, _sparing
 
-ANNOTATED = [-1, 0, 1, 2]
+LABELS = LabelManager({"background": 0, "a": 1, "b": 2, "ignore": 3}, None)
+ANNOTATED = [-1, *LABELS.all_labels]
 """As nnU-Net's data loader asks for the voxels that are known, where there is an ignore label (here 3)."""
+WANTED = [*LABELS.foreground_labels, ANNOTATED]
+"""As its preprocessor asks: some are numbers of numpy, which make arrays of comparisons with lists."""
 
 
 def test_positions_are_those_of_nnunet_and_few_of_what_is_known() -> None:
@@ -19,8 +23,8 @@ def test_positions_are_those_of_nnunet_and_few_of_what_is_known() -> None:
     seg[:, :30] = 0
     seg[:, 5:9, 5:9, 5:9] = 1
     plain, ours = DefaultPreprocessor, _sparing(DefaultPreprocessor)
-    theirs = plain._sample_foreground_locations(seg, [1, 2, ANNOTATED])
-    found = ours._sample_foreground_locations(seg, [1, 2, ANNOTATED])
+    theirs = plain._sample_foreground_locations(seg, WANTED)
+    found = ours._sample_foreground_locations(seg, WANTED)
     assert found.keys() == theirs.keys()
     np.testing.assert_array_equal(found[1], theirs[1])
     assert found[2] == theirs[2] == []
@@ -28,7 +32,7 @@ def test_positions_are_those_of_nnunet_and_few_of_what_is_known() -> None:
     assert known.shape == (POSITIONS, 4)
     assert len(np.unique(known, axis=0)) == POSITIONS
     assert set(seg[tuple(known.T)]) == {0, 1}
-    again = ours._sample_foreground_locations(seg, [1, 2, ANNOTATED])
+    again = ours._sample_foreground_locations(seg, WANTED)
     np.testing.assert_array_equal(again[tuple(ANNOTATED)], known)
 
 
@@ -36,7 +40,7 @@ def test_positions_are_those_of_nnunet_and_few_of_what_is_known() -> None:
 def test_of_a_case_with_few_known_voxels_all_are_there(known: int) -> None:
     seg = np.full((1, 4, 4, 4), 3, np.int8)
     seg.reshape(-1)[:known] = 0
-    found = _sparing(DefaultPreprocessor)._sample_foreground_locations(seg, [1, 2, ANNOTATED])
+    found = _sparing(DefaultPreprocessor)._sample_foreground_locations(seg, WANTED)
     assert len(found[tuple(ANNOTATED)]) == known
 
 
