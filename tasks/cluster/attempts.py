@@ -254,10 +254,9 @@ def _outcome(future: PrefectFuture[Any]) -> Any:
     except Exception as error:  # not of the task, whose own are in its state: of how it was begun
         if isinstance(error, TimeoutError) and future.wrapped_future.status != "error":  # type: ignore[attr-defined]
             outcome = LostError("its worker is done and does not hand its result over")
-            mark_crashed(future.task_run_id, str(outcome))
-            return outcome
-        words = (str(error).splitlines() or [""])[0][:SHOWN_LETTERS]
-        outcome = NotBegunError(f"it could not be begun ({type(error).__name__}: {words})")
+        else:
+            words = (str(error).splitlines() or [""])[0][:SHOWN_LETTERS]
+            outcome = NotBegunError(f"it could not be begun ({type(error).__name__}: {words})")
         mark_crashed(future.task_run_id, str(outcome))
     # Dask would compute a finished task again whose worker goes while somebody holds its result.
     future.wrapped_future.release()  # type: ignore[attr-defined]

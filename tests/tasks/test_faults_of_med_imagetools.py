@@ -38,13 +38,17 @@ from tasks.settings.dataset import RoiPatterns
 from tasks.state import state_at
 
 
+def delivered(fault: Callable[[Path], Ends], folder: Path) -> tuple[Ends, dict[str, str]]:
+    """A delivery with a fault: how it has to end, and the patterns of its structures."""
+    folder.mkdir()
+    return fault(folder), {"Left": "left"} if fault is a_hole_as_a_second_contour else PATTERNS
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_ends_in_an_exact_mask_or_a_code(
     home: Path, tmp_path: Path, fault: Callable[[Path], Ends]
 ) -> None:
-    (tmp_path / "in").mkdir()
-    expected = fault(tmp_path / "in")
-    patterns = {"Left": "left"} if fault is a_hole_as_a_second_contour else PATTERNS
+    expected, patterns = delivered(fault, tmp_path / "in")
     outcome = deliver(tmp_path / "in", patterns)
     assert sum(outcome.files.values()) == sum(p.is_file() for p in (tmp_path / "in").rglob("*"))
     ((uid, case),) = outcome.images.items()
@@ -64,9 +68,7 @@ def test_who_wants_its_masks_gets_coarse_ones_and_never_wrong_ones(
     home: Path, tmp_path: Path, fault: Callable[[Path], Ends]
 ) -> None:
     """`converter: imgtools` takes its masks, and holds each against what was drawn."""
-    (tmp_path / "in").mkdir()
-    expected = fault(tmp_path / "in")
-    patterns = {"Left": "left"} if fault is a_hole_as_a_second_contour else PATTERNS
+    expected, patterns = delivered(fault, tmp_path / "in")
     chosen = {"converter": "imgtools", "mask_strategy": "priority", "several_rois": "merge"}
     outcome = deliver(tmp_path / "in", patterns, ALL_KINDS.model_copy(update=chosen))
     ((uid, case),) = outcome.images.items()
