@@ -78,6 +78,7 @@ def open_iteration(
     if lineage is not None and planned:
         _same_lineage(lineage, settings, rois)
         _same_modality(paths, lineage, settings)
+    whole = _know_background(Store(paths.store), done) if settings.partial else set()
     patients = extend_patients(
         paths.patients,
         [patient for _, patient in done],
@@ -86,11 +87,12 @@ def open_iteration(
         load_withdrawals(paths.withdrawals).patients,
         unlabelled=unlabelled,
         snapshot=str(snapshot),
+        whole=whole,
     )
     cases = _placed(done, patients)
     _every_fold_validates(cases, settings.folds)
     if settings.partial:
-        _every_fold_knows_background(Store(paths.store), cases)
+        _every_fold_knows_background(patients, whole)
     if lineage is None or not planned:
         lineage = _opened(paths, lineage, settings, rois)
     _note_scans(paths, snapshot, cases)
@@ -216,14 +218,18 @@ def _every_fold_validates(cases: Sequence[dict[str, Any]], folds: int) -> None:
         )
 
 
-def _every_fold_knows_background(store: Store, cases: Sequence[dict[str, Any]]) -> None:
-    """Where a structure is unlabelled nothing is background; learnt from such cases alone it is nowhere."""
-    whole = {
-        case["place"]
-        for case in cases
-        if case["place"] != TEST and 0 in store.read_voxel_counts(case["case_id"], case["label_key"])
+def _know_background(store: Store, done: Sequence[tuple[CaseToConvert, str]]) -> set[str]:
+    """The patients with a label in which background is known."""
+    return {
+        patient
+        for case, patient in done
+        if case.label_key and 0 in store.read_voxel_counts(case.case_id, case.label_key)
     }
-    if len(whole) < 2:
+
+
+def _every_fold_knows_background(patients: PatientTable, whole: set[str]) -> None:
+    """Where a structure is unlabelled nothing is background; learnt from such cases alone it is nowhere."""
+    if len({patients.place[patient] for patient in whole} - {TEST}) < 2:
         raise UserDataError(
             "background is known in fewer than two folds: where a structure is `unlabelled` nothing is "
             "background. Add cases of several patients in which every structure is drawn"

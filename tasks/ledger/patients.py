@@ -74,14 +74,16 @@ def extend_patients(
     snapshot: str = "",
     every_fold: bool = True,
     shown: bool = False,
+    whole: Collection[str] = (),
 ) -> PatientTable:
     """Give every patient that is new a place, and keep all others where they are.
 
     Those of one delivery are taken in the order of their keyed hash, which is random. Of all who came with
     a label and of all who came without one the same share, rounded, is put into the test set: how they
     came counts, and not what has been drawn since, or who was corrected would drive others into it. Of the
-    rest the labelled ones go to the smallest fold. Patients that have been
-    withdrawn keep their place, which nobody else gets, and do not count for the balance.
+    rest the labelled ones go to the smallest fold, the ``whole`` ones first, so that these are spread as
+    evenly. Patients that have been withdrawn keep their place, which nobody else gets, and do not count for
+    the balance.
 
     Parameters
     ----------
@@ -94,6 +96,8 @@ def extend_patients(
     shown
         Whether the new ones are only shown, from outside the dataset: none of them is put into the test set,
         and none counts for its share.
+    whole
+        Those with a label in which background is known, where not every label knows it.
 
     Raises
     ------
@@ -118,7 +122,8 @@ def extend_patients(
         for name, group in groups
     }
     share = 0.0 if shown else test_share
-    place = _with_new_ones(before, dict(groups), counted, folds, share, set(withdrawn))
+    place = _to_test_or_training(before, dict(groups), counted, share)
+    _give_folds(place, drawn, folds, set(withdrawn), set(whole))
     present = {patient: p for patient, p in place.items() if patient not in withdrawn and p != TRAINING}
     if every_fold and len({p for p in present.values() if p != TEST}) < folds:
         raise UserDataError(
@@ -133,13 +138,11 @@ def extend_patients(
     return PatientTable(folds, place, came | how)
 
 
-def _with_new_ones(
+def _to_test_or_training(
     before: dict[str, str | int],
     groups: Mapping[str, set[str]],
     counted: Mapping[str, set[str]],
-    folds: int,
     test_share: float,
-    withdrawn: set[str],
 ) -> dict[str, str | int]:
     place = dict(before)
     for name, group in groups.items():
@@ -149,9 +152,18 @@ def _with_new_ones(
             to_test = in_test < round(test_share * (size + 1))
             place[patient] = TEST if to_test else TRAINING
             size, in_test = size + 1, in_test + to_test
-    sizes = Counter(p for patient, p in place.items() if isinstance(p, int) and patient not in withdrawn)
-    for patient in sorted(groups["labelled"]):
-        if place[patient] == TRAINING:
-            place[patient] = min(range(folds), key=lambda fold: (sizes[fold], fold))
-            sizes[int(place[patient])] += 1
     return place
+
+
+def _give_folds(
+    place: dict[str, str | int], labelled: set[str], folds: int, withdrawn: set[str], whole: set[str]
+) -> None:
+    present = {p: fold for p, fold in place.items() if isinstance(fold, int) and p not in withdrawn}
+    sizes = Counter(present.values())
+    wholes = Counter(fold for patient, fold in present.items() if patient in whole)
+    for patient in sorted(labelled, key=lambda one: (one not in whole, one)):
+        if place[patient] == TRAINING:
+            fold = min(range(folds), key=lambda fold: (sizes[fold], wholes[fold], fold))
+            place[patient] = fold
+            sizes[fold] += 1
+            wholes[fold] += patient in whole

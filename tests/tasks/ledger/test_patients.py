@@ -51,6 +51,22 @@ def test_folds_are_balanced_and_the_test_set_has_its_share(
     assert max(in_folds) - min(in_folds) <= 1
 
 
+@settings(deadline=None)
+@given(st.integers(4, 60), st.sets(st.integers(0, 59), min_size=2), st.integers(0, 60), st.integers(2, 5))
+def test_those_whose_labels_know_background_are_spread_over_the_folds(
+    tmp_path_factory: pytest.TempPathFactory, count: int, chosen: set[int], first: int, folds: int
+) -> None:
+    """All in one fold, by the chance of the hash, the other folds' networks would never see background."""
+    file, everybody = tmp_path_factory.mktemp("p") / "p.json", patients(count)
+    whole = {everybody[number] for number in chosen if number < count}
+    before = extend_patients(file, everybody[:first], folds, 0.0, every_fold=False, whole=whole)
+    table = extend_patients(file, everybody, folds, 0.0, every_fold=False, whole=whole)
+    assert table.place.items() >= before.place.items()
+    for delivery in (everybody[:first], everybody[first:]):
+        spread = Counter(table.place[patient] for patient in delivery if patient in whole)
+        assert max(spread.values(), default=0) <= -(-spread.total() // folds)
+
+
 def test_the_number_of_folds_stays(tmp_path: Path) -> None:
     extend_patients(tmp_path / "p.json", patients(10), 5, 0.2)
     with pytest.raises(ConfigError, match="divided into 5 folds"):
