@@ -53,7 +53,6 @@ def receive(listening: Listening, say: Callable[[str], None], stop: threading.Ev
     """
     transfers = InboxTransfers(listening.dataset_id, deidentify=listening.deidentify)
     inbox = transfers.inbox
-    transfers.cut_off_what_was_open()
     with Receiver(listening.address, transfers) as receiver:
         address = listening.address
         who = ", ".join(address.allowed)

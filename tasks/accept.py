@@ -11,7 +11,7 @@ from prefect import task
 
 from tasks.cluster.retries import RETRIED
 from tasks.conversion import OWN_CONVERTER
-from tasks.dicom.case import Case
+from tasks.dicom.case import DicomFile
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
 from tasks.ledger.dataset_key import pseudonyms_of
@@ -22,7 +22,7 @@ from tasks.ledger.refinements import load_refinements, note_acceptances, note_re
 from tasks.ledger.store import image_key
 from tasks.settings.dataset import DatasetSettings, check_choices
 from tasks.settings.output import Output
-from tasks.state import state_at
+from tasks.state import segmentations_of, state_at
 
 
 @task(task_run_name="accept", **RETRIED)
@@ -58,7 +58,7 @@ def accept(dataset_id: str, model: ModelRecord, cases: Sequence[str]) -> list[Pa
         raise UserDataError(
             f"{', '.join(grown)}: the image has grown since it was predicted; run `iterseg predict` first"
         )
-    _require_nobody_has_drawn(paths, [there[case_id] for case_id in cases])
+    _require_nobody_has_drawn(paths, settings, cases)
     _require_whole([predicted[case_id] for case_id in cases], settings)
     files: list[Path] = []
     uids: list[str] = []
@@ -78,17 +78,19 @@ def accept(dataset_id: str, model: ModelRecord, cases: Sequence[str]) -> list[Pa
     return [file for file, uid in zip(files, uids, strict=True) if not _is_back(paths, uid)]
 
 
-def _require_nobody_has_drawn(paths: DatasetPaths, cases: Sequence[Case]) -> None:
-    """A person's drawing goes before a prediction, however many people find that right."""
+def _require_nobody_has_drawn(paths: DatasetPaths, settings: DatasetSettings, cases: Sequence[str]) -> None:
+    """A person's drawing goes before a prediction, however many people find that right.
+
+    Also one that does not count, beside another of its date, or that could not be read yet.
+    """
     noted, pseudonyms = load_refinements(paths.refinements), pseudonyms_of(paths)
 
-    def is_drawn(case: Case) -> bool:
-        if case.segmentation is None:
-            return False
-        label = noted.get(pseudonyms.uid(case.segmentation.header.sop_instance_uid))
-        return label is None or label.kind != "unedited"
+    def is_drawn(file: DicomFile) -> bool:
+        known = noted.get(pseudonyms.uid(file.header.sop_instance_uid))
+        return not file.header.predicted if known is None else known.kind != "unedited"
 
-    if drawn := [case.case_id for case in cases if is_drawn(case)]:
+    delivered = {case.case_id: files for case, files in segmentations_of(paths, settings)}
+    if drawn := [case_id for case_id in cases if any(map(is_drawn, delivered.get(case_id, ())))]:
         raise UserDataError(
             f"{', '.join(drawn)}: a person has drawn it, which goes before an accepted prediction. To "
             "replace that drawing, save a segmentation of the image and ingest it"
@@ -109,10 +111,9 @@ def _require_whole(records: Sequence[Mapping[str, Any]], settings: DatasetSettin
 
 def _is_back(paths: DatasetPaths, prediction: str) -> bool:
     """Whether an accepted prediction has come back unchanged before: then that is the label."""
-    back = {
-        uid: replace(refinement, declared=True)
-        for uid, refinement in load_refinements(paths.refinements).items()
-        if refinement.prediction == prediction and refinement.kind == "unedited"
-    }
-    note_refinements(paths.refinements, back)
+    noted = load_refinements(paths.refinements)
+    back = [uid for uid, row in noted.items() if row.prediction == prediction and row.kind == "unedited"]
+    # The last one: a viewer may have saved it twice, and two labels of one date are none.
+    if back and not any(noted[uid].declared for uid in back):
+        note_refinements(paths.refinements, {back[-1]: replace(noted[back[-1]], declared=True)})
     return bool(back)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -13,7 +13,7 @@ from tasks.cluster.placement import cores
 from tasks.delivery import LARGE_BYTES, content_of, was_deleted
 from tasks.dicom.case import case_ids_of
 from tasks.dicom.deidentify import Deidentification, deidentify
-from tasks.dicom.headers import DICOM_SUFFIXES, Header, describe, header_of, identity_in, parse
+from tasks.dicom.headers import DICOM_SUFFIXES, IMAGE_KINDS, Header, describe, header_of, identity_in, parse
 from tasks.dicom.reasons import Reason
 from tasks.dicom.written import under_another_uid
 from tasks.errors import CaseRejected, ConfigError
@@ -29,6 +29,8 @@ from tasks.settings.dataset import load_deidentification
 from tasks.shown.progress import progress
 from tasks.staged import DICOM_SUFFIX, staged_file
 
+OWN_UIDS = ("sop_instance_uid", "series_instance_uid", "study_instance_uid", "frame_of_reference_uid")
+NAMED = ("referenced_series", "referenced_instances")
 IGNORED = (Reason.NO_DICOM, Reason.OTHER_KIND, Reason.WITHDRAWN, Reason.DELETED)
 
 
@@ -44,8 +46,10 @@ class Intake:
         sha256 of everything that was taken before, as it came in and as it was stored.
     known_series
         SeriesInstanceUIDs that the dataset holds.
+    referenced_series
+        SeriesInstanceUIDs that its segmentations name, whether they are there or not.
     known_uids
-        All UIDs of the files that the dataset holds: references to them stay.
+        All UIDs of the files that the dataset holds, and those that its segmentations name: they stay.
     rules
         Rules; None where there is no recipe.
     accepted
@@ -56,13 +60,14 @@ class Intake:
     known: Mapping[str, str]
     settled: frozenset[str]
     known_series: frozenset[str]
+    referenced_series: frozenset[str]
     known_uids: frozenset[str]
     withdrawn: Withdrawals
     rules: Deidentification | None
     sent: Path
     accepted: frozenset[str]
     everything: bool = field(default=False)
-    """Whether all files are de-identified; a segmentation of an image that was is in any case."""
+    """Whether all files are de-identified; what belongs to an image that was is in any case."""
 
     @classmethod
     def of(cls, paths: DatasetPaths, *, deidentify_all: bool) -> Intake:
@@ -80,12 +85,9 @@ class Intake:
             known={row.header["sop_instance_uid"]: row.sha256 for row in taken if row.header},
             settled=frozenset({row.sha256 for row in taken} | {row.source_sha256 for row in taken} - {""}),
             known_series=frozenset(header["series_instance_uid"] for header in headers),
-            known_uids=frozenset(
-                header.get(key, "")
-                for header in headers
-                for key in ("sop_instance_uid", "series_instance_uid", "study_instance_uid")
-            )
-            | {header.get("frame_of_reference_uid", "") for header in headers},
+            referenced_series=frozenset(uid for header in headers for uid in header.get(NAMED[0], ())),
+            known_uids=frozenset(header.get(key, "") for header in headers for key in OWN_UIDS)
+            | {uid for header in headers for key in NAMED for uid in header.get(key, ())},
             withdrawn=load_withdrawals(paths.withdrawals),
             rules=rules,
             sent=paths.sent,
@@ -135,7 +137,9 @@ class Intake:
             header, stored = self.accept(content, path.suffix, may_change=folder is not None)
         except CaseRejected as error:
             return self.refused(relative, error, content)
-        if folder is None and self._saved_in_place_again(header, content):
+        if folder is None and (
+            self._saved_in_place_again(header, content) or (self.rules and self._is_of_strangers(header))
+        ):
             return None
         if header.localizer:
             fate = ("ignored", Reason.LOCALIZER.value, "its ImageType calls it a localizer")
@@ -155,7 +159,7 @@ class Intake:
         if self._is_withdrawn(header):
             raise CaseRejected(Reason.WITHDRAWN, "")
         if may_change and self._saved_in_place_again(header, content):
-            # Under a UID of its own a second correction is another object, and not a conflict.
+            # Under a UID of its own what was drawn anew is another object, and not a conflict.
             uid = self.pseudonyms.uid(f"{header.sop_instance_uid} {sha256(content).hexdigest()}")
             content = under_another_uid(content, uid)
             header = header._replace(sop_instance_uid=uid)
@@ -186,21 +190,36 @@ class Intake:
             return identity is not None and self.withdrawn.hold(self.pseudonyms.patient(identity))
 
     def _saved_in_place_again(self, header: Header, content: bytes) -> bool:
-        """Whether a viewer has saved a prediction under our own UID, and has done so before."""
+        """Whether a viewer has saved a segmentation under its UID, and has done so before.
+
+        That may be our own UID, of a prediction, or that of a person's drawing.
+        """
         uid = header.sop_instance_uid
-        handed_out, known = self._handed_out(uid), self.known.get(uid)
-        if handed_out is None or known is None:
+        known = self.known.get(uid) or self.known.get(self.pseudonyms.uid(uid))
+        if known is None or header.kind in IMAGE_KINDS:
             return False
+        handed_out = self._handed_out(uid)
         if sha256(content).hexdigest() in (known, handed_out):
             return False
         # A copy of what was taken before looks otherwise where that was de-identified.
-        return sha256(self._without_identity(header, content)).hexdigest() != known
+        kept = self._without_identity(header, content)
+        if sha256(kept).hexdigest() == known:
+            return False
+        # What came with its identity cannot be compared with what loses it now: that is a conflict.
+        return handed_out is not None or kept is content or uid not in self.known
 
     def _without_identity(self, header: Header, content: bytes) -> bytes:
-        """What is kept of a file: itself, unless all are de-identified or it refers to one that was."""
-        if self.rules is None or not (self.everything or self._is_of_strangers(header)):
+        """What is kept of a file: itself, unless all are de-identified or it belongs to one that was."""
+        of_strangers = self._is_of_strangers(header)
+        if self.rules is None or not (self.everything or of_strangers):
             return content
-        return deidentify(content, self.rules, self.pseudonyms, self.known_uids.__contains__)
+
+        def stays(uid: str) -> bool:
+            # Study and frame may be here both ways, and go with the series that the file belongs to.
+            other_way = of_strangers and self.pseudonyms.uid(uid) in self.known_uids
+            return uid in self.known_uids and not other_way
+
+        return deidentify(content, self.rules, self.pseudonyms, stays)
 
     def _is_withdrawn(self, header: Header) -> bool:
         """Also what refers to a scan that was withdrawn, of which nothing else may be here any more."""
@@ -209,15 +228,19 @@ class Intake:
         return any(self.withdrawn.hold(header.patient, case_id) for case_id in cases)
 
     def _is_of_strangers(self, header: Header) -> bool:
-        """Whether what a segmentation refers to is here only under keyed UIDs; it may name no series."""
+        """Whether its series, or what it refers to, is here only under keyed UIDs; it may name no series.
+
+        An image that is not here yet may be named, so, by a segmentation that is.
+        """
+
+        def only_keyed(uid: str, known: Collection[str]) -> bool:
+            return uid not in known and self.pseudonyms.uid(uid) in known
+
         return any(
-            uid not in known and self.pseudonyms.uid(uid) in known
-            for uids, known in (
-                (header.referenced_series, self.known_series),
-                (header.referenced_instances, self.known),
-            )
-            for uid in uids
-        )
+            only_keyed(uid, self.known_series)
+            or (uid not in self.known_series and only_keyed(uid, self.referenced_series))
+            for uid in (header.series_instance_uid, *header.referenced_series)
+        ) or any(only_keyed(uid, self.known) for uid in header.referenced_instances)
 
     def settle(self, rows: Sequence[FileRow]) -> list[FileRow]:
         """Tell copies from conflicts: one SOP instance UID with two contents names no instance."""

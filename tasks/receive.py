@@ -81,7 +81,7 @@ class InboxTransfers:
             self._intakes.pop(transfer, None)
         self.inbox.end(f"{self._via}-{transfer}", whole=whole)
 
-    def cut_off_what_was_open(self) -> None:
+    def begin(self) -> None:
         """At the start, when nobody else stores this way: hold what was half there when one was killed."""
         self.inbox.cut_off(f"{self._via}-")
 

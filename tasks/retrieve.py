@@ -11,6 +11,8 @@ from prefect.logging import get_run_logger
 
 from tasks.cluster.retries import RETRIED
 from tasks.dicom.case import case_ids_of
+from tasks.dicom.headers import IMAGE_KINDS
+from tasks.dicom.reasons import Reason
 from tasks.dicom.web import DicomWeb, RemoteSeries
 from tasks.errors import CaseRejected, IterSegError
 from tasks.ledger.dataset_key import pseudonyms_of
@@ -48,9 +50,11 @@ def retrieve_series(dataset_id: str, url: str, studies: list[str], *, deidentify
     transfers = InboxTransfers(
         dataset_id, deidentify=deidentify, via="web", known=frozenset(row.sha256 for row in rows)
     )
-    transfers.cut_off_what_was_open()
+    transfers.begin()
     server = DicomWeb(url)
-    known = {row.header["sop_instance_uid"] for row in rows if row.header is not None}
+    # What two contents were sent of is asked for again: the server may have been put in order.
+    settled = [row for row in rows if row.reason != Reason.UID_CONFLICT]
+    known = {row.header["sop_instance_uid"] for row in settled if row.header is not None}
     pseudonyms = pseudonyms_of(paths)
     wanted: list[str | None] = [*studies] or [None]
     remote = [series for study in wanted for series in server.series(study)]
@@ -71,8 +75,8 @@ def retrieve_series(dataset_id: str, url: str, studies: list[str], *, deidentify
             counts["failed"] += 1
             continue
         all_known = bool(instances) and all(one in known or pseudonyms.uid(one) in known for one in instances)
-        # A viewer may have saved a correction under the UID of the prediction.
-        if all_known and not any((paths.sent / f"{one}.json").is_file() for one in instances):
+        # A viewer may have saved a correction under the UID of what it corrects.
+        if all_known and series.modality in IMAGE_KINDS:
             counts["known"] += 1
             continue
         stored = transfers.stored["stored"]

@@ -17,7 +17,7 @@ from tasks.ledger.inbox import Inbox
 from tasks.ledger.models import load_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.refinements import load_refinements
-from tasks.ledger.snapshots import Snapshot, load_snapshots
+from tasks.ledger.snapshots import Snapshot, load_snapshots, noted_snapshots
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.settings.dataset import DatasetSettings, dataset_file, datasets_of, roi_file
 
@@ -43,7 +43,7 @@ def state_at(
         days = sorted({str(snapshot.name.day) for snapshot in load_snapshots(paths)})
         raise UserDataError(f"{paths.dataset_id} has no snapshot of {day}; it has {', '.join(days)}")
     assembly = assemble(
-        _files(snapshots),
+        _files(paths, snapshots),
         settings.image_modality,
         settings.segmentation_modalities,
         settings.segmentation_precedence or (),
@@ -57,14 +57,15 @@ def state_at(
 def segmentations_of(paths: DatasetPaths, settings: DatasetSettings) -> list[tuple[Case, list[DicomFile]]]:
     """Each image of a dataset with every segmentation that was ever delivered of it."""
     return segmentations(
-        _files(load_snapshots(paths)),
+        _files(paths, load_snapshots(paths)),
         settings.image_modality,
         settings.segmentation_modalities,
         load_withdrawals(paths.withdrawals).hold,
     )
 
 
-def _files(snapshots: Sequence[Snapshot]) -> list[DicomFile]:
+def _files(paths: DatasetPaths, snapshots: Sequence[Snapshot]) -> list[DicomFile]:
+    sealed = {name: position for position, name in enumerate(noted_snapshots(paths))}
     return [
         DicomFile(
             f"{snapshot.folder}/{row.path}",
@@ -72,6 +73,8 @@ def _files(snapshots: Sequence[Snapshot]) -> list[DicomFile]:
             Header.from_json(row.header),
             arrival,
             snapshot.name.day,
+            # One that is not on record yet was sealed last.
+            sealed.get(str(snapshot.name), len(sealed) + arrival),
         )
         for arrival, snapshot in enumerate(snapshots)
         for row in snapshot.taken

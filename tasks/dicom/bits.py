@@ -13,6 +13,14 @@ DCMJS = {"ManufacturerModelName": "Unspecified", "SoftwareVersions": "0"}
 """What dcmjs writes of the maker of whatever it derives."""
 
 
+def is_by_dcmjs(dataset: Dataset) -> bool:
+    """Whether dcmjs has written it; who de-identifies may have taken the version away."""
+    model, version = DCMJS.values()
+    return dataset.get("ManufacturerModelName") == model and (
+        (dataset.get("SoftwareVersions") or version) == version
+    )
+
+
 def padded_bytes(dataset: Dataset) -> int | None:
     """How long the pixels are if each frame is padded; None where they are no bits, or never differ."""
     pixels, frames = int(dataset.Rows) * int(dataset.Columns), int(dataset.get("NumberOfFrames") or 1)
@@ -33,7 +41,7 @@ def close_gaps(dataset: Dataset) -> None:
         return
     pixels, frames = int(dataset.Rows) * int(dataset.Columns), int(dataset.NumberOfFrames)
     packed = -(-pixels * frames // 8)
-    if packed + packed % 2 == padded and any(dataset.get(key) != value for key, value in DCMJS.items()):
+    if packed + packed % 2 == padded and not is_by_dcmjs(dataset):
         return
     each = -(-pixels // 8)
     stored = np.frombuffer(dataset.PixelData, dtype=np.uint8)[: frames * each].reshape(frames, each)

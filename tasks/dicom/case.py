@@ -28,6 +28,14 @@ class DicomFile(NamedTuple):
     """The position of its snapshot among all: larger is later."""
     day: date = date.min
     """The date of its snapshot; one date may have several."""
+    sealed: int | None = None
+    """The position of its snapshot among all in the order in which they were sealed, if that is another
+    one: a folder that was filled by hand may bear an earlier day."""
+
+    @property
+    def came(self) -> int:
+        """When it was there to be looked at: larger is later."""
+        return self.arrival if self.sealed is None else self.sealed
 
     @property
     def path(self) -> Path:

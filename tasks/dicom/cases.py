@@ -238,7 +238,7 @@ def _grown_since(case: Case, segmentation: DicomFile) -> int:
     On them nobody has looked, and without a contour they would be background. A drawing that names them
     was made of the whole image, whichever arrived first.
     """
-    later = [file for file in case.files if file.arrival > segmentation.arrival]
+    later = [file for file in case.files if file.came > segmentation.came]
     named = set(segmentation.header.referenced_instances)
     if len(later) == len(case.files):
         return 0

@@ -15,6 +15,7 @@ import pydicom
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
 
+from tasks.dicom.bits import DCMJS, is_by_dcmjs
 from tasks.dicom.headers import IMAGE_KINDS, KIND_OF_SOP_CLASS, identity_of
 from tasks.dicom.names import Names
 from tasks.dicom.predicted import MANUFACTURER, TELLS_PREDICTIONS, says_it_is_predicted
@@ -121,6 +122,9 @@ def deidentify(
         target.DeidentificationMethod = METHOD
         if says_it_is_predicted(source):
             target.Manufacturer = MANUFACTURER  # whatever the recipe keeps: it is never taken for a label
+        if is_by_dcmjs(source):  # likewise: it says where the bits of a frame begin
+            for keyword, value in DCMJS.items():
+                setattr(target, keyword, value)
         for tag in rules.empty:
             if tag not in target and tag in source:
                 target.add_new(tag, dictionary_VR(tag), "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,6 +67,14 @@ class Grid:
         columns = self.affine[:3, :3] / np.asarray(self.spacing_mm)
         x, y = columns[:, 0], columns[:, 1]
         return tuple(np.column_stack([x, y, np.cross(x, y)]).ravel().tolist())
+
+    def require(self, masks: Mapping[str, NDArray[np.bool_]]) -> None:
+        """Raise ValueError where a mask, (slices, rows, columns), has another shape, or there is none."""
+        if not masks:
+            raise ValueError("there is no mask")
+        for name, mask in masks.items():
+            if mask.shape != self.shape:
+                raise ValueError(f"the mask of {name!r} has shape {mask.shape}, the image {self.shape}")
 
     def to_index(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
         """Patient coordinates (n, 3) in mm to sub-voxel (column, row, slice)."""

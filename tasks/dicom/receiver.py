@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -33,6 +34,9 @@ MOST_ASSOCIATIONS = 16
 
 class Transfers(Protocol):
     """Where instances go; called from the threads of associations."""
+
+    def begin(self) -> None:
+        """It is listened now, by nobody else at this place; nothing is stored before this returns."""
 
     def store(self, transfer: str, content: bytes) -> None:
         """Keep an instance, durable on return. Raises CaseRejected for what cannot be kept."""
@@ -85,6 +89,7 @@ class Receiver:
         """Transfers of which an instance could not be kept, by no fault of its own."""
         self._asked_to_release: set[int] = set()
         self._storing: set[int] = set()
+        self._begun = threading.Event()
         self._ae = AE(ae_title=address.ae_title)
         self._ae.require_calling_aet = list(address.allowed)
         self._ae.require_called_aet = True
@@ -108,6 +113,12 @@ class Receiver:
             self._server = self._ae.start_server(place, block=False, evt_handlers=handlers)
         except (OSError, socket.gaierror) as error:
             raise ConfigError(f"cannot listen on {place[0]}:{place[1]}: {error.strerror}") from None
+        try:
+            self._transfers.begin()
+        except BaseException:
+            self._server.shutdown()
+            raise
+        self._begun.set()
         return self
 
     def __exit__(
@@ -121,6 +132,7 @@ class Receiver:
         return int(self._server.server_address[1])
 
     def _store(self, event: Any) -> int:
+        self._begun.wait()
         transfer = self._names.setdefault(id(event.assoc), uuid4().hex)
         self._storing.add(id(event.assoc))
         try:

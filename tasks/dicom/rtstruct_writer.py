@@ -83,9 +83,12 @@ def write_rtstruct(
     ------
     CaseRejected
         Where the series' files make no grid, or name no frame of reference.
+    ValueError
+        Where there is no mask, or one has another shape than the image.
     """
     found = frames_of(image_files)
     grid, order = grid_of([frame.header for frame in found])
+    grid.require(masks)
     slices = [found[position] for position in order]
     source = inherited_header(slices[0].path)
     dataset = _frame(path, source, slices, identity)
@@ -93,8 +96,6 @@ def write_rtstruct(
     dataset.ROIContourSequence = DicomSequence()
     dataset.RTROIObservationsSequence = DicomSequence()
     for number, (name, mask) in enumerate(masks.items(), start=1):
-        if mask.shape != grid.shape:
-            raise ValueError(f"the mask of {name!r} has shape {mask.shape}, the image {grid.shape}")
         _add_roi(dataset, number, name, identity)
         roi = Dataset()
         roi.ReferencedROINumber = number

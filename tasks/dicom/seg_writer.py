@@ -72,9 +72,12 @@ def write_seg(
     ------
     CaseRejected
         Where the series' files make no grid, name no frame of reference, or are several multi-frame files.
+    ValueError
+        Where there is no mask, or one has another shape than the image.
     """
     frames = frames_of(image_files)
     grid, order = grid_of([frame.header for frame in frames])
+    grid.require(masks)
     pixels = _pixels(masks)
     if is_multi_frame(frames):
         if len(image_files) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from dicom_factory import Series, ball, edit, write_rois, write_series
 from tasks.conversion import to_convert
 from tasks.convert import convert_case, convert_image
 from tasks.errors import CaseRejected
-from tasks.ingest import passed_over, seal_by_hand
+from tasks.ingest import passed_over, seal_by_hand, take_delivery
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import make_writable, noted_snapshots
 from tasks.ledger.store import Store
@@ -32,6 +33,24 @@ def test_a_folder_filled_by_hand_is_taken_as_it_is(home: Path) -> None:
     assert seal_by_hand.fn("D") == []
 
 
+def test_slices_in_a_folder_of_an_earlier_day_come_after_the_drawing_all_the_same(
+    home: Path, tmp_path: Path
+) -> None:
+    """Nobody has looked at them, and without a contour they would be background."""
+    series = write_series(tmp_path / "ct", SHAPE)
+    first, late = tmp_path / "in", home / "data" / "rawdata" / "D" / "2026-11-20__D"
+    for folder, files in ((first, series.files[:4]), (late, series.files[4:])):
+        folder.mkdir(parents=True)
+        for file in files:
+            file.rename(folder / file.name)
+    there = replace(series, files=[first / file.name for file in series.files[:4]])
+    write_rois(first / "rt.dcm", there, {"GTV": ball((4, 20, 24), (2, 8, 8), 2)})
+    take_delivery.fn("D", first, DAY)
+    seal_by_hand.fn("D")
+    (case,) = state_at(DatasetPaths.of("D"), DatasetSettings())[0].images
+    assert (case.state, case.reason) == ("rejected", "image-has-grown")
+
+
 def test_an_empty_folder_is_left_open(home: Path) -> None:
     folder = home / "data" / "rawdata" / "D" / "2026-11-20__D"
     folder.mkdir(parents=True)
@@ -50,6 +69,26 @@ def test_what_is_put_into_a_sealed_folder_is_a_delivery_of_its_own(home: Path) -
     (report,) = seal_by_hand.fn("D")
     assert (report["snapshot"], report["files"]["taken"]) == (f"{date.today()}__D", 1)
     assert (folder / "manifest.json").read_bytes() == manifest
+    assert seal_by_hand.fn("D") == []
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_drawing_of_an_image_that_lost_its_identity_finds_it(
+    home: Path, tmp_path: Path, sealed: bool
+) -> None:
+    """It cannot stay as it is, and so it is taken as a delivery of its own, as beside a sealed one."""
+    recipe = Path(__file__).parents[2] / "config" / "deidentification.yaml"
+    (home / "config" / recipe.name).write_text(recipe.read_text())
+    series = write_series(tmp_path / "ct", SHAPE)
+    take_delivery.fn("D", series.folder, DAY, deidentify=True)
+    folder = home / "data" / "rawdata" / "D" / "2026-11-22__D"
+    write_series(folder / "another", SHAPE, name="another", patient="another")
+    if sealed:
+        seal_by_hand.fn("D")
+    write_rois(folder / "rt.dcm", series, {"GTV": ball(SHAPE, (3, 8, 8), 3)})
+    seal_by_hand.fn("D")
+    states = {case.state for case in state_at(DatasetPaths.of("D"), DatasetSettings())[0].images}
+    assert states == {"pending", "ignored"}
     assert seal_by_hand.fn("D") == []
 
 

@@ -114,7 +114,7 @@ def test_a_fetch_that_was_killed_is_made_good_by_the_next(paths: DatasetPaths, s
     storing = InboxTransfers("D", deidentify=True)
     storing.store("1", series.files[1].read_bytes())
     again = InboxTransfers("D", deidentify=True, via="web")
-    again.cut_off_what_was_open()
+    again.begin()
     assert sum(again.inbox.held().values()) == 2
     for file in series.files:
         again.store("2", file.read_bytes())
@@ -137,6 +137,19 @@ def test_what_a_killed_receiver_was_receiving_is_held(paths: DatasetPaths) -> No
     assert [path.name for path in inbox.ready()] == ["1.dcm"]
 
 
+def test_a_second_receiver_by_mistake_cuts_nothing_off(paths: DatasetPaths, series: Series) -> None:
+    """What the first one has stored of an association that goes on was promised to its sender."""
+    with listening(paths) as receiver:
+        transfers = InboxTransfers("D", deidentify=True)
+        transfers.store("going on", series.files[0].read_bytes())
+        place = Address("127.0.0.1", receiver.port, "ITERSEG", ["PACS"])
+        with pytest.raises(ConfigError, match="cannot listen on"), Receiver(place, transfers):
+            pass
+        transfers.end("going on", whole=True)
+    assert Inbox(paths.inbox).held() == {}
+    assert len(Inbox(paths.inbox).ready()) == 1
+
+
 def test_a_segmentation_that_comes_later_finds_its_image(
     paths: DatasetPaths, series: Series, tmp_path: Path
 ) -> None:
@@ -147,28 +160,6 @@ def test_a_segmentation_that_comes_later_finds_its_image(
         send(receiver.port, [write_rois(tmp_path / "rt", series, {"GTV": MASK})], calling="VIEWER")
         ready(paths, 1)
         take_inbox.fn("D", DAY)
-    assembly, _ = state_at(paths, DatasetSettings())
-    assert [case.state for case in assembly.images] == ["pending"]
-
-
-@pytest.mark.parametrize("received", ["image", "segmentation"])
-def test_a_folder_and_the_network_speak_of_one_patient(
-    paths: DatasetPaths, series: Series, tmp_path: Path, received: str
-) -> None:
-    """One part comes in with its name from a folder, the other without from the network."""
-    write_rois(tmp_path / "drawn" / "rt", series, {"GTV": MASK})
-    parts = {"image": series.folder, "segmentation": tmp_path / "drawn"}
-    by_folder = parts["segmentation" if received == "image" else "image"]
-    with listening(paths) as receiver:
-        steps = [
-            lambda: take_delivery.fn("D", by_folder, DAY),
-            lambda: send(receiver.port, sorted(parts[received].iterdir())),
-        ]
-        for step in steps if received == "segmentation" else reversed(steps):
-            step()
-            if step is steps[1]:
-                ready(paths, 1)
-                take_inbox.fn("D", DAY)
     assembly, _ = state_at(paths, DatasetSettings())
     assert [case.state for case in assembly.images] == ["pending"]
 

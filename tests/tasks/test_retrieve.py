@@ -10,8 +10,8 @@ from typing import Any
 
 import pydicom
 import pytest
-from coming_back import MASKS, saved_in_place
-from dicom_factory import write_series
+from coming_back import MASKS, by_hand, saved_in_place
+from dicom_factory import edit, write_series
 from predicted_lab import Predicted, predicted
 
 from tasks.dicom.web import RemoteSeries
@@ -72,6 +72,25 @@ def test_a_correction_that_was_saved_in_the_place_of_a_prediction_is_fetched(
     assert take_inbox.fn("D", date(2026, 11, 24))["files"]["taken"] == 1  # type: ignore[index]
     assert recognise_refinements.fn("D") == {"edited": 1}
     assert fetch(corrected) == {"known": 1}
+
+
+def test_a_drawing_that_was_mended_in_its_place_is_fetched_and_counts(
+    lab: Predicted, fetch: Any, tmp_path: Path
+) -> None:
+    """Skipped as known, the old one would go on being the label, and nobody be told."""
+    drawn = by_hand(lab, tmp_path)
+    assert fetch(drawn) == {"fetched": 1}
+    take_inbox.fn("D", date(2026, 11, 23))
+    before = lab.case().segmentation
+    edit(drawn, lambda ds: setattr(ds, "ContentLabel", "MENDED"))
+    assert fetch(drawn) == {"fetched": 1}
+    report = take_inbox.fn("D", date(2026, 11, 24))
+    assert report is not None and (report["files"]["taken"], report["reasons"]) == (1, {})
+    after = lab.case()
+    assert after.state == "pending"
+    assert before is not None and after.segmentation is not None
+    assert after.segmentation.sha256 != before.sha256
+    assert fetch(drawn) == {"known": 1}
 
 
 class Half(Server):

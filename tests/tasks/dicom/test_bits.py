@@ -11,14 +11,17 @@ from dicom_factory import edit, grid_for, write_series
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from planted import RULES
 from pydicom.uid import generate_uid
 
 from tasks.dicom.bits import DCMJS
+from tasks.dicom.deidentify import Deidentification, deidentify
 from tasks.dicom.geometry import Grid
 from tasks.dicom.headers import read_header
 from tasks.dicom.seg import SegObject
 from tasks.dicom.seg_writer import SegIdentity, write_seg
 from tasks.errors import CaseRejected
+from tasks.ledger.pseudonyms import Pseudonyms
 
 
 def padded(ds: Any) -> None:
@@ -64,6 +67,22 @@ def test_both_ways_are_read_to_the_pixel(
     file, mask, grid = drawn(tmp_path_factory.mktemp("s"), shape, seed)
     if gaps:
         edit(file, by_dcmjs)
+    np.testing.assert_array_equal(read(file, grid), mask)
+
+
+@pytest.mark.parametrize("recipe", [RULES, Deidentification.of(["PixelData"], ["ManufacturerModelName"], {})])
+def test_whoever_is_taken_out_the_bits_stay_where_they_were(
+    tmp_path: Path, pseudonyms: Pseudonyms, recipe: Deidentification
+) -> None:
+    """Two frames of 4 bits more than whole bytes are as long with gaps as without."""
+    file, mask, grid = drawn(tmp_path, (2, 6, 10), 1)
+    edit(file, by_dcmjs)
+    keep = RULES.keep - recipe.empty
+    rules = Deidentification(keep, recipe.empty, recipe.replace)
+    file.write_bytes(deidentify(file.read_bytes(), rules, pseudonyms))
+    np.testing.assert_array_equal(read(file, grid), mask)
+    # As it was stored before its version was kept.
+    edit(file, lambda ds: delattr(ds, "SoftwareVersions"))
     np.testing.assert_array_equal(read(file, grid), mask)
 
 

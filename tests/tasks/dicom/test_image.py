@@ -73,9 +73,10 @@ def _rescale(slope: float, intercept: float, only: int | None = None) -> Any:
     return change
 
 
-def test_each_slice_has_its_own_rescale(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["CT", "MR"])
+def test_each_slice_has_its_own_rescale(tmp_path: Path, kind: str) -> None:
     """Taken from the first slice alone, the others are wrong in silence."""
-    series = write_series(tmp_path / "s", change=_rescale(2, -5, only=3))
+    series = write_series(tmp_path / "s", kind=kind, change=_rescale(2, -5, only=3))
     expected = series.voxels.astype(int)
     expected[3] = expected[3] * 2 - 5
     np.testing.assert_array_equal(sitk.GetArrayFromImage(read_series(series.files).image), expected)

@@ -114,11 +114,19 @@ def test_both_objects_are_valid(make: Callable[[Path], list[Path]], tmp_path: Pa
     assert errors_of(rtstruct) == []
 
 
+def seg_of(file: Path, images: list[Path], masks: dict[str, Any]) -> None:
+    write_seg(file, images, masks, SegIdentity(generate_uid(), generate_uid(), 900, "d", "IterSeg", "2026"))
+
+
+def rtstruct_of(file: Path, images: list[Path], masks: dict[str, Any]) -> None:
+    identity = StructureSetIdentity(generate_uid(), generate_uid(), "IterSeg", WRITTEN)
+    write_rtstruct(file, images, masks, identity)
+
+
 def test_the_validator_finds_what_is_wrong(tmp_path: Path) -> None:
     volume = read_series(made_up(tmp_path / "image"))
     target = tmp_path / "rt.dcm"
-    identity = StructureSetIdentity(generate_uid(), generate_uid(), "IterSeg", WRITTEN)
-    write_rtstruct(target, volume.files, masks_for(SHAPE), identity)
+    rtstruct_of(target, volume.files, masks_for(SHAPE))
     edit(target, lambda ds: delattr(ds, "StructureSetLabel"))
     assert any("StructureSetLabel" in line for line in errors_of(target))
 
@@ -142,9 +150,8 @@ def test_a_seg_carries_codes_tracking_and_its_date(tmp_path: Path) -> None:
 
 def written(tmp_path: Path, files: list[Path], masks: dict[str, Any]) -> tuple[Path, Path]:
     seg, rtstruct = tmp_path / "seg.dcm", tmp_path / "rt.dcm"
-    write_seg(seg, files, masks, SegIdentity(generate_uid(), generate_uid(), 900, "d", "IterSeg", "2026"))
-    structure_set = StructureSetIdentity(generate_uid(), generate_uid(), "IterSeg", WRITTEN)
-    write_rtstruct(rtstruct, files, masks, structure_set)
+    seg_of(seg, files, masks)
+    rtstruct_of(rtstruct, files, masks)
     return seg, rtstruct
 
 
@@ -165,9 +172,25 @@ def test_to_an_image_without_a_frame_of_reference_nothing_can_refer(tmp_path: Pa
         tmp_path / "image", grid=grid_for(SHAPE), change=lambda _, ds: delattr(ds, "FrameOfReferenceUID")
     ).files
     assert read_series(files).grid.shape == SHAPE
-    for write in (write_seg, write_rtstruct):
-        identity: Any = StructureSetIdentity(generate_uid(), generate_uid(), "IterSeg", WRITTEN)
-        if write is write_seg:
-            identity = SegIdentity(generate_uid(), generate_uid(), 900, "d", "IterSeg", "2026")
+    for write in (seg_of, rtstruct_of):
         with pytest.raises(CaseRejected, match="no-frame-of-reference"):
-            write(tmp_path / "x.dcm", files, {"GTV": shapes(SHAPE)["donut"]}, identity)  # type: ignore[operator]
+            write(tmp_path / "x.dcm", files, {"GTV": shapes(SHAPE)["donut"]})
+
+
+@pytest.mark.parametrize("write", [seg_of, rtstruct_of])
+@pytest.mark.parametrize(
+    ("masks", "words"),
+    [
+        ({}, "there is no mask"),
+        (
+            {"A": np.ones(SHAPE, bool), "B": np.ones(SHAPE[::-1], bool)},
+            r"'B' has shape \(20, 24, 12\), the image \(12, 24, 20\)",
+        ),
+    ],
+)
+def test_masks_of_another_shape_are_a_mistake_of_the_caller(
+    tmp_path: Path, write: Callable[..., None], masks: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        write(tmp_path / "x.dcm", made_up(tmp_path / "image"), masks)
+    assert not (tmp_path / "x.dcm").exists()
