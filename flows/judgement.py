@@ -10,15 +10,20 @@ from tasks.cluster.pieces import run_one
 from tasks.cluster.runner import threads_per_worker, worker_count
 from tasks.errors import UserDataError
 from tasks.labels import Labels
+from tasks.leads import best_in_use
 from tasks.ledger.iterations import Contender, Iteration
 from tasks.ledger.models import ModelRecord, check_weights, latest_model
 from tasks.ledger.paths import DatasetPaths
-from tasks.promote import best_in_use, judge_candidate, race
+from tasks.ledger.refinements import drawn_over
+from tasks.ledger.scores import keep_scores, scores_on_record
+from tasks.promote import judge_candidate, race
 from tasks.scoring import score_test_set, scoring_file
 from tasks.settings.cluster import ClusterSettings
 from tasks.settings.dataset import DatasetSettings
 from tasks.shown.progress import steps_shown
 from tasks.train import candidate_folder, model_id_of, record_model
+
+Row = dict[str, Any]
 
 
 def judged(
@@ -47,20 +52,42 @@ def judged(
     before = [] if current is None else _scores_of(paths, iteration, current, settings, where)
     candidate = (dataset_id, iteration, results[winner], scores[winner])
     judgement = judge_candidate(*candidate, before, settings, current)
-    for best in best_in_use(paths, iteration, current, before, settings) if judgement["accepted"] else []:
-        if current is not None and best.model_id == current.model_id:
-            continue
+    if current is not None and judgement["accepted"]:
         # A margin that is granted night after night adds up.
-        try:
-            earlier = _scores_of(paths, iteration, best, settings, where)
-        except UserDataError as error:
-            way_out = f"Or delete the folder {best.folder} as a whole: it is no measure for others then"
-            raise UserDataError(f"{error}. {way_out}") from None
-        beside_best = judge_candidate(*candidate, earlier, settings, best)
-        if any(not verdict["non_inferior"] for verdict in beside_best["verdicts"]):
-            judgement = beside_best
-            break
+        untested = [verdict["structure"] for verdict in judgement["verdicts"] if verdict["basis"]]
+        for best, scored in _best(paths, iteration, (current, before), untested, settings, where):
+            beside_best = judge_candidate(*candidate, scored, settings, best)
+            if any(not verdict["non_inferior"] for verdict in beside_best["verdicts"]):
+                judgement = beside_best
+                break
     return record_model(dataset_id, iteration, results[winner], scores[winner], judgement, raced)
+
+
+def _best(
+    paths: DatasetPaths,
+    iteration: Iteration,
+    current: tuple[ModelRecord, list[Row]],
+    untested: Sequence[str],
+    settings: DatasetSettings,
+    where: ClusterSettings,
+) -> list[tuple[ModelRecord, list[Row]]]:
+    """The former models that are ahead of the one in use, scored on all cases of today.
+
+    One that seems to be so by the few cases of its day is scored on the others, and may turn out not to be:
+    then it hides no other one.
+    """
+    scored = {current[0].model_id: current[1]}
+    while True:
+        best = best_in_use(paths, iteration, current[0], scored, settings.prediction.mirroring, untested)
+        new = [model for model in best if model.model_id not in scored]
+        if not new:
+            return [(model, scored[model.model_id]) for model in best]
+        for model in new:
+            try:
+                scored[model.model_id] = _scores_of(paths, iteration, model, settings, where)
+            except UserDataError as error:
+                way_out = f"Or delete the folder {model.folder} as a whole: it is no measure for others then"
+                raise UserDataError(f"{error}. {way_out}") from None
 
 
 def _scores_of(
@@ -69,24 +96,37 @@ def _scores_of(
     model: ModelRecord,
     settings: DatasetSettings,
     where: ClusterSettings,
-) -> list[dict[str, Any]]:
-    """What a model scores on the cases of today's test set."""
+) -> list[Row]:
+    """What a model scores on the cases of today's test set; kept, so that another night need not predict."""
     # An imported model was validated elsewhere; without a test set it is asked what the folds are, unless it
     # is one of ours that came back and has learned from them.
     validated_elsewhere = model.imported_from is not None and not model.seen and not iteration.test_cases()
     if validated_elsewhere or iteration.test_cases():
         check_weights(paths, model)  # with a fold less it would be easier to beat
-    return _scored(
+    rows = _scored(
         where,
         paths,
         iteration,
         model.model_id,
         (paths.home / model.folder, list(model.checkpoints.values())),
         settings,
-        known=model.test_cases,
+        known=scores_on_record(paths, model),
         labels=model.labels,
-        cases=iteration.training_cases() if validated_elsewhere else None,
+        cases=_fair_cases(paths, iteration, model) if validated_elsewhere else None,
     )
+    keep_scores(paths, model, rows)
+    return rows
+
+
+def _fair_cases(paths: DatasetPaths, iteration: Iteration, model: ModelRecord) -> list[dict[str, Any]]:
+    """The cases outside the test set, but those whose label began as this model's own prediction.
+
+    There it would be asked whether it agrees with itself. Where there are no others it is, and is hard to
+    beat: better nothing new than something worse.
+    """
+    cases = iteration.training_cases()
+    own = drawn_over(paths, model.model_id, {case["case_id"]: case["label_key"] for case in cases})
+    return [case for case in cases if case["case_id"] not in own] or cases
 
 
 def _scored(

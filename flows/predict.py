@@ -31,7 +31,7 @@ from tasks.errors import ConfigError, UserDataError
 from tasks.ingest import seal_by_hand
 from tasks.keep_test_set import patients_of_test_set
 from tasks.ledger.dataset_key import pseudonyms_of
-from tasks.ledger.models import ModelRecord, latest_model, load_model
+from tasks.ledger.models import ModelRecord, check_weights, latest_model, load_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots
 from tasks.ledger.withdrawals import load_withdrawals
@@ -77,6 +77,8 @@ def predict(
         _leave_test_set_out(paths, settings, cases, from_outside=input is not None)
         jobs = [to_convert(case, settings, rois) for case in cases if case.reason == Reason.UNLABELLED]
         others += [case_row(case) for case in cases if case.reason != Reason.UNLABELLED]
+        if jobs:
+            check_weights(paths, used)  # what is predicted bears the model's name
         stale = stale_predictions(paths, used, {job.case_id for job in jobs})
         predicted = _predicted(paths, jobs, used, settings, where, triage)
         if folder is None:

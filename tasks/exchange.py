@@ -109,7 +109,9 @@ def _rois(paths: DatasetPaths, model: ForeignModel, names: Mapping[str, str]) ->
     """The ROI file; where there is none, the model's own structures are taken, under these names."""
     if roi_file(paths.config, paths.dataset_id).is_file():
         return load_rois(paths.config, paths.dataset_id)
-    structures = [names.get(name, name) for name in model.labels]
+    # An export names regions from the outside in, whatever their bits.
+    by_label = sorted(model.labels, key=lambda name: min(model.labels[name]))
+    structures = [names.get(name, name) for name in by_label]
     try:
         return RoiPatterns.model_validate({name: re.escape(name) for name in structures})
     except ValidationError as error:
@@ -148,11 +150,9 @@ def _taken(
     labels = Labels(rois.structures, settings.mask_strategy)
     at = paths.imported(model_id)
     plans = own_plans(model, settings.configuration, settings.image_modality, at.nnunet_dataset)
-    description = dataset_json(settings.image_modality, labels, 0)
-    if labels.overlapping:
-        description["regions_class_order"] = model.description["regions_class_order"]
     folder = trained_model_folder(at.results, plans["plans_name"], settings.configuration)
     heads = order_of_heads(model, labels, names)
+    description = described(model, labels, names, settings.image_modality)
     shutil.rmtree(at.root, ignore_errors=True)  # what an interrupted import left
     with scratch_folder(paths.procdata) as scratch:
         take_over(
@@ -179,6 +179,20 @@ def _taken(
     record = _record(paths, model, lineage, folder, digest)
     save_model(paths, record)
     return record
+
+
+def described(model: ForeignModel, labels: Labels, names: Mapping[str, str], modality: str) -> dict[str, Any]:
+    """Content of ``dataset.json`` for a model that is taken over, whose structures are ours.
+
+    Regions stay in the order of the network's outputs, whatever the order of the ROI file.
+    """
+    content = dataset_json(modality, labels, 0)
+    if labels.overlapping:
+        ours = content["labels"]
+        theirs = [names.get(name, name) for name in model.labels]
+        content["labels"] = {"background": 0, **{name: ours[name] for name in theirs}}
+        content["regions_class_order"] = model.description["regions_class_order"]
+    return content
 
 
 def not_of_ours_through_others(paths: DatasetPaths, model: ForeignModel) -> None:

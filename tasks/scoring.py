@@ -16,6 +16,7 @@ from tasks.labels import Labels
 from tasks.ledger.files import read_json, write_json
 from tasks.ledger.iterations import Iteration
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.scores import KEYS, what_is_scored
 from tasks.ledger.store import Store
 from tasks.nnunet.predict import predict_batch
 from tasks.processes.program import Message
@@ -24,8 +25,6 @@ from tasks.settings.dataset import DatasetSettings
 from tasks.shown.steps import shown_steps, steps_file
 
 Row = dict[str, Any]
-KEYS = ("case_id", "image_key", "label_key", "tolerance_mm", "mirroring")
-"""What a score on the test set is of: another image, label, tolerance or way to predict is another score."""
 SCORES = "scores.json"
 """Beside the predictions: the scores so far, and of which weights they are."""
 
@@ -74,26 +73,26 @@ def score_test_set(
         {**how, **{key: case[key] for key in KEYS if key in case}}
         for case in (iteration.test_cases() if cases is None else cases)
     ]
-    scored = {tuple(row.get(key) for key in KEYS): dict(row) for row in known}
-    scored |= {_identity(row): row for row in _scored_before(folder / SCORES, weights)}
-    missing = [case for case in wanted if _identity(case) not in scored]
+    scored = {what_is_scored(row): dict(row) for row in known}
+    scored |= {what_is_scored(row): row for row in _scored_before(folder / SCORES, weights)}
+    missing = [case for case in wanted if what_is_scored(case) not in scored]
 
     def score(case: Row) -> None:
         truth = store.label(case["case_id"], case["label_key"])
         prediction = _prediction(folder, case)
         found = scores_of_files(truth, prediction, iteration.labels, case["tolerance_mm"], labels)
-        scored[_identity(case)] = {**case, **found}
-        done = [scored[_identity(case)] for case in wanted if _identity(case) in scored]
+        scored[what_is_scored(case)] = {**case, **found}
+        done = [scored[what_is_scored(case)] for case in wanted if what_is_scored(case) in scored]
         write_json(folder / SCORES, {"weights": list(weights), "scores": done})
 
     show = shown_steps(dataset_id, f"test-set-{name}", scoring_file(paths, iteration, name))
     hear = _each(missing, score, show)
     with a_broken_node_takes_no_more():
         _predict(paths, iteration, name, model_folder, settings, threads, missing, hear)
-    untold = [case["case_id"] for case in wanted if _identity(case) not in scored]
+    untold = [case["case_id"] for case in wanted if what_is_scored(case) not in scored]
     if untold:  # a message was lost, between lines of another thread
         raise TransientError(f"model {name}: nothing was heard of {', '.join(untold)}; run it again")
-    return [scored[_identity(case)] for case in wanted]
+    return [scored[what_is_scored(case)] for case in wanted]
 
 
 def scoring_file(paths: DatasetPaths, iteration: Iteration, name: str) -> Path:
@@ -164,7 +163,3 @@ def _folder(paths: DatasetPaths, iteration: Iteration, name: str) -> Path:
 
 def _prediction(folder: Path, case: Mapping[str, Any]) -> Path:
     return folder / f"{case['case_id']}.nii.gz"
-
-
-def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[key] for key in KEYS)

@@ -38,8 +38,8 @@ class ModelRecord:
     test_dice, test_surface_dice, test_hd95_mm
         Structure → mean of the ensemble on the test set; empty without a test set.
     compared_with, basis, verdicts
-        The model that was in use when this one was judged, on what (``test set``,
-        ``cross-validation``, or why on nothing), and for each structure what came out.
+        The model that was in use when this one was judged, on what (``test set`` or ``cross-validation``,
+        with what is to be known of it, or why on nothing), and for each structure what came out.
     accepted
         Whether it was found fit to be used.
     promoted

@@ -175,6 +175,11 @@ class DatasetPaths:
         return self.ledger / "models"
 
     @property
+    def scores(self) -> Path:
+        """What each model scored after its record was written; it can be computed again."""
+        return self.ledger / "scores"
+
+    @property
     def model_digests(self) -> Path:
         """The digest of each model's record, append only."""
         return self.ledger / "models.json"

@@ -163,7 +163,9 @@ def _give_folds(
     wholes = Counter(fold for patient, fold in present.items() if patient in whole)
     for patient in sorted(labelled, key=lambda one: (one not in whole, one)):
         if place[patient] == TRAINING:
-            fold = min(range(folds), key=lambda fold: (sizes[fold], wholes[fold], fold))
+            # Of two folds of one size the other one is left to whoever comes next.
+            sign = 1 if patient in whole else -1
+            fold = min(range(folds), key=lambda fold: (sizes[fold], sign * wholes[fold], fold))
             place[patient] = fold
             sizes[fold] += 1
             wholes[fold] += patient in whole

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from tasks.ledger.case_book import load_cases
 from tasks.ledger.journal import Journal, now
+from tasks.ledger.paths import DatasetPaths
 
 Kind = Literal["edited", "unedited", "new", "unsettled"]
 Evidence = Literal["instance", "predecessor", "series", "tracking", "overlap", ""]
@@ -61,6 +63,17 @@ def note_refinements(path: Path, found: Mapping[str, Refinement]) -> None:
     """Write down what was recognised."""
     if found:
         Journal(path).append({"segmentations": {uid: asdict(row) for uid, row in found.items()}})
+
+
+def drawn_over(paths: DatasetPaths, model_id: str, labels: Mapping[str, str]) -> set[str]:
+    """Of these cases (case id → key of its label) those whose label began as a prediction of a model."""
+    noted, booked = load_refinements(paths.refinements), load_cases(paths.cases)
+    came_back = {uid for uid, row in noted.items() if row.model == model_id and row.kind != "new"}
+    return {
+        case_id
+        for case_id, label in labels.items()
+        if any(row["label"] == label and row["segmentation"] in came_back for row in booked.get(case_id, []))
+    }
 
 
 def load_acceptances(path: Path) -> set[str]:

@@ -13,9 +13,11 @@ def torch_device(chosen: str) -> str:
     Raises
     ------
     ConfigError
-        Where ``cuda`` is asked for and there is none, or a job was given a GPU that torch cannot use: it
-        would compute for weeks on the CPU beside it.
+        Where it is none of ``auto``, ``cpu`` and ``cuda``; where ``cuda`` is asked for and there is none, or
+        a job was given a GPU that torch cannot use: it would compute for weeks on the CPU beside it.
     """
+    if chosen not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device {chosen!r}: auto, cpu or cuda; CUDA_VISIBLE_DEVICES says which GPU")
     import torch
 
     available = torch.cuda.is_available()

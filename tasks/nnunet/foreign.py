@@ -152,10 +152,10 @@ def order_of_heads(model: ForeignModel, ours: Labels, names: Mapping[str, str]) 
         )
     if ours.overlapping:
         bits = {name: ours.values[name] for name in ours.structures}
-        if list(theirs) != ours.structures or theirs != bits:
+        if theirs != bits:
             raise ConfigError(
-                "the model's regions are coded otherwise than `mask_strategy: regions` does, or stand in "
-                "another order; only a model of IterSeg with the same ROI file can be taken over"
+                "the model's regions are coded otherwise than `mask_strategy: regions` does; only a model of "
+                "IterSeg with the same ROI file can be taken over"
             )
         return list(range(len(ours.structures)))
     if any(len(integers) != 1 for integers in theirs.values()):

@@ -34,7 +34,7 @@ class Predictor:
     folds
         The folds of the ensemble; None takes all that are finished.
     device
-        ``auto``, ``cpu`` or ``cuda``.
+        ``auto``, ``cpu`` or ``cuda``; which GPU, says ``CUDA_VISIBLE_DEVICES``.
     mirroring
         Whether to predict all mirrored images too (eight times the work) and average.
     read_dicom
@@ -44,6 +44,8 @@ class Predictor:
     ------
     UserDataError
         Where the folder holds no trained model.
+    ConfigError
+        Where ``device`` is none of these, or the GPU that was asked for or given cannot be used.
 
     Examples
     --------
@@ -90,6 +92,8 @@ class Predictor:
     def predict_from_single_image(self, path: str | os.PathLike[str]) -> dict[str, sitk.Image]:
         """Predict an image file (NIfTI or whatever SimpleITK reads).
 
+        Its voxels must be what the model has learned, HU for a CT: a file does not say, so nobody checks.
+
         Returns
         -------
         Structure → image of 0 and 1 (uint8) on the grid of the file, patient frame (LPS), mm.
@@ -111,10 +115,21 @@ class Predictor:
     def predict_label_map(self, image: sitk.Image) -> sitk.Image:
         """Predict a 3-D image.
 
+        Parameters
+        ----------
+        image
+            One channel, in the voxels that the model has learned: HU for a CT, as
+            :func:`tasks.dicom.image.read_series` gives them. Nobody checks it here.
+
         Returns
         -------
         Label map on the same grid, uint8 (uint16 from 255 labels on): nnU-Net's integers, or a bit
         for each structure where they may overlap (:mod:`tasks.labels`).
+
+        Raises
+        ------
+        UserDataError
+            Where it is no single volume of one channel.
         """
         prepared = self.ensemble.preprocess(image)
         labels = self.ensemble.label_map(self.ensemble.fold_logits(prepared), prepared)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -55,6 +55,9 @@ class Verdict:
         in the cases that have the structure.
     empty
         How many cases those are.
+    alarm_bound, false_alarm_margin
+        The lower bound of the share of these cases in which the candidate is silent and the other model not,
+        less that of the reverse, and what was asked for; None without alarms, and on older records.
     """
 
     structure: str
@@ -71,6 +74,13 @@ class Verdict:
     false_alarms: int = 0
     false_alarms_before: int = 0
     empty: int = 0
+    alarm_bound: float | None = None
+    false_alarm_margin: float | None = None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether its false alarms are no reason against the candidate."""
+        return self.alarm_bound is None or self.alarm_bound > -(self.false_alarm_margin or 0.0)
 
 
 def judge(
@@ -112,27 +122,31 @@ def _verdict(
         if absent or (a is None) != (b is None)
     ]
     alarms = [change for _, change in silence if change]
-    quiet = not alarms or lower_bound(silence, confidence) > -false_alarm_margin
-    now, before, empty = alarms.count(-1.0), alarms.count(1.0), len(silence)
-    if not pairs:
-        nothing = (None, None, None, None)
-        return Verdict(structure, 0, 0, *nothing, quiet, margin, confidence, "", now, before, empty)
-    changes = [(patient, candidate - current) for patient, candidate, current in pairs]
-    bound = lower_bound(changes, confidence)
-    return Verdict(
+    verdict = Verdict(
         structure,
         len(pairs),
-        len({patient for patient, _ in changes}),
-        float(np.mean([candidate for _, candidate, _ in pairs])),
-        float(np.mean([current for _, _, current in pairs])),
-        float(np.mean([change for _, change in changes])),
-        bound,
-        non_inferior=quiet and bound > -margin,
+        len({patient for patient, _, _ in pairs}),
+        *(None, None, None, None),
+        non_inferior=False,
         margin=margin,
         confidence=confidence,
-        false_alarms=now,
-        false_alarms_before=before,
-        empty=empty,
+        false_alarms=alarms.count(-1.0),
+        false_alarms_before=alarms.count(1.0),
+        empty=len(silence),
+        alarm_bound=lower_bound(silence, confidence) if alarms else None,
+        false_alarm_margin=false_alarm_margin,
+    )
+    if not pairs:
+        return replace(verdict, non_inferior=verdict.quiet)
+    changes = [(patient, candidate - current) for patient, candidate, current in pairs]
+    bound = lower_bound(changes, confidence)
+    return replace(
+        verdict,
+        candidate=float(np.mean([candidate for _, candidate, _ in pairs])),
+        current=float(np.mean([current for _, _, current in pairs])),
+        difference=float(np.mean([change for _, change in changes])),
+        lower_bound=bound,
+        non_inferior=verdict.quiet and bound > -margin,
     )
 
 

@@ -27,7 +27,8 @@ class SurfaceScores:
     Attributes
     ----------
     surface_dice
-        The share of both surfaces that lies within the tolerance of the other, 0 to 1.
+        The share of both surfaces that lies within the tolerance of the other, 0 to 1; 0 where one mask is
+        empty.
     hd95_mm
         None where one mask is empty: nothing is there to be near to.
     """
@@ -49,6 +50,8 @@ def surface_scores(
     ----------
     spacing_mm
         Of slices, rows and columns, in this order.
+    tolerance_mm
+        So far from the other surface a voxel of a surface still counts as on it, this included.
     unknown
         Voxels at which nobody has looked, of which neither mask has any: where a mask ends at them it has no
         surface, or two masks would agree in where somebody stopped looking.

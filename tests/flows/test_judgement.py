@@ -12,9 +12,11 @@ from predicted_lab import a_model
 
 from flows import judgement
 from tasks.errors import UserDataError
+from tasks.ledger.case_book import BookedCase, book_cases
 from tasks.ledger.iterations import Iteration
 from tasks.ledger.models import promote, save_model
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.refinements import Kind, Refinement, note_refinements
 from tasks.promote import judge_candidate
 from tasks.settings.dataset import DatasetSettings
 
@@ -22,7 +24,7 @@ from tasks.settings.dataset import DatasetSettings
 @pytest.mark.parametrize(
     ("imported_from", "seen", "test_cases", "asked"),
     [
-        ("a file", {}, [], ["every case"]),  # validated elsewhere: it has seen nobody from here
+        ("a file", {}, [], ["c1", "c2"]),  # validated elsewhere: it has seen nobody from here
         ("a file", {}, ["t"], None),  # the test set tells
         ("a file", {"0": ["p1"]}, [], None),  # one of ours that came back: it has learned from them
         (None, {"0": ["p1"]}, [], None),
@@ -37,11 +39,40 @@ def test_an_imported_model_is_scored_on_what_it_has_not_seen(
     asked: list[str] | None,
 ) -> None:
     model = replace(a_model(DatasetPaths.of("D"), ["GTV"]), imported_from=imported_from, seen=seen)
-    iteration: Any = SimpleNamespace(test_cases=lambda: test_cases, training_cases=lambda: ["every case"])
-    monkeypatch.setattr(judgement, "_scored", lambda *_, cases, **__: cases)
+    cases = [{"case_id": name, "label_key": "l"} for name in ("c1", "c2")]
+    iteration: Any = SimpleNamespace(test_cases=lambda: test_cases, training_cases=lambda: cases)
+    asked_for: list[Any] = []
+    monkeypatch.setattr(judgement, "_scored", lambda *_, cases, **__: asked_for.append(cases) or [])
     monkeypatch.setattr(judgement, "check_weights", lambda *_: None)
     nothing: Any = None
-    assert judgement._scores_of(DatasetPaths.of("D"), iteration, model, nothing, nothing) == asked
+    judgement._scores_of(DatasetPaths.of("D"), iteration, model, nothing, nothing)
+    assert [found and [case["case_id"] for case in found] for found in asked_for] == [asked]
+
+
+def came_back(paths: DatasetPaths, case_id: str, model: str | None, kind: Kind, label: str = "l") -> None:
+    """A case whose label is what became of a prediction."""
+    uid = f"segmentation of {case_id}"
+    book_cases(paths.cases, "2026-11-21", {case_id: BookedCase("p", "i", label, uid, None, "2026-11-21")})
+    note_refinements(paths.refinements, {uid: Refinement(case_id, kind, "", "1", model, False, "2026-11-21")})
+
+
+def test_an_imported_model_is_not_asked_whether_it_agrees_with_itself(home: Path) -> None:
+    paths = DatasetPaths.of("D")
+    model = replace(a_model(paths, ["GTV"]), imported_from="a file")
+    came_back(paths, "corrected", model.model_id, "edited")
+    came_back(paths, "approved", model.model_id, "unedited")
+    came_back(paths, "of another model", "2026-01-01", "edited")
+    came_back(paths, "drawn anew", model.model_id, "new")
+    came_back(paths, "drawn again since", model.model_id, "edited", "of then")
+    names = ["corrected", "approved", "of another model", "drawn anew", "drawn again since", "drawn"]
+    cases = [{"case_id": name, "label_key": "l"} for name in names]
+
+    def fair(cases: list[dict[str, str]]) -> list[str]:
+        iteration: Any = SimpleNamespace(training_cases=lambda: cases)
+        return [case["case_id"] for case in judgement._fair_cases(paths, iteration, model)]
+
+    assert fair(cases) == names[2:]
+    assert fair(cases[:2]) == names[:2]  # nothing else is there to judge by
 
 
 def test_a_model_that_lacks_a_fold_is_no_measure_of_a_candidate(
@@ -77,12 +108,12 @@ def test_the_best_of_former_models_without_its_weights_stops_a_night_with_a_way_
         ("_scored", lambda *_, **__: []),
         ("candidate_folder", lambda *_, **__: home),
         ("best_in_use", lambda *_: [best]),
-        ("judge_candidate", lambda *_: {"accepted": True}),
+        ("judge_candidate", lambda *_: {"accepted": True, "verdicts": []}),
     ):
         monkeypatch.setattr(judgement, name, does)
     nothing: Any = None
     with pytest.raises(UserDataError, match=r"fold 0 .*Or delete the folder .* as a whole"):
-        judgement.judged(paths, iteration, {"fold": []}, nothing, nothing)
+        judgement.judged(paths, iteration, {"fold": []}, DatasetSettings(), nothing)
 
 
 @pytest.mark.parametrize(
@@ -120,3 +151,37 @@ def test_a_margin_that_is_granted_each_night_does_not_add_up(
     nothing: Any = None
     found: Any = judgement.judged(paths, iteration, {"fold": []}, DatasetSettings(), nothing)
     assert (found["accepted"], found["compared_with"]) == (accepted, against)
+
+
+def test_an_imported_model_is_a_measure_of_those_that_follow_its_successor(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record has no scores: what it scored while it was in use is kept."""
+    paths = DatasetPaths.of("D")
+    dice = {"import-1": 0.85, "2026-11-21": 0.835, "2026-11-22": 0.82}
+    cases = [{"case_id": f"c{n}", "patient": f"p{n}", "place": "test", "label_key": "l"} for n in range(6)]
+    predicted: list[str] = []
+
+    def scored(*given: Any, known: Any = (), **_: Any) -> list[dict[str, Any]]:
+        if not known:
+            predicted.append(given[3])
+        return [{**row, "mirroring": True, "dice": {"GTV": dice[given[3]]}} for row in cases]
+
+    def recorded(_id: str, iteration: Iteration, _folds: Any, rows: Any, judgement: Any, _raced: Any) -> Any:
+        return replace(a_model(paths, ["GTV"], iteration.name.split("__")[0]), test_cases=rows, **judgement)
+
+    monkeypatch.setattr(judgement, "_scored", scored)
+    monkeypatch.setattr(judgement, "check_weights", lambda *_: None)
+    monkeypatch.setattr(judgement, "judge_candidate", judge_candidate.fn)
+    monkeypatch.setattr(judgement, "record_model", recorded)
+    model = replace(a_model(paths, ["GTV"], "import-1"), imported_from="a file")
+    nothing: Any = None
+    for day in ("2026-11-21", "2026-11-22"):
+        (paths.home / model.folder).mkdir(parents=True)
+        save_model(paths, model)
+        promote(paths, model, "first")
+        name = f"{day}__D"
+        iteration = Iteration(name, name, None, "CT", ["GTV"], "3d_fullres", "nnUNetPlans", "", 2, cases)
+        model = judgement.judged(paths, iteration, {"fold": []}, DatasetSettings(), nothing)
+    assert (model.accepted, model.compared_with) == (False, "import-1")
+    assert predicted == ["2026-11-21", "import-1", "2026-11-22"]

@@ -10,9 +10,11 @@ import pytest
 from predicted_lab import a_model
 
 from tasks.errors import UserDataError
-from tasks.exchange import not_of_ours_through_others, take_model
+from tasks.exchange import described, not_of_ours_through_others, take_model
+from tasks.labels import Labels
 from tasks.ledger.paths import DatasetPaths
-from tasks.nnunet.foreign import ForeignModel, look_into
+from tasks.nnunet.dataset import dataset_json
+from tasks.nnunet.foreign import ForeignModel, look_into, order_of_heads
 from tasks.settings.dataset import DatasetSettings
 
 
@@ -61,6 +63,20 @@ def archive(file: Path, ancestors: list[str]) -> Path:
 def test_the_file_says_so(tmp_path: Path) -> None:
     found = look_into(archive(tmp_path / "m.zip", ["first", "second"]), "3d_fullres")
     assert (found.card_digest, found.ancestors) == ("itself", ("first", "second"))
+
+
+@pytest.mark.parametrize("rois", [["core", "whole"], ["whole", "core"]])
+def test_nested_regions_of_ours_are_taken_in_the_order_of_the_networks_outputs(rois: list[str]) -> None:
+    """However the ROI file has them: an export names them from the outside in."""
+    labels = Labels(rois, "regions")
+    inside, around = labels.values["core"][0], labels.values["whole"][0]
+    exported = dataset_json("MR", labels, 3, found=[around, inside | around])
+    model = ForeignModel("x", {}, exported, {}, [])
+    assert order_of_heads(model, labels, {}) == [0, 1]
+    taken = described(model, labels, {}, "MR")
+    assert list(taken["labels"].items()) == list(exported["labels"].items())
+    assert taken["regions_class_order"] == exported["regions_class_order"]
+    assert list(taken["labels"]) == ["background", "whole", "core"]
 
 
 def test_it_is_asked_before_anything_is_taken(home: Path, tmp_path: Path) -> None:

@@ -67,6 +67,17 @@ def test_those_whose_labels_know_background_are_spread_over_the_folds(
         assert max(spread.values(), default=0) <= -(-spread.total() // folds)
 
 
+@pytest.mark.parametrize("folds", [2, 3, 5])
+def test_they_are_spread_too_where_patients_come_one_by_one(tmp_path: Path, folds: int) -> None:
+    """Every second one, beginning with folds of one patient each that do and of one that does not."""
+    file, everybody = tmp_path / "p.json", patients(60)
+    whole = set(everybody[:folds]) | set(everybody[2 * folds + 1 :: 2])
+    for count in range(2 * folds, len(everybody) + 1):
+        table = extend_patients(file, everybody[:count], folds, 0.0, whole=whole)
+    spread = Counter(table.place[patient] for patient in everybody if patient in whole)
+    assert min(spread.values()) > 0.6 * spread.total() / folds
+
+
 def test_the_number_of_folds_stays(tmp_path: Path) -> None:
     extend_patients(tmp_path / "p.json", patients(10), 5, 0.2)
     with pytest.raises(ConfigError, match="divided into 5 folds"):

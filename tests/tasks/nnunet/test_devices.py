@@ -35,7 +35,12 @@ def test_what_computes(
 
 @pytest.mark.parametrize(
     ("chosen", "given", "words"),
-    [("auto", "GPU-7", "GPU GPU-7 was given to this program"), ("cuda", None, "torch sees no GPU here")],
+    [
+        ("auto", "GPU-7", "GPU GPU-7 was given to this program"),
+        ("cuda", None, "torch sees no GPU here"),
+        ("cuda:1", None, "CUDA_VISIBLE_DEVICES says which GPU"),
+        ("mps", None, "auto, cpu or cuda"),
+    ],
 )
 def test_a_gpu_that_torch_cannot_use_is_no_cpu(
     monkeypatch: pytest.MonkeyPatch, chosen: str, given: str | None, words: str

@@ -114,7 +114,9 @@ def test_regions_are_taken_only_as_we_code_them() -> None:
     regions = Labels(["a", "b"], "regions")
     bits = {"background": 0, "a": [1, 3], "b": [2, 3], "ignore": 4}
     assert order_of_heads(model(bits), regions, {}) == [0, 1]
-    for other in ({"background": 0, "a": [1, 2], "b": [2]}, {"background": 0, "b": [2, 3], "a": [1, 3]}):
+    outside_in = {"background": 0, "b": [2, 3], "a": [1, 3]}
+    assert order_of_heads(model(outside_in), regions, {}) == [0, 1]
+    for other in ({"background": 0, "a": [1, 2], "b": [2]}, {"background": 0, "a": [2, 3], "b": [1, 3]}):
         with pytest.raises(ConfigError, match="coded otherwise"):
             order_of_heads(model(other), regions, {})
     with pytest.raises(ConfigError, match="trained with regions"):

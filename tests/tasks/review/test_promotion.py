@@ -65,6 +65,7 @@ def test_many_scans_of_one_patient_are_one_witness() -> None:
 def test_finding_what_is_not_there_counts_against_a_model() -> None:
     (worse,) = judge(cases([0.0, 0.0], [None, None]), ["A"], **LIMITS)
     assert (worse.non_inferior, worse.false_alarms) == (False, 2)
+    assert worse.alarm_bound is not None and worse.alarm_bound <= -0.1 == -LIMITS["false_alarm_margin"]
     (unknown,) = judge(cases([None], [None]), ["A"], **LIMITS)
     assert (unknown.cases, unknown.non_inferior) == (0, True)
 
