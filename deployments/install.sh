@@ -21,7 +21,10 @@ locked() { pip install --quiet --no-deps --require-hashes -r "$1"; }
 
 if [ "$torch" = auto ]; then
     torch=cpu
-    [ -e /dev/nvidia0 ] && torch=cuda
+    # As `gpus` in tasks/cluster/placement.py has it: a container may have any one, and WSL 2 has no such file.
+    if ls /dev/nvidia[0-9]* >/dev/null 2>&1 || { [ -e /dev/dxg ] && [ -e /usr/lib/wsl/lib/libcuda.so.1 ]; }; then
+        torch=cuda
+    fi
     # Where no index offers the CPU build, the CUDA build serves; it runs without a GPU too.
     if [ "$torch" = cpu ] && ! why=$(locked requirements-torch-cpu.lock 2>&1); then
         echo "the CPU build of torch cannot be had: ${why##*$'\n'}"

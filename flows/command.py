@@ -51,13 +51,7 @@ def run_flow(
 
         if not isinstance(error, httpx.HTTPError):
             raise
-        fail(
-            TransientError(
-                f"Prefect's server does not answer any more ({type(error).__name__}). Run the command again "
-                "when it does: what is finished is kept"
-            ),
-            as_json,
-        )
+        fail(_of_the_server(error), as_json)
     show(report, as_json)
 
 
@@ -83,6 +77,21 @@ def _on_prefect(flow: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     # be waited for up to a second, for each flow.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         return flow()
+
+
+def _of_the_server(error: Exception) -> IterSegError:
+    from prefect.settings import PREFECT_API_URL
+
+    from tasks.processes.prefect_api import REFUSED, refused
+
+    answer = getattr(error, "response", None)
+    if answer is not None and answer.status_code in REFUSED:
+        return refused(str(PREFECT_API_URL.value()))
+    what = "does not answer any more" if answer is None else f"answers {answer.status_code} now"
+    return TransientError(
+        f"Prefect's server {what} ({type(error).__name__}). Run the command again when it does as it should: "
+        "what is finished is kept"
+    )
 
 
 def _of_the_machine(error: OSError) -> IterSegError:

@@ -12,15 +12,15 @@ from prefect.runtime import deployment, flow_run
 
 
 def hours_late() -> float:
-    """How long after its time this run begins; a run that nobody scheduled is never late."""
+    """How long after its time this run begins; one that nobody scheduled, or somebody retries, never is."""
     scheduled = flow_run.scheduled_start_time
-    if deployment.id is None or scheduled is None:
+    if deployment.id is None or scheduled is None or flow_run.run_count > 1:
         return 0.0
     return float((datetime.now(UTC) - scheduled).total_seconds() / 3600)
 
 
 def is_taken_off() -> bool:
-    """Whether the schedule that made this run is gone or paused by now.
+    """Whether the schedule that made this run is gone or paused by now; somebody who retries it wants it.
 
     The server's scheduler reads the schedules and writes their runs a moment later; one that is taken off in
     between leaves its runs behind, three nights of them (seen for 11 of 144 that were taken off within
@@ -29,6 +29,8 @@ def is_taken_off() -> bool:
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     if run is None or not run.auto_scheduled or run.deployment_id is None or run.created_by is None:
+        return False
+    if run.run_count > 1:
         return False
     try:
         with get_client(sync_client=True) as client:

@@ -10,7 +10,7 @@ from pathlib import Path
 from prefect import task
 
 from tasks.cluster.retries import RETRIED
-from tasks.delivery import added_later, content_of
+from tasks.delivery import added_later, content_of, not_accounted
 from tasks.dicom.case import case_id_of
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
@@ -192,10 +192,13 @@ def _delete_raw(snapshot: Snapshot, doomed: _Doomed) -> int:
 
 
 def _delete_added_later(paths: DatasetPaths, doomed: _Doomed) -> int:
-    """Delete what was put into folders after they were sealed: copies of it are in snapshots of their own."""
+    """Delete what lies in folders since they were sealed.
+
+    What was put there has copies in snapshots of their own; a backup brings back what was deleted.
+    """
     deleted = 0
     for snapshot in load_snapshots(paths):
-        if not (added := added_later(snapshot)):
+        if not (added := added_later(snapshot) or not_accounted(snapshot)):
             continue
         intake = Intake.of(paths, deidentify_all=False)
         out = [file for file in added if _is_out(file, intake, doomed)]

@@ -131,6 +131,13 @@ def _long_quiet(signature: Signature, quiet_s: float) -> bool:
     return time.time() - newest_ns / 1e9 >= quiet_s
 
 
+def not_accounted(snapshot: Snapshot) -> list[Path]:
+    """Files that the manifest of a snapshot does not name, as a restore brings them back after a deletion."""
+    known = {row.path for row in snapshot.files}
+    below = files_below(snapshot.folder)
+    return [file for file in below if file.relative_to(snapshot.folder).as_posix() not in known]
+
+
 def added_later(snapshot: Snapshot) -> list[Path]:
     """Files that came after the seal, and files that were damaged then and are others now."""
     if snapshot.origin != "by hand":

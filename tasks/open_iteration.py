@@ -188,8 +188,9 @@ def _nothing_is_lost(paths: DatasetPaths) -> None:
         journal = Journal(paths.what_an_iteration_is_of[name])
         if not journal.has_been_at(head):
             raise UserDataError(
-                f"{journal.path} has lost what it held when {known[-1].name} was prepared; restore it from "
-                "the backup"
+                f"{journal.path} has lost what it held when {known[-1].name} was prepared. Restore the "
+                "dataset from the backup, all of it of one moment and into an empty place "
+                "(docs/operations.md): what is newer than the backup must not lie beside it"
             )
 
 

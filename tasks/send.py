@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 from prefect import task
 from prefect.logging import get_run_logger
@@ -23,6 +25,7 @@ from tasks.settings.output import Destination
 
 FATES = ("sent", "known", "refused", "locked", "outdated")
 """What becomes of a case."""
+WRITTEN_EVERY_S = 60.0
 
 
 @task(task_run_name="send-to-{destination.name}", **RETRIED)
@@ -31,8 +34,9 @@ def send_predictions(
 ) -> dict[str, int]:
     """Send what a model predicted for some images, and the images where the destination wants them.
 
-    What was sent is on record as soon as it is there; what fails for good, such as an object that is
-    refused, does not stop the others.
+    What was sent is on record within a minute, and at the end: what a killed run has sent since is sent
+    again, and is the same there. What fails for good, such as an object that is refused, does not stop the
+    others.
 
     Returns
     -------
@@ -47,41 +51,71 @@ def send_predictions(
         Where it refuses access.
     """
     paths = DatasetPaths.of(dataset_id)
-    journal, folder = Journal(paths.delivered(destination.name)), paths.predictions(model.model_id)
-    # Under the same name another server may stand by now; older entries do not say which it was.
-    at = destination.address
-    known = {uid for entry in journal.entries() if entry.get("to", at) == at for uid in entry["uids"]}
-    counts, marks = dict.fromkeys(FATES, 0), load_marks(paths.marks)
-    for case in cases:
-        if not record_file(folder, case.case_id).is_file():
-            continue  # it could not be predicted
-        record = read_json(record_file(folder, case.case_id))
-        if record["image_key"] != case.image_key:
-            counts["outdated"] += 1
-            continue  # the image has grown since
-        if marks.get(case.case_id, Mark()).locked:
-            counts["locked"] += 1
-            continue  # somebody is at it: nothing new appears under their hands
-        wanted = {uid: object_file(folder, case.case_id, kind) for kind, uid in record["objects"].items()}
-        files = [file for uid, file in wanted.items() if uid not in known]
-        uids = list(wanted)
-        # An image before what refers to it: viewers look for it at once.
-        if destination.images and case.image_key not in known:
-            files, uids = [*map(Path, case.files), *files], [case.image_key, *uids]
-        if not files:
-            counts["known"] += 1
-            continue
-        try:
-            with told_without_names(case):
-                _store(destination, files)
-        except UserDataError as error:
-            get_run_logger().error("case %s: %s", case.case_id, error)
-            counts["refused"] += 1
-            continue
-        journal.append({"when": now(), "to": at, "uids": uids})
-        known |= set(uids)
-        counts["sent"] += 1
+    folder, marks = paths.predictions(model.model_id), load_marks(paths.marks)
+    counts = dict.fromkeys(FATES, 0)
+    with _Delivered(Journal(paths.delivered(destination.name)), destination.address) as delivered:
+        for case in cases:
+            if not record_file(folder, case.case_id).is_file():
+                continue  # it could not be predicted
+            locked = marks.get(case.case_id, Mark()).locked
+            counts[_fate_of(destination, case, folder, delivered, locked=locked)] += 1
     return counts
+
+
+def _fate_of(
+    destination: Destination, case: CaseToConvert, folder: Path, delivered: _Delivered, *, locked: bool
+) -> str:
+    record = read_json(record_file(folder, case.case_id))
+    if record["image_key"] != case.image_key:
+        return "outdated"  # the image has grown since
+    if locked:
+        return "locked"  # somebody is at it: nothing new appears under their hands
+    wanted = {uid: object_file(folder, case.case_id, kind) for kind, uid in record["objects"].items()}
+    files = [file for uid, file in wanted.items() if uid not in delivered.known]
+    uids = list(wanted)
+    # An image before what refers to it: viewers look for it at once.
+    if destination.images and case.image_key not in delivered.known:
+        files, uids = [*map(Path, case.files), *files], [case.image_key, *uids]
+    if not files:
+        return "known"
+    try:
+        with told_without_names(case):
+            _store(destination, files)
+    except UserDataError as error:
+        get_run_logger().error("case %s: %s", case.case_id, error)
+        return "refused"
+    delivered.note(uids)
+    return "sent"
+
+
+class _Delivered:
+    """What a destination has; written down now and then, since each entry writes the whole file anew."""
+
+    def __init__(self, journal: Journal, at: str) -> None:
+        # Under the same name another server may stand by now; older entries do not say which it was.
+        entries = journal.entries()
+        self.known = {uid for entry in entries if entry.get("to", at) == at for uid in entry["uids"]}
+        self._journal, self._at = journal, at
+        self._new: list[str] = []
+        self._written = time.monotonic()
+
+    def note(self, uids: Sequence[str]) -> None:
+        """That these are there now."""
+        self.known |= set(uids)
+        self._new += uids
+        if time.monotonic() - self._written >= WRITTEN_EVERY_S:
+            self._write()
+
+    def _write(self) -> None:
+        if self._new:
+            self._journal.append({"when": now(), "to": self._at, "uids": self._new})
+        self._new, self._written = [], time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write()
 
 
 def _store(destination: Destination, files: Sequence[Path]) -> None:

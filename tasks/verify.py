@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tasks.delivery import not_accounted
 from tasks.errors import UserDataError
 from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.files import digest_of, json_files, read_json, sha256_of_file
@@ -20,6 +21,11 @@ from tasks.ledger.predictions import object_file
 from tasks.ledger.snapshots import MANIFEST, load_snapshots, noted_snapshots
 from tasks.nnunet.dataset import DESCRIPTION, preparation_digest
 from tasks.shown.progress import progress
+
+FILES_TOO_MANY = (
+    "files that its manifest does not name, as after a restore of what was deleted. `iterseg withdraw "
+    "--delete` of whoever is withdrawn deletes theirs again"
+)
 
 
 def verify_dataset(paths: DatasetPaths) -> dict[str, Any]:
@@ -126,6 +132,8 @@ def _snapshots(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:
             fate = _compare(snapshot.folder / row.path, row.sha256)
             uid = (row.header or {}).get("sop_instance_uid", "?")
             yield "files", fate and f"{snapshot.name}, file {number} of its manifest ({uid}) {fate}"
+        if snapshot.origin != "by hand" and (strangers := len(not_accounted(snapshot))):
+            yield "files", f"{snapshot.name} has {strangers} {FILES_TOO_MANY}"
 
 
 def _models(paths: DatasetPaths) -> Iterator[tuple[str, str | None]]:

@@ -18,6 +18,7 @@ from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 from distributed.core import Status
 from prefect.logging import get_run_logger
 
+from tasks.cluster.avoided import EXCLUDE, NO_NODE, STRIKES, is_a_strike, keep_away
 from tasks.cluster.dask_parts import OneEach, WatchedJob
 from tasks.cluster.slurm_job import job_options, script_of
 from tasks.cluster.slurm_queue import (
@@ -37,8 +38,7 @@ from tasks.errors import ConfigError, ExternalToolError, TransientError
 from tasks.ledger.paths import DatasetPaths
 from tasks.settings.cluster import ClusterSettings, Stage
 
-STRIKES = 2
-"""A node on which so many jobs died is avoided for the rest of the run."""
+ALIVE = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING")
 NO_WAY = (
     "Its worker did not reach this flow: a firewall may lie between them, or `interface` in the cluster's "
     "file names a network that nodes do not share"
@@ -49,10 +49,6 @@ ASK_AGAIN_S = 600.0
 """After so long other jobs are asked for again, where fewer are because those before died at once."""
 FORGETS_AFTER_S = 20.0
 """Dask strikes a worker off within seconds of its job's end; one that stays is not waited for longer."""
-MOST_AVOIDED = 5
-"""Nodes; where jobs die on more of them it is not the nodes' fault."""
-EXCLUDE = "--exclude="
-NO_NODE = ("", "(null)", "None assigned")
 
 
 def slurm_cluster(
@@ -160,6 +156,7 @@ class WatchedCluster(SLURMCluster):
         self._rows |= {job_id: self._settled(job_id) for job_id in self._rows if job_id not in known}
         gone = {name: job for name, job in jobs.items() if self._is_gone(job, known)}
         self._ended |= {job.job_id for job in gone.values()}
+        self._learn_from_the_begun(known, before)
         self._learn([job.job_id for job in gone.values() if job.job_id is not None])
         for name in gone:
             self.end_worker(name)
@@ -214,7 +211,7 @@ class WatchedCluster(SLURMCluster):
     def _settled(self, job_id: str) -> dict[str, str]:
         """The last row of a job that is no longer in the queue."""
         row = self._rows[job_id]
-        if row["state"] not in ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING"):
+        if row["state"] not in ALIVE:
             return row
         said = account_of(job_id)
         return self._row(job_id, _in_brief({"NodeList": row["node"], **said}))
@@ -242,7 +239,7 @@ class WatchedCluster(SLURMCluster):
         for job_id, said in accounts.items():
             brief = _in_brief(said)
             self._rows[job_id] = self._row(job_id, brief)
-            self._strikes[brief["node"]] += brief["node"] not in NO_NODE
+            self._strike(job_id)
         avoided = bool(ended) and self._avoid()
         stillborn = [job_id for job_id in ended if job_id not in self._began]
         if stillborn:
@@ -251,6 +248,21 @@ class WatchedCluster(SLURMCluster):
             self._stillborn += len(stillborn)
             code = int(accounts[stillborn[-1]].get("ExitCode", "1:0").split(":")[0])
             self._give_up_after_many(stillborn[-1], code)
+
+    def _learn_from_the_begun(
+        self, known: Mapping[str, Any], before: Mapping[str, Mapping[str, str]]
+    ) -> None:
+        """Learn from jobs that died under their workers, which Dask has let go of before anybody looked."""
+        left = [job_id for job_id, row in before.items() if job_id not in known and row["state"] in ALIVE]
+        died = [job_id for job_id in left if job_id in self._began - self._ended]
+        for job_id in died:
+            self._strike(job_id)
+        if died:
+            self._avoid()
+
+    def _strike(self, job_id: str) -> None:
+        row = self._rows[job_id]
+        self._strikes[row["node"]] += is_a_strike(row, began=job_id in self._began)
 
     def end_worker(self, name: str) -> None:
         """End a worker with its job, and wait until nobody counts on it."""
@@ -272,27 +284,7 @@ class WatchedCluster(SLURMCluster):
             self._avoid()
 
     def _avoid(self) -> bool:
-        """Where jobs die one after another, others shall not follow, as long as there are other nodes.
-
-        Returns
-        -------
-        Whether there is a node more from which jobs are kept away now.
-        """
-        bad = sorted(node for node, strikes in self._strikes.items() if strikes >= STRIKES)
-        if not bad or len(bad) > MOST_AVOIDED:
-            return False
-        options = self.new_spec["options"]
-        before = options["job_extra_directives"]
-        kept = [d for d in before if not d.startswith(EXCLUDE)]
-        directives = [*kept, f"{EXCLUDE}{','.join([*self._excluded, *bad])}"]
-        with suppress(TransientError):
-            if refusal(script_of({**self._plain_options(), "job_extra_directives": directives})) is None:
-                options["job_extra_directives"] = directives
-        return bool(options["job_extra_directives"] != before)
-
-    def _plain_options(self) -> dict[str, Any]:
-        own = ("config_name", "protocol", "security")
-        return {key: value for key, value in self.new_spec["options"].items() if key not in own}
+        return keep_away(self.new_spec["options"], self._strikes, self._excluded)
 
     def _give_up_after_many(self, job_id: str, code: int) -> None:
         if self._in_a_row < LOOKS_BEFORE_GIVING_UP:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
-from uuid import uuid4
 
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL
 
 from tasks.cluster.runner import is_reachable_from_nodes
 from tasks.doctor.verdicts import Verdict
 from tasks.errors import IterSegError
+from tasks.processes.prefect_api import ANSWER_S, REFUSED, ask
 from tasks.settings.cluster import ClusterSettings
 from tasks.settings.dataset import DatasetSettings
 from tasks.settings.output import Destination
 
-ANSWER_S = 5.0
-UNPROTECTED = 422
-"""Of a server without protection that is asked for a token."""
 POOL = "iterseg"
 """The work pool of deployments/prefect.yaml."""
 SERVER, WORKER = "Prefect's server", "Prefect's worker"
@@ -59,7 +53,7 @@ def _answering(url: str) -> Verdict:
     try:
         theirs, ours = str(_asked("/admin/version")), version("prefect")
     except (OSError, ValueError) as error:
-        if isinstance(error, urllib.error.HTTPError) and error.code in (401, 403):
+        if isinstance(error, urllib.error.HTTPError) and error.code in REFUSED:
             mend = "set PREFECT_API_AUTH_STRING as the server has it"
             return Verdict(SERVER, False, f"{url} refuses us", mend)
         return Verdict(SERVER, False, f"{url}: {error}", "is it running? `make server`, or look at its log")
@@ -87,30 +81,7 @@ def _worker(nightly: Sequence[str]) -> Verdict:
 
 
 def _asked(path: str, body: object = None) -> Any:
-    """What the server answers; with a body by POST."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"{PREFECT_API_URL.value()}{path}", data=data)  # noqa: S310 - the user's own
-    request.add_header("Content-Type", "application/json")
-    if data is not None:
-        request.headers.update(_leave_to_post())
-    secret = PREFECT_API_AUTH_STRING.value()
-    if secret:
-        encoded = base64.b64encode(secret.get_secret_value().encode()).decode()
-        request.add_header("Authorization", f"Basic {encoded}")
-    with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:  # noqa: S310
-        return json.load(answer)
-
-
-def _leave_to_post() -> dict[str, str]:
-    """What a server wants with a POST that is protected from other servers' pages (CSRF); else nothing."""
-    client = uuid4().hex
-    try:
-        token = _asked(f"/csrf-token?client={client}")["token"]
-    except urllib.error.HTTPError as error:
-        if error.code in (404, UNPROTECTED):
-            return {}
-        raise
-    return {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client}
+    return ask(PREFECT_API_URL.value() or "", path, body)
 
 
 def _destination(destination: Destination) -> Verdict:

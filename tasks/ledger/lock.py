@@ -163,6 +163,7 @@ def _this_process() -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
+        "machine": _machine(),
         "boot": _boot(),
         "started": _started(os.getpid()),
         "namespace": _namespace(),
@@ -172,6 +173,14 @@ def _this_process() -> dict[str, Any]:
 def _is_ours(holder: Mapping[str, Any]) -> bool:
     """Whether a lock is of this very process."""
     return _this_process().items() <= holder.items()
+
+
+def _machine() -> str | None:
+    """The id of the installation (machine-id(5)): two machines may have one name. Containers have none."""
+    try:
+        return Path("/etc/machine-id").read_text().strip() or None
+    except OSError:
+        return None
 
 
 def _boot() -> str | None:
@@ -215,10 +224,16 @@ def _is_gone(holder: dict[str, Any]) -> bool:
     if holder.get("host") != socket.gethostname():
         return False  # whose boots are not ours
     pid = int(holder.get("pid") or -1)
-    if pid <= 0 or holder.get("boot", _boot()) != _boot():
+    if pid <= 0:
         return True
-    if not _is_known(holder):
-        return False
+    if holder.get("boot", _boot()) != _boot():
+        # Of this machine before it was started anew, unless it is of another one with its name.
+        return "machine" not in holder or (holder["machine"] == _machine() is not None)
+    return _is_known(holder) and _has_ended(holder, pid)
+
+
+def _has_ended(holder: Mapping[str, Any], pid: int) -> bool:
+    """Whether the process of a number is not there any more, or another one."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 
 from tasks.errors import ExternalToolError, TransientError
 from tasks.processes.lifeline import PARENT, die_with_parent
+from tasks.processes.prefect_api import require_ours
 from tasks.processes.prefect_server import collect_garbage_aside
 
 STARTUP_S = 120.0
@@ -50,6 +51,8 @@ def ensure_prefect_api() -> None:
         Where the server does not start.
     TransientError
         Where one is configured and does not answer.
+    ConfigError
+        Where what is configured is none, or one that refuses us.
     """
     server = _Server()
     atexit.register(server.stop)
@@ -70,10 +73,8 @@ def _wait_for(url: str) -> None:
     since, was_silent, told = time.monotonic(), False, False
     while True:
         try:
-            with urllib.request.urlopen(f"{url}/health", timeout=ANSWER_S):  # noqa: S310 - the user's own
-                return
-        except urllib.error.HTTPError:
-            return  # it answers, if only that it asks for something; the client tells what
+            require_ours(url, timeout_s=ANSWER_S)
+            return
         except (OSError, ValueError) as error:
             # As a connection that is not even taken fails, it is an URLError around it.
             silent = isinstance(error, TimeoutError)

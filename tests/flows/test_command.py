@@ -31,6 +31,11 @@ def served(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flows.command, "_check", lambda *_: None)
 
 
+def answered(code: int) -> httpx.HTTPStatusError:
+    request = httpx.Request("GET", "http://127.0.0.1:9/api")
+    return httpx.HTTPStatusError("no", request=request, response=httpx.Response(code, request=request))
+
+
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
@@ -39,6 +44,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> None:
             1,
             "Prefect's server does not answer any more",
         ),
+        (answered(401), 2, "refuses us: set PREFECT_API_AUTH_STRING as the server has it"),
+        (answered(503), 1, "Prefect's server answers 503 now"),
         (OSError(28, "No space left on device"), 1, "No space left on device. Mend it and run"),
         (KeyboardInterrupt(), 1, "interrupted; run the command again"),
     ],

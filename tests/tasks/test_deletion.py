@@ -75,6 +75,28 @@ def test_a_deletion_that_was_cut_off_goes_on(
     assert verify_dataset(paths)["findings"] == []
 
 
+def test_what_a_backup_brings_back_is_found_and_deleted_again(paths: DatasetPaths, tmp_path: Path) -> None:
+    """Its rows are blank: no account names it any more."""
+    backup = tmp_path / "backup"
+    shutil.copytree(paths.rawdata, backup)
+    withdraw(patient_id=GONE)
+    delete_withdrawn.fn("D")
+    for snapshot in load_snapshots(paths):
+        make_writable(snapshot.folder)
+        for file in sorted((backup / str(snapshot.name)).rglob("*.dcm")):
+            target = paths.rawdata / file.relative_to(backup)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copy(file, target)
+    assert files_with(paths.rawdata, GONE)
+    findings = verify_dataset(paths)["findings"]
+    assert findings[0].startswith("2026-11-22__D has 14 files that its manifest does not name")
+    assert "withdraw --delete" in findings[0] and GONE not in str(findings)
+    withdraw(patient_id=GONE)
+    assert delete_withdrawn.fn("D")["rawdata"] == 14 + 1
+    assert not files_with(paths.rawdata, GONE)
+    assert verify_dataset(paths)["findings"] == []
+
+
 def test_accounts_of_an_earlier_iterseg_are_blanked_too(paths: DatasetPaths) -> None:
     """Version 1 had the whole header in each row."""
     before = load_snapshots(paths)

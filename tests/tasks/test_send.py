@@ -12,6 +12,7 @@ from dicom_factory import ball
 from predicted_lab import Predicted, predicted
 from prefect.logging import disable_run_logger
 
+import tasks.send
 from tasks.conversion import to_convert
 from tasks.errors import TransientError, UserDataError
 from tasks.ledger.journal import Journal
@@ -112,6 +113,21 @@ def test_another_server_under_the_same_name_gets_everything(lab: Predicted, wire
     moved = VIEWER.model_copy(update={"dicomweb": "http://127.0.0.1:10/dicom-web"})
     assert send_predictions.fn("D", moved, jobs(lab), lab.model)["sent"] == 1
     assert send_predictions.fn("D", VIEWER, jobs(lab), lab.model)["known"] == 1
+
+
+@pytest.mark.parametrize(("every_s", "entries"), [(60.0, 1), (0.0, 3)])
+def test_what_was_sent_is_noted_now_and_then_and_when_it_fails(
+    lab: Predicted, monkeypatch: pytest.MonkeyPatch, every_s: float, entries: int
+) -> None:
+    """Each entry writes the file anew: of 10,000 cases that would be hours."""
+    monkeypatch.setattr("tasks.send.WRITTEN_EVERY_S", every_s)
+    journal = Journal(lab.paths.delivered("viewer"))
+    with pytest.raises(TransientError), tasks.send._Delivered(journal, "there") as delivered:
+        for uid in ("1", "2", "3"):
+            delivered.note([uid])
+        raise TransientError("it is away")
+    assert len(journal.entries()) == entries
+    assert tasks.send._Delivered(journal, "there").known == {"1", "2", "3"}
 
 
 def test_what_was_sent_before_addresses_were_noted_counts(lab: Predicted, wire: list[list[str]]) -> None:

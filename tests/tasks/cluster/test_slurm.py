@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from prefect.logging import disable_run_logger
 
-from tasks.cluster.slurm import CONTROLLER_AWAY_S, MOST_AVOIDED, WatchedCluster
+from tasks.cluster.avoided import MOST_AVOIDED
+from tasks.cluster.slurm import CONTROLLER_AWAY_S, WatchedCluster
 from tasks.cluster.slurm_queue import FENCE_S, HERE_AND_NOW, end_of_this_job, fence
 from tasks.errors import ConfigError, ExternalToolError, TransientError
 from tasks.ledger.paths import DatasetPaths
@@ -28,8 +29,8 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         "tasks.cluster.slurm.account_of",
         lambda job: {**FAILED, "NodeList": found[job]},
     )
-    monkeypatch.setattr("tasks.cluster.slurm.refusal", lambda _script: None)
-    monkeypatch.setattr("tasks.cluster.slurm.script_of", str)
+    monkeypatch.setattr("tasks.cluster.avoided.refusal", lambda _script: None)
+    monkeypatch.setattr("tasks.cluster.avoided.script_of", str)
     return found
 
 
@@ -108,6 +109,63 @@ def test_what_the_user_excludes_stays_excluded(cluster: WatchedCluster, nodes: d
         cluster._began.add(str(number))
         cluster._learn([str(number)])
     assert directives(cluster) == ["--gres=gpu:1", "--exclude=node7,node3,node4"]
+
+
+@pytest.mark.parametrize(
+    ("state", "began", "avoided"),
+    [
+        ("FAILED", True, True),
+        ("NODE_FAIL", True, True),
+        ("FAILED", False, True),
+        ("TIMEOUT", False, True),  # its worker never came
+        ("CANCELLED", True, False),
+        ("PREEMPTED", False, False),
+        ("TIMEOUT", True, False),
+        ("OUT_OF_MEMORY", True, False),  # it needed more than `memory` says
+        ("COMPLETED", True, False),
+    ],
+)
+def test_a_node_is_avoided_for_what_was_nobodys_will(
+    cluster: WatchedCluster,
+    nodes: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+    began: bool,
+    avoided: bool,
+) -> None:
+    account = {**FAILED, "JobState": state, "NodeList": "node3"}
+    monkeypatch.setattr("tasks.cluster.slurm.account_of", lambda _job: account)
+    for job in ("1", "2"):
+        cluster._began |= {job} if began else set()
+        cluster._learn([job])
+    assert (directives(cluster)[1] == "--exclude=node7,node3") is avoided
+
+
+def test_a_job_that_dies_under_its_worker_counts_though_dask_has_let_go_of_it(
+    cluster: WatchedCluster, nodes: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within two seconds of its end, which is sooner than anybody looks."""
+    nodes.update({"1": "node3", "2": "node3"})
+    vars(cluster).update(
+        _looked=0.0, _ended=set(), _moved=0.0, workers={}, _adaptive=SimpleNamespace(maximum=5)
+    )
+    queue: dict[str, dict[str, str]] = {}
+    monkeypatch.setattr("tasks.cluster.slurm.queued", lambda _names: dict(queue))
+    monkeypatch.setattr("tasks.cluster.slurm.LOOK_EVERY_S", 0.0)
+    for job in ("1", "2"):
+        queue[job] = {"state": "RUNNING", "reason": "None", "node": "node3"}
+        vars(cluster)["workers"] = {f"w{job}": SimpleNamespace(job_id=job, status=None)}
+        cluster.scheduler_info["workers"] = {"tls://node3": {"name": f"w{job}"}}
+        cluster.check()
+        vars(cluster)["workers"] = {}
+        cluster.scheduler_info["workers"] = {}
+        queue[job]["state"] = "COMPLETING"
+        cluster.check()
+        del queue[job]
+        rows = cluster.check()
+        assert rows is not None and rows[-1]["state"] == "FAILED"
+        cluster.check()
+    assert directives(cluster) == ["--gres=gpu:1", "--exclude=node7,node3"]
 
 
 @pytest.mark.parametrize("node", ["(null)", "None assigned", ""])

@@ -92,6 +92,27 @@ def test_a_number_that_another_process_has_now_is_not_its_holder(tmp_path: Path)
             assert json.loads((tmp_path / "lock.json").read_text())["flow_run"] == "mine"
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours", "taken"),
+    [("a", "a", True), ("a", "b", False), (None, None, False), ("a", None, False), ("", "a", True)],
+)
+def test_another_machine_of_the_same_name_is_not_this_one_before_it_was_started_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str | None, ours: str | None, taken: bool
+) -> None:
+    """It trains, and its jobs would be cancelled. Where no machine has an id a person decides."""
+    monkeypatch.setattr(tasks.ledger.lock, "_machine", lambda: ours)
+    lock = {"host": socket.gethostname(), "pid": 1, "since": "now", "boot": "another", "machine": theirs}
+    if theirs == "":
+        del lock["machine"]  # as it was written before ids were
+    (tmp_path / "lock.json").write_text(json.dumps(lock))
+    if taken:
+        with dataset_lock(tmp_path):
+            pass
+    else:
+        with pytest.raises(BusyError, match="if that host is down for good"), dataset_lock(tmp_path):
+            pass
+
+
 @pytest.mark.parametrize(("namespace", "taken"), [("pid:[1]", False), (None, True)])
 def test_of_another_container_of_this_host_nothing_is_known(
     tmp_path: Path, namespace: str | None, taken: bool

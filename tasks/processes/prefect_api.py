@@ -1,0 +1,95 @@
+"""Questions to Prefect's server, asked without Prefect's client, which takes seconds to import."""
+
+from __future__ import annotations
+
+import base64
+import json
+import urllib.error
+import urllib.request
+from importlib.metadata import version
+from typing import Any
+from uuid import uuid4
+
+from tasks.errors import ConfigError
+
+ANSWER_S = 5.0
+UNPROTECTED = 422
+"""Of a server without protection that is asked for a token."""
+REFUSED = (401, 403)
+
+
+def ask(url: str, path: str, body: object = None, *, timeout_s: float = ANSWER_S) -> Any:
+    """What the server at an API's address answers; with a body by POST.
+
+    Raises
+    ------
+    OSError
+        Where it does not answer; as ``urllib.error.HTTPError`` where it answers that it will not.
+    ValueError
+        Where it answers something else than JSON.
+    """
+    from prefect.settings import PREFECT_API_AUTH_STRING
+
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{url}{path}", data=data)  # noqa: S310 - the user's own
+    request.add_header("Content-Type", "application/json")
+    if data is not None:
+        request.headers.update(_leave_to_post(url))
+    secret = PREFECT_API_AUTH_STRING.value()
+    if secret:
+        encoded = base64.b64encode(secret.get_secret_value().encode()).decode()
+        request.add_header("Authorization", f"Basic {encoded}")
+    with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310
+        return json.load(answer)
+
+
+def _leave_to_post(url: str) -> dict[str, str]:
+    """What a server wants with a POST that is protected from other servers' pages (CSRF); else nothing."""
+    client = uuid4().hex
+    try:
+        token = ask(url, f"/csrf-token?client={client}")["token"]
+    except urllib.error.HTTPError as error:
+        if error.code in (404, UNPROTECTED):
+            return {}
+        raise
+    return {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client}
+
+
+def require_ours(url: str, *, timeout_s: float) -> None:
+    """See to it that a server answers as ours would.
+
+    Raises
+    ------
+    ConfigError
+        Where another address, password or version is needed.
+    OSError
+        Where it does not answer, or says that it cannot now.
+    """
+    try:
+        theirs = str(ask(url, "/admin/version", timeout_s=timeout_s))
+    except urllib.error.HTTPError as error:
+        if error.code in REFUSED:
+            raise refused(url) from None
+        if error.code != 404:
+            raise  # of a proxy, while the server behind it starts
+        theirs = ""
+    except json.JSONDecodeError:
+        theirs = ""
+    ours = version("prefect")
+    if not theirs:
+        raise ConfigError(
+            f"what answers at {url} is not Prefect's API. Set PREFECT_API_URL to it, as in "
+            "http://<host>:4200/api"
+        )
+    if theirs.split(".")[0] != ours.split(".")[0]:
+        raise ConfigError(
+            f"the server at {url} is of Prefect {theirs}, and this is {ours}: run it from the same "
+            "environment (`make server`)"
+        )
+
+
+def refused(url: str) -> ConfigError:
+    """That the server wants a password, or another one."""
+    return ConfigError(
+        f"Prefect's server at {url} refuses us: set PREFECT_API_AUTH_STRING as the server has it"
+    )
