@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import getitem
 from typing import Any
 
 from tasks.ledger.files import digest_of
@@ -29,7 +30,8 @@ WITHOUT_EFFECT_ON_WHAT_IS_LEARNED: Any = {
     "codes": True,
     "training": {"device", "checkpoint_every_s", "augmentation_workers", "control_every"},
 }
-YOUNGER_THAN_ITERATIONS: dict[str, dict[str, Any]] = {"training": {"mirrored": True}}
+YOUNGER_THAN_ITERATIONS: dict[str, Any] = {"training.mirrored": True}
+"""Key, with the sections it lies in, → its default."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,9 @@ class Inputs:
     def _chosen(self) -> dict[str, Any]:
         chosen = self.settings.model_dump(mode="json", exclude=WITHOUT_EFFECT_ON_WHAT_IS_LEARNED)
         # What was opened before a setting was there was made as its default says.
-        for room, settings in YOUNGER_THAN_ITERATIONS.items():
-            for name, default in settings.items():
-                if chosen[room][name] == default:
-                    del chosen[room][name]
+        for key, default in YOUNGER_THAN_ITERATIONS.items():
+            *sections, name = key.split(".")
+            place = reduce(getitem, sections, chosen)
+            if place[name] == default:
+                del place[name]
         return chosen

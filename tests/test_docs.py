@@ -114,6 +114,7 @@ def test_the_python_of_the_api_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for block in others:
         exec(block, said)
     assert (said["contoured"]["GTV"] == tumour).all()
+    assert (said["structures"]["GTV"] == tumour).all()
     again = {
         roi.name: said["rasterise"](roi, said["volume"].grid) for roi in said["read_rois"](Path("out.rt.dcm"))
     }

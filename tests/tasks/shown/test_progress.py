@@ -41,9 +41,9 @@ def test_a_loop_shows_a_bar(terminal: Terminal) -> None:
     assert "0/3" in terminal.getvalue()
 
 
-def test_what_has_no_end_in_sight_shows_how_long_it_took(terminal: Terminal) -> None:
+def test_what_has_no_end_in_sight_shows_how_long_it_takes(terminal: Terminal) -> None:
     with waiting("starting Prefect"):
-        until(lambda: "starting Prefect … 00:0" in terminal.getvalue())
+        until(lambda: "starting Prefect … 00:01" in terminal.getvalue())
 
 
 def test_what_begins_unasked_is_told(terminal: Terminal) -> None:
