@@ -12,7 +12,7 @@ from pathlib import Path
 from tasks.cluster.placement import cores
 from tasks.delivery import LARGE_BYTES, content_of, was_deleted
 from tasks.dicom.case import case_ids_of
-from tasks.dicom.deidentify import Deidentification, deidentify
+from tasks.dicom.deidentify import Deidentification, deidentify, has_lost_its_identity
 from tasks.dicom.headers import DICOM_SUFFIXES, IMAGE_KINDS, Header, describe, header_of, identity_in, parse
 from tasks.dicom.reasons import Reason
 from tasks.dicom.written import under_another_uid
@@ -205,8 +205,9 @@ class Intake:
         kept = self._without_identity(header, content)
         if sha256(kept).hexdigest() == known:
             return False
-        # What came with its identity cannot be compared with what loses it now: that is a conflict.
-        return handed_out is not None or kept is content or uid not in self.known
+        # What came with its identity cannot be compared with what has lost it: that is a conflict.
+        keyed = uid not in self.known or self.pseudonyms.uid(uid) == uid
+        return handed_out is not None or keyed or not has_lost_its_identity(kept)
 
     def _without_identity(self, header: Header, content: bytes) -> bytes:
         """What is kept of a file: itself, unless all are de-identified or it belongs to one that was."""

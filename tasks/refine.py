@@ -86,7 +86,9 @@ class _Recogniser:
         self._paths, self._rules, self._settings = paths, rules, settings
         noted = load_refinements(paths.refinements)
         self._known = {uid: row for uid, row in noted.items() if row.kind != "unsettled"}
-        self._accepted = load_acceptances(paths.acceptances)
+        # One that was accepted becomes a label once: it may come back again, and two of one date are none.
+        declared = {row.prediction for row in noted.values() if row.declared}
+        self._to_declare = load_acceptances(paths.acceptances) - declared
         self._models = {model.model_id: model for model in load_models(paths)}
         self._pseudonyms = pseudonyms_of(paths)
 
@@ -162,13 +164,15 @@ class _Recogniser:
         uid = prediction["sop_instance_uid"]
         same |= file.sha256 == prediction["sha256"] or self._is_drawn_in(prediction, masks)
         same = same and hidden is None  # who marks what nobody has looked at has worked
+        declared = trace.approved or uid in self._to_declare
+        self._to_declare -= {uid} if declared else set()
         return Refinement(
             case.case_id,
             "unedited" if same else "edited",
             evidence,
             uid,
             prediction["model"],
-            trace.approved or uid in self._accepted,
+            declared,
             arrived,
             cost,
         )

@@ -46,15 +46,14 @@ def retrieve_series(dataset_id: str, url: str, studies: list[str], *, deidentify
     ``refused`` (instances by code).
     """
     paths = DatasetPaths.of(dataset_id)
-    rows = accounted(paths)
+    # What two contents were sent of is asked for again: the server may have been put in order.
+    rows = [row for row in accounted(paths) if row.reason != Reason.UID_CONFLICT]
     transfers = InboxTransfers(
         dataset_id, deidentify=deidentify, via="web", known=frozenset(row.sha256 for row in rows)
     )
     transfers.begin()
     server = DicomWeb(url)
-    # What two contents were sent of is asked for again: the server may have been put in order.
-    settled = [row for row in rows if row.reason != Reason.UID_CONFLICT]
-    known = {row.header["sop_instance_uid"] for row in settled if row.header is not None}
+    known = {row.header["sop_instance_uid"] for row in rows if row.header is not None}
     pseudonyms = pseudonyms_of(paths)
     wanted: list[str | None] = [*studies] or [None]
     remote = [series for study in wanted for series in server.series(study)]

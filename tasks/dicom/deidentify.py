@@ -137,6 +137,11 @@ def deidentify(
         ) from None
 
 
+def has_lost_its_identity(content: bytes) -> bool:
+    """Whether :func:`deidentify` has made a file."""
+    return METHOD.encode() in content
+
+
 def _is_no_slice(source: Dataset) -> bool:
     """Whether an image of one frame says nothing of where it lies, as the protocol pages of scanners do."""
     single = "Rows" in source and "PerFrameFunctionalGroupsSequence" not in source

@@ -185,3 +185,26 @@ def test_an_imported_model_is_a_measure_of_those_that_follow_its_successor(
         model = judgement.judged(paths, iteration, {"fold": []}, DatasetSettings(), nothing)
     assert (model.accepted, model.compared_with) == (False, "import-1")
     assert predicted == ["2026-11-21", "import-1", "2026-11-22"]
+
+
+def test_former_models_are_asked_for_what_no_test_case_has(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, asked = DatasetPaths.of("D"), []
+    current = a_model(paths, ["GTV", "node"])
+    save_model(paths, current)
+    (paths.home / current.folder).mkdir(parents=True)
+    promote(paths, current, "first")
+    verdicts = [{"structure": "GTV", "basis": ""}, {"structure": "node", "basis": "cross-validation"}]
+    iteration: Any = SimpleNamespace(name="2026-11-22__D", test_cases=lambda: [], training_cases=lambda: [])
+    for name, does in (
+        ("_scored", lambda *_, **__: []),
+        ("candidate_folder", lambda *_, **__: home),
+        ("judge_candidate", lambda *_: {"accepted": True, "verdicts": verdicts}),
+        ("best_in_use", lambda *given: asked.append(given[-1]) or []),
+        ("record_model", lambda *_: None),
+    ):
+        monkeypatch.setattr(judgement, name, does)
+    nothing: Any = None
+    judgement.judged(paths, iteration, {"fold": []}, DatasetSettings(), nothing)
+    assert asked == [["node"]]

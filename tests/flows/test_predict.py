@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from predicted_lab import a_model
 
 from flows import predict as flow
 from tasks.conversion import CaseToConvert
+from tasks.dicom.reasons import Reason
+from tasks.errors import UserDataError
 from tasks.ledger.paths import DatasetPaths
 from tasks.settings.cluster import ClusterSettings
 from tasks.settings.dataset import DatasetSettings
@@ -60,3 +66,33 @@ def test_a_single_image_is_predicted_where_it_was_asked_for(
         triage=False,  # type: ignore[arg-type]
     )
     assert asked == {"here": here, "threads": {threads}, "cases": jobs}
+
+
+@pytest.mark.parametrize("reason", [Reason.UNLABELLED, None])
+def test_nothing_is_predicted_by_other_weights_than_those_on_record(
+    home: Path, monkeypatch: pytest.MonkeyPatch, reason: Reason | None
+) -> None:
+    """It would bear the model's name, in the PACS too; and where nothing is to be predicted nobody asks."""
+    paths = DatasetPaths.of("D")
+    model = replace(a_model(paths, ["GTV"]), checkpoints={"0": "another sha256"})
+    case = SimpleNamespace(reason=reason, case_id="case1")
+    for name, does in (
+        ("check_choices", lambda *_: (None, DatasetSettings())),
+        ("require_dataset", lambda _: None),
+        ("load_model", lambda *_: model),
+        ("latest_model", lambda _: model),
+        ("turn_of", lambda *_: nullcontext()),
+        ("_images", lambda *_: ([case], [])),
+        ("_leave_test_set_out", lambda *_, **__: None),
+        ("to_convert", lambda *_: case),
+        ("case_row", lambda _: {"state": "done", "reason": None}),
+        ("stale_predictions", lambda *_: {}),
+        ("_predicted", lambda *_: []),
+        ("remember_unpredictable", lambda *_: None),
+        ("_show", lambda *_: None),
+        ("send_to_all", lambda *_: {}),
+    ):
+        monkeypatch.setattr(flow, name, does)
+    wrong = pytest.raises(UserDataError, match="fold 0 of model 2026-11-20 is not what was recorded")
+    with wrong if reason else nullcontext():
+        flow.predict.fn("D")

@@ -51,9 +51,12 @@ def test_one_that_was_saved_twice_unedited_is_one_label(lab: Predicted, tmp_path
         edit(again, lambda ds: setattr(ds, "SOPInstanceUID", generate_uid()))
         again.rename(again.with_name(f"{number}.dcm"))
     assert comes_back(lab, again)["recognised"] == {"unedited": 2}
-    for _ in range(2):
-        assert accept.fn("D", lab.model, [lab.record["case_id"]]) == []
-        assert lab.case().state == "pending"
+    assert accept.fn("D", lab.model, [lab.record["case_id"]]) == []
+    assert lab.case().state == "pending"
+    third = edit(archived(lab, tmp_path), lambda ds: setattr(ds, "SOPInstanceUID", generate_uid()))
+    assert comes_back(lab, third)["recognised"] == {"unedited": 1}
+    assert accept.fn("D", lab.model, [lab.record["case_id"]]) == []
+    assert lab.case().state == "pending"
 
 
 def test_only_what_was_predicted_can_be_accepted(lab: Predicted) -> None:
@@ -64,6 +67,7 @@ def test_only_what_was_predicted_can_be_accepted(lab: Predicted) -> None:
 
 def test_a_persons_drawing_goes_before_an_accepted_prediction(lab: Predicted, tmp_path: Path) -> None:
     """Whoever reads yesterday's page does not see that it was corrected since."""
+    comes_back(lab, archived(lab, tmp_path), day=21)
     comes_back(lab, ohif_seg(lab, tmp_path), day=22)
     drawn = lab.case().segmentation
     with pytest.raises(UserDataError, match="a person has drawn it, which goes before"):

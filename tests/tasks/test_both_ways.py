@@ -92,3 +92,20 @@ def test_another_scan_of_the_study_changes_nothing_for_one_that_lost_its_identit
     assert [len(case.files) for case in cases] == [6, 6]
     for case in cases:
         np.testing.assert_array_equal(drawn_in(case), MASK)
+
+
+def test_a_drawing_that_comes_again_without_its_identity_is_told_and_changes_nothing(
+    paths: DatasetPaths, tmp_path: Path
+) -> None:
+    """Nobody can tell whether it was changed; taken for a newer one, all would be learned anew."""
+    series = write_series(tmp_path / "in" / "ct", SHAPE)
+    drawn = write_rois(tmp_path / "in" / "rt", series, {"GTV": MASK})
+    take_delivery.fn("D", tmp_path / "in", DAY)
+    (before,) = state_at(paths, DatasetSettings())[0].images
+    with listening(paths) as receiver:
+        send(receiver.port, [drawn])
+        ready(paths, 1)
+        report = take_inbox.fn("D", DAY)
+    assert report is not None and report["reasons"] == {"uid-conflict": 1}
+    (after,) = state_at(paths, DatasetSettings())[0].images
+    assert after.segmentation == before.segmentation

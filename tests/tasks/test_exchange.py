@@ -10,7 +10,7 @@ import pytest
 from predicted_lab import a_model
 
 from tasks.errors import UserDataError
-from tasks.exchange import described, not_of_ours_through_others, take_model
+from tasks.exchange import _rois, described, not_of_ours_through_others, take_model
 from tasks.labels import Labels
 from tasks.ledger.paths import DatasetPaths
 from tasks.nnunet.dataset import dataset_json
@@ -66,7 +66,9 @@ def test_the_file_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rois", [["core", "whole"], ["whole", "core"]])
-def test_nested_regions_of_ours_are_taken_in_the_order_of_the_networks_outputs(rois: list[str]) -> None:
+def test_nested_regions_of_ours_are_taken_in_the_order_of_the_networks_outputs(
+    home: Path, rois: list[str]
+) -> None:
     """However the ROI file has them: an export names them from the outside in."""
     labels = Labels(rois, "regions")
     inside, around = labels.values["core"][0], labels.values["whole"][0]
@@ -77,6 +79,8 @@ def test_nested_regions_of_ours_are_taken_in_the_order_of_the_networks_outputs(r
     assert list(taken["labels"].items()) == list(exported["labels"].items())
     assert taken["regions_class_order"] == exported["regions_class_order"]
     assert list(taken["labels"]) == ["background", "whole", "core"]
+    made = _rois(DatasetPaths.of("D"), model, {})  # where there is no ROI file yet
+    assert Labels(made.structures, "regions").values == labels.values
 
 
 def test_it_is_asked_before_anything_is_taken(home: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +22,7 @@ from tasks.ledger.inbox import Inbox
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots
 from tasks.ledger.withdrawals import add_withdrawal
+from tasks.processes.embedded_server import free_port
 from tasks.receive import InboxTransfers
 from tasks.settings.dataset import DatasetSettings
 from tasks.state import state_at
@@ -130,11 +133,32 @@ def test_what_a_killed_receiver_was_receiving_is_held(paths: DatasetPaths) -> No
     inbox.put("case1", "1.dcm", b"x")
     assert inbox.ready() == []
     assert inbox.held() == {}
-    inbox.cut_off("store-")
-    assert inbox.held() == {"case1": 1}
+    with listening(paths):
+        assert inbox.held() == {"case1": 1}
     inbox.begin("store-2", "case1")
     inbox.end("store-2", whole=True)
     assert [path.name for path in inbox.ready()] == ["1.dcm"]
+
+
+def test_nothing_is_stored_before_it_is_known_what_was_cut_off(series: Series) -> None:
+    """It would be cut off with it."""
+    port, begun, stored = free_port(), threading.Event(), []
+
+    class Slow:
+        def begin(self) -> None:
+            sender.start()
+            time.sleep(1.0)
+            begun.set()
+
+        def store(self, transfer: str, content: bytes) -> None:
+            stored.append(begun.is_set())
+
+        def end(self, transfer: str, *, whole: bool) -> None: ...
+
+    sender = threading.Thread(target=send, args=(port, series.files))
+    with Receiver(Address("127.0.0.1", port, "ITERSEG", ["PACS"]), Slow()):
+        sender.join()
+    assert stored == [True] * len(series.files)
 
 
 def test_a_second_receiver_by_mistake_cuts_nothing_off(paths: DatasetPaths, series: Series) -> None:

@@ -93,6 +93,22 @@ def test_a_drawing_that_was_mended_in_its_place_is_fetched_and_counts(
     assert fetch(drawn) == {"known": 1}
 
 
+def test_what_two_contents_came_of_is_fetched_again_once_the_server_is_in_order(
+    lab: Predicted, fetch: Any, tmp_path: Path
+) -> None:
+    series = write_series(tmp_path / "another", (3, 8, 8), name="another")
+    right, wrong = series.files[0], tmp_path / "wrong.dcm"
+    wrong.write_bytes(right.read_bytes())
+    edit(wrong, lambda ds: setattr(ds, "PixelData", b"\0" * len(ds.PixelData)))
+    assert fetch(right, wrong) == {"fetched": 2}
+    report = take_inbox.fn("D", date(2026, 11, 23))
+    assert report is not None and report["reasons"] == {"uid-conflict": 2}
+    fetch(right)
+    report = take_inbox.fn("D", date(2026, 11, 24))
+    assert report is not None and report["files"]["taken"] == 1
+    assert fetch(right) == {"known": 1}
+
+
 class Half(Server):
     """One that lists a slice more than it sends."""
 

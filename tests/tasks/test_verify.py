@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from dicom_factory import write_series
 
-from tasks.ingest import take_delivery
+from tasks.ingest import seal_by_hand, take_delivery
 from tasks.ledger.files import write_json
 from tasks.ledger.iterations import Iteration
 from tasks.ledger.paths import DatasetPaths
@@ -41,6 +41,15 @@ def test_every_file_of_a_snapshot_is_hashed_again(
     assert finding.startswith("2026-11-24__D, file ")
     assert finding.endswith(fate)
     assert "DOE" not in finding
+
+
+def test_what_is_put_into_a_folder_of_the_users_own_is_no_finding(home: Path) -> None:
+    """The next run takes it."""
+    folder = home / "data" / "rawdata" / "D" / "2026-11-24__D"
+    write_series(folder / "ct", (6, 20, 24))
+    seal_by_hand.fn("D")
+    write_series(folder / "later", (6, 20, 24), name="later")
+    assert verify_dataset(DatasetPaths.of("D"))["findings"] == []
 
 
 def test_a_key_that_a_restore_forgot_is_missed(home: Path, tmp_path: Path) -> None:
