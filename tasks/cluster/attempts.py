@@ -9,25 +9,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
-from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
-from prefect.runtime import flow_run
 from prefect.states import Crashed
 
+from tasks.cluster.asked import cluster_of_this_flow, hear_of_the_lost, show_queue
 from tasks.cluster.placement import take_no_more
 from tasks.cluster.retries import TRANSIENT_ERRNOS
 from tasks.errors import ConfigError, ExternalToolError, IterSegError
-from tasks.shown.artifacts import show_jobs
-from tasks.shown.events import tell_event
 
 Key = TypeVar("Key")
 LOOK_EVERY_S = 0.1
@@ -150,16 +147,15 @@ def run_all(
     running = {key: _Attempt(1, submit[key](1)) for key in begun}
     left = math.inf if most is None else most - len(begun)
     yield from ((key, None) for key in submit if key not in running)
-    cluster = _cluster()
+    cluster = cluster_of_this_flow()
     try:
         while running:
             ended = [key for key, attempt in running.items() if _done(attempt.future)]
             if not ended:
-                _show_queue(cluster)
+                show_queue(cluster)
                 time.sleep(LOOK_EVERY_S)
             outcomes = {key: _outcome(running[key].future) for key in ended}
-            if any(isinstance(outcome, NotBegunError) for outcome in outcomes.values()):
-                time.sleep(BEGINS_AGAIN_S)  # Prefect's server restarts, or a disk is away
+            _let_it_pass(cluster, outcomes.values())
             for key, outcome in outcomes.items():
                 attempt = running.pop(key)
                 if isinstance(outcome, Stopped) and outcome.worker is not None:
@@ -278,41 +274,10 @@ def mark_crashed(task_run_id: UUID, why: str) -> None:
             time.sleep(LOOK_EVERY_S)
 
 
-def _show_queue(cluster: Any) -> None:
-    """A task that waits for its job is not in the UI: the flow's table of jobs is."""
-    jobs, waiting = cluster.check(), cluster.queue_is_full()
-    dataset_id = str(flow_run.parameters.get("dataset_id"))
-    try:
-        if jobs is not None:
-            show_jobs(dataset_id, jobs, cluster.logs_url)
-        if waiting:
-            reason = waiting[0]["reason"]
-            tell_event("iterseg.queue.full", dataset_id, waiting=len(waiting), reason=reason)
-    except Exception as error:  # the server is away: what runs goes on
-        get_run_logger().warning("the jobs could not be shown: %s", type(error).__name__)
-
-
-class _Everlasting:
-    """A cluster whose workers nobody takes away."""
-
-    logs_url = None
-
-    def check(self) -> None:
-        """Nothing changes."""
-
-    def queue_is_full(self) -> list[dict[str, str]]:
-        """There is no queue."""
-        return []
-
-    def end_worker(self, name: str) -> None:
-        """Nobody ends it early."""
-
-    def blame(self, name: str) -> None:
-        """There is no other machine."""
-
-
-def _cluster() -> Any:
-    """The cluster of the flow that runs here, if it wants to be asked."""
-    context = FlowRunContext.get()
-    cluster = getattr(context.task_runner, "_cluster", None) if context else None
-    return cluster if hasattr(cluster, "check") else _Everlasting()
+def _let_it_pass(cluster: Any, outcomes: Iterable[Any]) -> None:
+    """Wait for what would be the end of the next attempts too."""
+    found = list(outcomes)
+    if any(isinstance(outcome, NotBegunError) for outcome in found):
+        time.sleep(BEGINS_AGAIN_S)  # Prefect's server restarts, or a disk is away
+    if any(map(_lost, found)):
+        hear_of_the_lost(cluster)

@@ -249,6 +249,12 @@ class WatchedCluster(SLURMCluster):
             code = int(accounts[stillborn[-1]].get("ExitCode", "1:0").split(":")[0])
             self._give_up_after_many(stillborn[-1], code)
 
+    def misses_jobs(self) -> bool:
+        """Whether there are jobs whose worker is gone, and of which Slurm has not said how they ended."""
+        connected = {str(worker["name"]) for worker in list(self.scheduler_info["workers"].values())}
+        there = {job.job_id for name, job in dict(self.workers).items() if name in connected}
+        return any(self._rows[job]["state"] in ALIVE for job in self._began & self._rows.keys() - there)
+
     def _learn_from_the_begun(
         self, known: Mapping[str, Any], before: Mapping[str, Mapping[str, str]]
     ) -> None:

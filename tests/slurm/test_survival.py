@@ -226,6 +226,19 @@ def test_folds_keep_away_from_a_node_that_kills_every_job(lab: SlurmLab, undistu
 
 
 @pytest.mark.timeout(900)
+def test_folds_keep_away_from_a_node_that_kills_jobs_under_their_workers(
+    lab: SlurmLab, undisturbed: Weights
+) -> None:
+    """It is idle again as soon as it has killed one, and would get the next attempt, to the last."""
+    after_s = 12  # by then the worker is there, and the fold trains or is about to
+    lab.cluster(prologue=[f'[ "$SLURMD_NODENAME" != node1 ] || {{ (sleep {after_s}; kill -9 $$) & }}'])
+    done = lab.run("train")
+    assert done.returncode == 0, done.stderr
+    assert_equal(lab.weights(), undisturbed)
+    lab.assert_all_is_well(attempts=4, lost=2)
+
+
+@pytest.mark.timeout(900)
 def test_where_every_node_kills_every_job_the_flow_fails_loudly(lab: SlurmLab) -> None:
     lab.cluster(prologue=["echo the prologue failed >&2", "exit 7"])
     done = lab.run("train")

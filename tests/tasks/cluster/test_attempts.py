@@ -131,11 +131,16 @@ class Cluster:
     def __init__(self) -> None:
         self.ended: list[str] = []
         self.blamed: list[str] = []
+        self.missed = 0
 
     def check(self) -> None: ...
 
     def queue_is_full(self) -> list[dict[str, str]]:
         return []
+
+    def misses_jobs(self) -> bool:
+        self.missed -= 1
+        return self.missed >= 0
 
     def end_worker(self, name: str) -> None:
         self.ended.append(name)
@@ -161,9 +166,32 @@ def test_a_worker_that_takes_nothing_more_does_not_keep_its_job(
 ) -> None:
     """Else a night with fewer jobs than trainings stands still until the walltime."""
     cluster = Cluster()
-    monkeypatch.setattr("tasks.cluster.attempts._cluster", lambda: cluster)
+    monkeypatch.setattr("tasks.cluster.attempts.cluster_of_this_flow", lambda: cluster)
     run(outcomes)
     assert cluster.ended == ["w"] * ended
+
+
+@pytest.mark.parametrize(
+    ("first", "for_ever", "looks"), [(LOST, False, 4), (LOST, True, None), (stopped(3), False, 0)]
+)
+def test_the_next_attempt_waits_until_it_is_known_how_the_last_job_ended(
+    monkeypatch: pytest.MonkeyPatch, first: Any, for_ever: bool, looks: int | None
+) -> None:
+    """Its node may have to be avoided; of one that is dead nobody may hear for long."""
+    cluster = Cluster()
+    cluster.missed = 10**9 if for_ever else 3
+    monkeypatch.setattr("tasks.cluster.attempts.cluster_of_this_flow", lambda: cluster)
+    monkeypatch.setattr("tasks.cluster.asked.ACCOUNTED_S", 0.3)
+    looked: list[int] = []
+    monkeypatch.setattr(Cluster, "check", lambda _: looked.append(len(submitted)))
+    outcomes, submitted = [first, DONE], []
+
+    def submit(number: int) -> Ended:
+        submitted.append(number)
+        return Ended(outcomes[number - 1])
+
+    assert dict(run_all({"a": submit}, 3)) == {"a": DONE}
+    assert looked.count(1) == looks if looks is not None else looked.count(1) > 1
 
 
 def test_a_budget_of_three_attempts_is_three_for_all_folds_together() -> None:
@@ -182,7 +210,7 @@ def test_a_lost_worker_is_a_crashed_run_and_a_failed_program_is_not(crashed: lis
 def test_a_node_on_which_a_fold_failed_is_given_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU that has fallen off fails a fold in seconds, and is idle for the next one."""
     cluster = Cluster()
-    monkeypatch.setattr("tasks.cluster.attempts._cluster", lambda: cluster)
+    monkeypatch.setattr("tasks.cluster.attempts.cluster_of_this_flow", lambda: cluster)
     assert run([BROKEN, DONE]) == (DONE, 2)
     assert (cluster.blamed, cluster.ended) == (["w"], ["w"])
 

@@ -157,12 +157,15 @@ def test_a_job_that_dies_under_its_worker_counts_though_dask_has_let_go_of_it(
         vars(cluster)["workers"] = {f"w{job}": SimpleNamespace(job_id=job, status=None)}
         cluster.scheduler_info["workers"] = {"tls://node3": {"name": f"w{job}"}}
         cluster.check()
+        assert not cluster.misses_jobs()
         vars(cluster)["workers"] = {}
         cluster.scheduler_info["workers"] = {}
         queue[job]["state"] = "COMPLETING"
         cluster.check()
+        assert cluster.misses_jobs()
         del queue[job]
         rows = cluster.check()
+        assert not cluster.misses_jobs()
         assert rows is not None and rows[-1]["state"] == "FAILED"
         cluster.check()
     assert directives(cluster) == ["--gres=gpu:1", "--exclude=node7,node3"]
