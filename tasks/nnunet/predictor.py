@@ -118,8 +118,7 @@ class Predictor:
         Parameters
         ----------
         image
-            One channel, in the voxels that the model has learned: HU for a CT, as
-            :func:`tasks.dicom.image.read_series` gives them. Nobody checks it here.
+            One channel, in the voxels that the model has learned: HU for a CT. Nobody checks it here.
 
         Returns
         -------
