@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import urllib.error
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 from prefect.settings import PREFECT_API_URL
@@ -12,7 +11,7 @@ from prefect.settings import PREFECT_API_URL
 from tasks.cluster.runner import is_reachable_from_nodes
 from tasks.doctor.verdicts import Verdict
 from tasks.errors import IterSegError
-from tasks.processes.prefect_api import ANSWER_S, REFUSED, ask
+from tasks.processes.prefect_api import ANSWER_S, NotOursError, ask, version_of
 from tasks.settings.cluster import ClusterSettings
 from tasks.settings.dataset import DatasetSettings
 from tasks.settings.output import Destination
@@ -51,15 +50,11 @@ def _server(cluster: ClusterSettings) -> Verdict:
 
 def _answering(url: str) -> Verdict:
     try:
-        theirs, ours = str(_asked("/admin/version")), version("prefect")
+        theirs = version_of(url, alike=2)
+    except NotOursError as error:
+        return Verdict(SERVER, False, error.said, error.mend)
     except (OSError, ValueError) as error:
-        if isinstance(error, urllib.error.HTTPError) and error.code in REFUSED:
-            mend = "set PREFECT_API_AUTH_STRING as the server has it"
-            return Verdict(SERVER, False, f"{url} refuses us", mend)
         return Verdict(SERVER, False, f"{url}: {error}", "is it running? `make server`, or look at its log")
-    if theirs.split(".")[:2] != ours.split(".")[:2]:
-        mend = "run the server from the same environment: `make server`"
-        return Verdict(SERVER, False, f"{url} is of Prefect {theirs}, and this is {ours}", mend)
     return Verdict(SERVER, True, f"{url}, Prefect {theirs}")
 
 

@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 
 from tasks.errors import ExternalToolError, TransientError
 from tasks.processes.lifeline import PARENT, die_with_parent
-from tasks.processes.prefect_api import require_ours
+from tasks.processes.prefect_api import version_of
 from tasks.processes.prefect_server import collect_garbage_aside
 
 STARTUP_S = 120.0
@@ -73,7 +73,7 @@ def _wait_for(url: str) -> None:
     since, was_silent, told = time.monotonic(), False, False
     while True:
         try:
-            require_ours(url, timeout_s=ANSWER_S)
+            version_of(url, alike=1, timeout_s=ANSWER_S)
             return
         except (OSError, ValueError) as error:
             # As a connection that is not even taken fails, it is an URLError around it.

@@ -15,7 +15,7 @@ from tasks.errors import ConfigError
 ANSWER_S = 5.0
 UNPROTECTED = 422
 """Of a server without protection that is asked for a token."""
-REFUSED = (401, 403)
+REFUSED, NOT_FOUND = (401, 403), 404
 
 
 def ask(url: str, path: str, body: object = None, *, timeout_s: float = ANSWER_S) -> Any:
@@ -49,18 +49,23 @@ def _leave_to_post(url: str) -> dict[str, str]:
     try:
         token = ask(url, f"/csrf-token?client={client}")["token"]
     except urllib.error.HTTPError as error:
-        if error.code in (404, UNPROTECTED):
+        if error.code in (NOT_FOUND, UNPROTECTED):
             return {}
         raise
     return {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client}
 
 
-def require_ours(url: str, *, timeout_s: float) -> None:
-    """See to it that a server answers as ours would.
+def version_of(url: str, *, alike: int, timeout_s: float = ANSWER_S) -> str:
+    """The version of Prefect's server, which must take us and be alike.
+
+    Parameters
+    ----------
+    alike
+        How many parts of the version must be those of ours.
 
     Raises
     ------
-    ConfigError
+    NotOursError
         Where another address, password or version is needed.
     OSError
         Where it does not answer, or says that it cannot now.
@@ -70,26 +75,33 @@ def require_ours(url: str, *, timeout_s: float) -> None:
     except urllib.error.HTTPError as error:
         if error.code in REFUSED:
             raise refused(url) from None
-        if error.code != 404:
+        if error.code != NOT_FOUND:
             raise  # of a proxy, while the server behind it starts
         theirs = ""
     except json.JSONDecodeError:
         theirs = ""
     ours = version("prefect")
     if not theirs:
-        raise ConfigError(
-            f"what answers at {url} is not Prefect's API. Set PREFECT_API_URL to it, as in "
-            "http://<host>:4200/api"
+        raise NotOursError(
+            f"what answers at {url} is not Prefect's API",
+            "set PREFECT_API_URL to it, as in http://<host>:4200/api",
         )
-    if theirs.split(".")[0] != ours.split(".")[0]:
-        raise ConfigError(
-            f"the server at {url} is of Prefect {theirs}, and this is {ours}: run it from the same "
-            "environment (`make server`)"
+    if theirs.split(".")[:alike] != ours.split(".")[:alike]:
+        raise NotOursError(
+            f"{url} is of Prefect {theirs}, and this is {ours}",
+            "run the server from the same environment: `make server`",
         )
+    return theirs
 
 
-def refused(url: str) -> ConfigError:
+class NotOursError(ConfigError):
+    """What is wrong with a server, and what mends it."""
+
+    def __init__(self, said: str, mend: str) -> None:
+        super().__init__(f"{said}; {mend}")
+        self.said, self.mend = said, mend
+
+
+def refused(url: str) -> NotOursError:
     """That the server wants a password, or another one."""
-    return ConfigError(
-        f"Prefect's server at {url} refuses us: set PREFECT_API_AUTH_STRING as the server has it"
-    )
+    return NotOursError(f"{url} refuses us", "set PREFECT_API_AUTH_STRING as the server has it")

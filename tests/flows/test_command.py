@@ -44,7 +44,7 @@ def answered(code: int) -> httpx.HTTPStatusError:
             1,
             "Prefect's server does not answer any more",
         ),
-        (answered(401), 2, "refuses us: set PREFECT_API_AUTH_STRING as the server has it"),
+        (answered(401), 2, "refuses us; set PREFECT_API_AUTH_STRING as the server has it"),
         (answered(503), 1, "Prefect's server answers 503 now"),
         (OSError(28, "No space left on device"), 1, "No space left on device. Mend it and run"),
         (KeyboardInterrupt(), 1, "interrupted; run the command again"),

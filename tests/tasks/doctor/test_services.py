@@ -108,7 +108,7 @@ def pretender() -> Iterator[str]:
         (200, b'"2.1.0"', "is of Prefect 2.1.0, and this is 3", "same environment"),
         (401, b"", "refuses us", "PREFECT_API_AUTH_STRING"),
         (500, b"", "500", "is it running?"),
-        (200, b"<html>", "Expecting value", "is it running?"),
+        (200, b"<html>", "is not Prefect's API", "PREFECT_API_URL"),
     ],
 )
 def test_a_server_that_is_another(

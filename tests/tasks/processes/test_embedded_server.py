@@ -72,8 +72,8 @@ class Prefect(BaseHTTPRequestHandler):
     ("code", "content", "error", "words"),
     [
         (200, json.dumps(version("prefect")), None, ""),
-        (401, "", ConfigError, "refuses us: set PREFECT_API_AUTH_STRING"),
-        (404, "", ConfigError, "is not Prefect's API. Set PREFECT_API_URL"),
+        (401, "", ConfigError, "refuses us; set PREFECT_API_AUTH_STRING"),
+        (404, "", ConfigError, "is not Prefect's API; set PREFECT_API_URL"),
         (200, "<html>the UI, where /api was forgotten</html>", ConfigError, "4200/api"),
         (200, '"2.1.0"', ConfigError, "is of Prefect 2.1.0, and this is"),
         (502, "", TransientError, "does not answer .HTTP Error 502"),
