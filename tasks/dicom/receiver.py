@@ -118,7 +118,8 @@ class Receiver:
         except BaseException:
             self._server.shutdown()
             raise
-        self._begun.set()
+        finally:
+            self._begun.set()  # who waits to store would wait for ever
         return self
 
     def __exit__(

@@ -161,6 +161,29 @@ def test_nothing_is_stored_before_it_is_known_what_was_cut_off(series: Series) -
     assert stored == [True] * len(series.files)
 
 
+def test_a_receiver_that_cannot_begin_keeps_no_sender_waiting(series: Series) -> None:
+    port = free_port()
+
+    class Broken:
+        def begin(self) -> None:
+            sender.start()
+            time.sleep(1.0)
+            raise OSError(116, "Stale file handle")
+
+        def store(self, transfer: str, content: bytes) -> None: ...
+
+        def end(self, transfer: str, *, whole: bool) -> None: ...
+
+    sender = threading.Thread(target=send, args=(port, series.files[:1]), daemon=True)
+    with (
+        pytest.raises(OSError, match="Stale"),
+        Receiver(Address("127.0.0.1", port, "ITERSEG", ["PACS"]), Broken()),
+    ):
+        pass
+    sender.join(timeout=20)
+    assert not sender.is_alive()
+
+
 def test_a_second_receiver_by_mistake_cuts_nothing_off(paths: DatasetPaths, series: Series) -> None:
     """What the first one has stored of an association that goes on was promised to its sender."""
     with listening(paths) as receiver:
