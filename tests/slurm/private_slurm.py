@@ -143,7 +143,7 @@ class PrivateSlurm:
         steps, others = [], []
         for process in self.processes_of_jobs():
             with suppress(psutil.Error, OSError):
-                if environment_of(process).get("SLURMD_NODENAME") == name:
+                if node_of(process) == name:
                     others.append(process)
                     steps += [parent for parent in process.parents() if parent.name() == "slurmstepd"]
         # The step daemons first, known by what they have started: they would still say that a job has ended.
@@ -273,6 +273,11 @@ def environment_of(process: psutil.Process) -> dict[str, str]:
     """As psutil has it, which ends where slurmstepd has written its title over the block's beginning."""
     block = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
     return dict(variable.decode(errors="replace").split("=", 1) for variable in block if b"=" in variable)
+
+
+def node_of(process: psutil.Process) -> str | None:
+    """The node on which a job's process runs."""
+    return environment_of(process).get("SLURMD_NODENAME")
 
 
 def require_slurm() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
+from private_slurm import node_of
 from slurm_lab import SlurmLab
 from small_disk import small_disk
 from tests_support import PrefectServer, wait_until
@@ -230,10 +233,26 @@ def test_folds_keep_away_from_a_node_that_kills_jobs_under_their_workers(
     lab: SlurmLab, undisturbed: Weights
 ) -> None:
     """It is idle again as soon as it has killed one, and would get the next attempt, to the last."""
-    after_s = 12  # by then the worker is there, and the fold trains or is about to
-    lab.cluster(prologue=[f'[ "$SLURMD_NODENAME" != node1 ] || {{ (sleep {after_s}; kill -9 $$) & }}'])
-    done = lab.run("train")
-    assert done.returncode == 0, done.stderr
+    run = lab.start("train")
+    killed: set[int] = set()
+
+    def ended() -> bool:
+        folds = lab.folds_that_run().values()
+        for worker in lab.workers():
+            with suppress(psutil.Error, OSError):  # one that ends just now
+                trains = [fold for fold in folds if fold in worker.children(recursive=True)]
+                if trains and node_of(worker) == "node1":
+                    worker.kill()
+                    killed.add(worker.pid)
+                elif trains and len(killed) < 2:
+                    trains[0].suspend()  # else this node would soon be free, and take what is left
+                elif trains:
+                    trains[0].resume()
+        return run.poll() is not None
+
+    wait_until(ended, 400)
+    assert run.returncode == 0, lab.said()
+    assert len(killed) == 2
     assert_equal(lab.weights(), undisturbed)
     lab.assert_all_is_well(attempts=4, lost=2)
 
