@@ -10,6 +10,7 @@ from typing import Any
 
 from dask_jobqueue.slurm import SLURMJob
 
+from tasks.cluster.dask_config import QUIET
 from tasks.cluster.slurm_queue import job_name
 from tasks.ledger.paths import DatasetPaths
 from tasks.settings.cluster import ClusterSettings, Stage
@@ -31,6 +32,8 @@ def job_options(settings: ClusterSettings, stage: Stage, paths: DatasetPaths) ->
     exports.append("export PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED=false")
     # Commands keep Dask quiet, and sbatch gives jobs their environment: a log would not say what was wrong.
     exports.append("export DASK_LOGGING__DISTRIBUTED=info")
+    # Dask reads its configuration anew there.
+    exports += [f"export DASK_{key.upper().replace('.', '__')}={value}" for key, value in QUIET.items()]
     modules = ["tasks.cluster.stop_signal", *(["tasks.cluster.early_fold"] if stage == "train" else [])]
     preloaded = [word for module in modules for word in ("--preload", module)]
     return {
