@@ -241,13 +241,14 @@ def test_folds_keep_away_from_a_node_that_kills_jobs_under_their_workers(
         for worker in lab.workers():
             with suppress(psutil.Error, OSError):  # one that ends just now
                 trains = [fold for fold in folds if fold in worker.children(recursive=True)]
-                if trains and node_of(worker) == "node1":
-                    worker.kill()
-                    killed.add(worker.pid)
-                elif trains and len(killed) < 2:
-                    trains[0].suspend()  # else this node would soon be free, and take what is left
+                bad = node_of(worker) == "node1"
+                if trains and (bad or len(killed) < 2):
+                    trains[0].suspend()  # else the other node would soon be free, and take what is left
                 elif trains:
                     trains[0].resume()
+                if trains and bad and lab.runs_of_folds("RUNNING") == 2:  # the UI knows them both
+                    worker.kill()
+                    killed.add(worker.pid)
         return run.poll() is not None
 
     wait_until(ended, 400)
