@@ -22,7 +22,7 @@ from tasks.dicom.reasons import Reason
 from tasks.errors import CaseRejected
 from tasks.labels import Labels, count_voxels
 from tasks.ledger.files import sha256_of_file, whole_file, write_json
-from tasks.ledger.images import note_fingerprint, write_image
+from tasks.ledger.images import note_fingerprint, ready_for_threads, write_image
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store, image_key
 from tasks.settings.dataset import DatasetSettings, RoiPatterns
@@ -46,6 +46,7 @@ def convert_cases(
     that fails in whatever way is rejected with a code, and the others go on.
     """
     store = Store(DatasetPaths.of(dataset_id).store)
+    ready_for_threads()
     # The flow's own process, where there is little to do, has what the machine has.
     with ThreadPoolExecutor(cores() if this_worker() is None else threads) as pool:
         return list(pool.map(lambda case: _fate(case, store, settings, rois), cases))

@@ -7,6 +7,7 @@ import os
 import shutil
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import SimpleITK as sitk
 from isal import igzip
@@ -42,6 +43,18 @@ def write_image(image: sitk.Image, path: Path) -> None:
                 shutil.copyfileobj(source, compressed, COPY_BLOCK_BYTES)
         finally:
             plain.unlink(missing_ok=True)
+
+
+def ready_for_threads() -> None:
+    """Let SimpleITK make what it makes at the first use of a process, alone.
+
+    Where two threads read the first time at once, both enter what they make into one map of ITK's that nothing
+    guards: one process in 1,500 was ended by it (SIGSEGV).
+    """
+    with TemporaryDirectory(prefix="iterseg-") as folder:
+        file = os.path.join(folder, "one.nii")
+        sitk.WriteImage(sitk.Image(1, 1, 1, sitk.sitkUInt8), file)
+        sitk.ReadImage(file)
 
 
 def voxel_bytes(path: Path) -> int:
