@@ -19,7 +19,7 @@ from tasks.settings.dataset import DatasetSettings, RoiPatterns
 def test_simpleitk_is_used_alone_before_threads_use_it(
     home: Path, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
-    """Two first readers at once ended one process in 1,500 by a signal: too rare to be seen in a test."""
+    """Two first readers at once ended one process in 1,700 by a signal: too rare to be seen in a test."""
     happened: list[Any] = []
     plain: Callable[..., Any] = getattr(sitk, function)
 
