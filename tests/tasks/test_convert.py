@@ -15,7 +15,7 @@ from tasks import convert
 from tasks.settings.dataset import DatasetSettings, RoiPatterns
 
 
-@pytest.mark.parametrize("function", ["ReadImage", "WriteImage"])
+@pytest.mark.parametrize("function", ["ReadImage", "WriteImage", "Cast"])
 def test_simpleitk_is_used_alone_before_threads_use_it(
     home: Path, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:

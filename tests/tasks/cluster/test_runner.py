@@ -10,11 +10,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 from distributed import Client
 from distributed.security import Security
 
 from tasks.cluster import runner
+from tasks.cluster.dask_config import QUIET
 from tasks.cluster.placement import gpu_of_this_worker, take_no_more
 from tasks.cluster.runner import (
     chunks,
@@ -176,6 +178,17 @@ def test_nobody_else_on_this_machine_can_give_workers_work() -> None:
         with pytest.raises((OSError, TimeoutError)), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             Client(cluster.scheduler_address, timeout="2s", security=Security.temporary())
+
+
+def test_a_worker_of_this_machine_is_not_sampled() -> None:
+    """It is told what the flow was told."""
+    with (
+        dask.config.set(QUIET),
+        local_cluster(Allocation(), 1, __name__) as cluster,
+        Client(cluster) as client,
+    ):
+        told = [client.submit(dask.config.get, key).result(timeout=20) for key in QUIET]
+    assert told == list(QUIET.values())
 
 
 def test_a_worker_that_nobody_replaces_goes_on_after_a_training_that_was_stopped(
