@@ -57,9 +57,10 @@ def reasons() -> str:
     """Every code with what to do."""
     parts = [
         MADE + "# Reason codes",
-        "Whatever comes in is done, rejected or ignored; what is not done has one of these codes, in "
-        "the output of `iterseg ingest` and `iterseg prepare`, in `--json`, and in the report. Codes "
-        "are stable: scripts may rely on them.",
+        "A series is done, rejected or ignored; a file is taken, duplicate, rejected, ignored or withdrawn. "
+        "What is not done or taken has one of these codes, in the output of `iterseg ingest` and "
+        "`iterseg prepare`, in `--json`, and in the report; only a duplicate has none: the same file was "
+        "there before. Codes are stable: scripts may rely on them.",
     ]
     for where, codes in WHERE.items():
         rows = [f"| `{code.value}` | {WHAT_TO_DO[code]} |" for code in codes]

@@ -16,7 +16,7 @@ from tasks.ledger.models import ModelRecord, check_weights, latest_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.refinements import drawn_over
 from tasks.ledger.scores import keep_scores, scores_on_record
-from tasks.promote import judge_candidate, race
+from tasks.promote import judge_candidate, race, untested_structures
 from tasks.scoring import score_test_set, scoring_file
 from tasks.settings.cluster import ClusterSettings
 from tasks.settings.dataset import DatasetSettings
@@ -98,10 +98,8 @@ def _scores_of(
     where: ClusterSettings,
 ) -> list[Row]:
     """What a model scores on the cases of today's test set; kept, so that another night need not predict."""
-    # An imported model was validated elsewhere; without a test set it is asked what the folds are, unless it
-    # is one of ours that came back and has learned from them.
-    validated_elsewhere = model.imported_from is not None and not model.seen and not iteration.test_cases()
-    if validated_elsewhere or iteration.test_cases():
+    asked = _asked(paths, iteration, model)
+    if asked or iteration.test_cases():
         check_weights(paths, model)  # with a fold less it would be easier to beat
     rows = _scored(
         where,
@@ -112,10 +110,25 @@ def _scores_of(
         settings,
         known=scores_on_record(paths, model),
         labels=model.labels,
-        cases=_fair_cases(paths, iteration, model) if validated_elsewhere else None,
+        cases=asked,
     )
     keep_scores(paths, model, rows)
     return rows
+
+
+def _asked(paths: DatasetPaths, iteration: Iteration, model: ModelRecord) -> list[dict[str, Any]] | None:
+    """The cases that a model is scored on; None: those of the test set.
+
+    An imported model was validated elsewhere. Where there is no test set, or none of its cases has a
+    structure that the model knows, it is asked what the folds are, too; unless it is one of ours that came
+    back and has learned from them.
+    """
+    if model.imported_from is None or model.seen:
+        return None
+    tested = iteration.test_cases()
+    if tested and not set(untested_structures(paths, iteration)) & set(model.structures):
+        return None
+    return [*tested, *_fair_cases(paths, iteration, model)]
 
 
 def _fair_cases(paths: DatasetPaths, iteration: Iteration, model: ModelRecord) -> list[dict[str, Any]]:

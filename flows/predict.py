@@ -24,7 +24,7 @@ from tasks.cluster.runner import (
     worker_count,
     worth_workers,
 )
-from tasks.conversion import CaseToConvert, to_convert
+from tasks.conversion import CaseToConvert, conversions
 from tasks.dicom.case import Case
 from tasks.dicom.reasons import UNSETTLED, WHAT_TO_DO, Reason
 from tasks.errors import ConfigError, UserDataError
@@ -75,7 +75,8 @@ def predict(
     with turn_of(paths, where, settings):
         cases, others = _images(paths, settings, folder)
         _leave_test_set_out(paths, settings, cases, from_outside=input is not None)
-        jobs = [to_convert(case, settings, rois) for case in cases if case.reason == Reason.UNLABELLED]
+        to_convert = conversions(settings, rois)
+        jobs = [to_convert(case) for case in cases if case.reason == Reason.UNLABELLED]
         others += [case_row(case) for case in cases if case.reason != Reason.UNLABELLED]
         if jobs:
             check_weights(paths, used)  # what is predicted bears the model's name
@@ -91,10 +92,19 @@ def predict(
             done = {row["case_id"] for row in predicted if row["state"] == "done"}
             to_send = [job for job in jobs if job.case_id in done]
             try:
-                report["sent"] = send_to_all(paths.dataset_id, settings.send_to, to_send, used)
+                report["sent"] = send_to_all(
+                    paths.dataset_id, settings.send_to, to_send, used, again=_again(used, in_use, folder)
+                )
             except UserDataError as error:
                 raise error.with_report(report) from None
     return report
+
+
+def _again(used: ModelRecord, in_use: ModelRecord | None, folder: Path | None) -> str:
+    """What sends again what could not be sent: of a folder, or by another model, only this command."""
+    if folder is None and in_use is not None and used.model_id == in_use.model_id:
+        return ""
+    return "the same `iterseg predict`, which predicts nothing twice,"
 
 
 def _none_predicted(rows: list[dict[str, Any]], report: dict[str, Any], *, asked_for: bool) -> None:

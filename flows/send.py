@@ -12,7 +12,7 @@ from prefect import flow
 from pydantic import Field
 
 from flows.parameters import DatasetId, run_name
-from tasks.conversion import to_convert
+from tasks.conversion import conversions
 from tasks.dicom.reasons import Reason
 from tasks.errors import ConfigError
 from tasks.ledger.models import load_model
@@ -42,7 +42,8 @@ def send(
     used = load_model(paths, "latest")
     with turn_of(paths):
         assembly, _ = state_at(paths, settings)
-        jobs = [to_convert(c, settings, rois) for c in assembly.images if c.reason == Reason.UNLABELLED]
+        to_convert = conversions(settings, rois)
+        jobs = [to_convert(case) for case in assembly.images if case.reason == Reason.UNLABELLED]
         with waiting("sending"):
             sent = send_to_all(dataset_id, chosen, jobs, used)
     rows = [{"destination": name, **counts} for name, counts in sent.items()]

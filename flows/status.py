@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tasks.dicom.case import Assembly
+from tasks.dicom.case import Assembly, Case
 from tasks.dicom.reasons import Reason
 from tasks.inputs import Inputs
 from tasks.ledger.dated import dated_folders
+from tasks.ledger.inbox import Inbox
 from tasks.ledger.iteration_paths import IterationPaths
 from tasks.ledger.iterations import load_iteration
 from tasks.ledger.lineages import Lineage, current_lineage, load_lineages
 from tasks.ledger.lock import working_on
 from tasks.ledger.models import ModelRecord, latest_model, load_models, load_promotions, parent_in
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.patients import TEST, places_of_patients
+from tasks.ledger.predictions import record_file
 from tasks.ledger.snapshots import load_snapshots, unsealed_folders
 from tasks.review.fate import fate_of
 from tasks.settings.dataset import DatasetSettings, RoiPatterns, check_choices
@@ -33,26 +36,26 @@ def status_of(dataset_id: str, *, verify: bool = False) -> dict[str, Any]:
     """
     paths = DatasetPaths.of(dataset_id)
     require_dataset(paths)
-    waiting = [str(name) for name in unsealed_folders(paths)]
+    waiting, received = [str(name) for name in unsealed_folders(paths)], len(Inbox(paths.inbox).all())
+    if received:
+        waiting.append(f"{received} received file{'s' * (received > 1)}")
     model, lineage = latest_model(paths), current_lineage(paths)
     rows: list[dict[str, Any]] = []
     account: dict[str, int] = {}
-    training = None
+    training, to_predict = None, 0
     if load_snapshots(paths):
-        from tasks.conversion import to_convert  # late: it takes half a second
+        from tasks.conversion import conversions  # late: it takes half a second
         from tasks.outcomes import settle_as_remembered
 
         rois, settings = check_choices(paths.config, dataset_id)
         assembly, _ = state_at(paths, settings)
         settle_as_remembered(paths, assembly, settings, rois)
-        jobs = {
-            case.case_id: to_convert(case, settings, rois).label_key
-            for case in assembly.images
-            if case.state == "pending"
-        }
+        to_convert = conversions(settings, rois)
+        jobs = {c.case_id: to_convert(c).label_key for c in assembly.images if c.state == "pending"}
         account = _account(jobs, _learned(paths, model), assembly)
         rows = rows_of_series(assembly)
         training = _training(paths, settings, rois)
+        to_predict = len(_to_predict(paths, assembly.images, model))
     return {
         "stage": "status",
         "dataset": dataset_id,
@@ -69,6 +72,7 @@ def status_of(dataset_id: str, *, verify: bool = False) -> dict[str, Any]:
             waiting,
             _start(paths, lineage),
             training,
+            to_predict=to_predict,
             plans_anew=lineage is not None and lineage.plans is None,
         ),
         "verified": verify_dataset(paths) if verify else None,
@@ -123,8 +127,34 @@ def _training(paths: DatasetPaths, settings: DatasetSettings, rois: RoiPatterns)
     return f"goes on with the training of {newest.name} first" if unfinished_iteration(paths) else None
 
 
+def _to_predict(paths: DatasetPaths, images: Sequence[Case], model: ModelRecord | None) -> list[Case]:
+    """The images that nobody has segmented and the model in use has not predicted.
+
+    Of a patient who has no place yet it is not said here that they will be in the test set.
+    """
+    from tasks.outcomes import is_unpredictable  # late, as above
+
+    if model is None:
+        return []
+    places, folder = places_of_patients(paths.patients), paths.predictions(model.model_id)
+    return [
+        case
+        for case in images
+        if case.reason == Reason.UNLABELLED
+        and places.get(case.patient) != TEST
+        and not is_unpredictable(case)
+        and not record_file(folder, case.case_id).is_file()
+    ]
+
+
 def _next(
-    account: dict[str, int], waiting: list[str], start: str, training: str | None, *, plans_anew: bool
+    account: dict[str, int],
+    waiting: list[str],
+    start: str,
+    training: str | None,
+    *,
+    to_predict: int = 0,
+    plans_anew: bool = False,
 ) -> str:
     changes = [f"{n} {what}" for what, n in account.items() if n and what != "reused"]
     if training:
@@ -132,6 +162,8 @@ def _next(
     if waiting:
         changes.insert(0, f"ingests {', '.join(waiting)}")
     if not changes and not plans_anew:
+        if to_predict:
+            return f"trains nothing and predicts {to_predict} image{'s' * (to_predict > 1)}"
         labelled = account.get("reused")
         return (
             "nothing new, unless a candidate is waiting" if labelled else "nothing: no image is labelled yet"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tasks.dicom.case import Case
 from tasks.dicom.convert import CONVERTER_VERSION, LabelRules
@@ -39,6 +40,18 @@ class CaseToConvert:
 
 def to_convert(case: Case, settings: DatasetSettings, rois: RoiPatterns) -> CaseToConvert:
     """What a case's conversion depends on: its files, and what the user chose."""
+    return conversions(settings, rois)(case)
+
+
+def conversions(settings: DatasetSettings, rois: RoiPatterns) -> Callable[[Case], CaseToConvert]:
+    """As :func:`to_convert`, for many cases: what the user chose is put into order once."""
+    choices = asdict(label_rules(settings, rois))
+    if not choices["not_annotated"]:
+        del choices["not_annotated"]  # labels that were made before it could be chosen are the same
+    return lambda case: _to_convert(case, settings, choices)
+
+
+def _to_convert(case: Case, settings: DatasetSettings, choices: Mapping[str, Any]) -> CaseToConvert:
     labelled = case.segmentation is not None
     by_imgtools = labelled and settings.converter == "imgtools"
     converter = f"imgtools-{imgtools_version()}" if by_imgtools else OWN_CONVERTER
@@ -52,9 +65,6 @@ def to_convert(case: Case, settings: DatasetSettings, rois: RoiPatterns) -> Case
             patient=case.patient,
             series_instance_uid=case.series_instance_uid,
         )
-    choices = asdict(label_rules(settings, rois))
-    if not choices["not_annotated"]:
-        del choices["not_annotated"]  # labels that were made before it could be chosen are the same
     return CaseToConvert(
         case.case_id,
         files,

@@ -10,11 +10,11 @@ from pathlib import Path
 from prefect import task
 
 from tasks.cluster.retries import RETRIED
-from tasks.delivery import added_later, content_of, not_accounted
+from tasks.delivery import added_later, content_of, is_large_and_no_dicom, not_accounted
 from tasks.dicom.case import case_id_of
 from tasks.dicom.reasons import Reason
 from tasks.errors import UserDataError
-from tasks.intake import Intake, is_large_and_no_dicom
+from tasks.intake import Intake
 from tasks.ledger.accounts import FileRow, read_account, write_account
 from tasks.ledger.files import (
     json_files,

@@ -79,6 +79,14 @@ def refuse_a_day_to_come(day: date, what: str) -> None:
         )
 
 
+def is_large_and_no_dicom(path: Path) -> bool:
+    """Archives and films lie beside deliveries, and need not be held in memory to be passed over."""
+    if path.stat().st_size < LARGE_BYTES or path.suffix.lower() in DICOM_SUFFIXES:
+        return False
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] != b"DICM"
+
+
 def content_of(path: Path) -> bytes:
     """What a file of a delivery holds; OSError also for a pipe, which would be waited for, for ever."""
     if path.exists() and not path.is_file():

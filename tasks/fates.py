@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.conversion import CaseToConvert, as_booked, to_convert
+from tasks.conversion import CaseToConvert, as_booked, conversions
 from tasks.dicom.case import Assembly
 from tasks.dicom.reasons import NOTHING_DRAWN, Reason
 from tasks.keep_test_set import patients_of_test_set
@@ -22,9 +22,8 @@ def pending_cases(
     assembly: Assembly, settings: DatasetSettings, rois: RoiPatterns
 ) -> dict[str, CaseToConvert]:
     """What is labelled and not settled yet, by case, and what it is converted from."""
-    return {
-        case.case_id: to_convert(case, settings, rois) for case in assembly.images if case.state == "pending"
-    }
+    to_convert = conversions(settings, rois)
+    return {case.case_id: to_convert(case) for case in assembly.images if case.state == "pending"}
 
 
 def set_aside_what_no_test_may_hold(
@@ -88,12 +87,12 @@ def booked_cases(
     rois: RoiPatterns,
 ) -> dict[str, BookedCase]:
     """The cases that can be used: those that are labelled, and those that can be predicted."""
-    pseudonyms = pseudonyms_of(paths)
+    pseudonyms, to_convert = pseudonyms_of(paths), conversions(settings, rois)
     cases = {}
     for case in assembly.images:
         job = converted.get(case.case_id)
         if job is None and case.reason == Reason.UNLABELLED:
-            job = to_convert(case, settings, rois)
+            job = to_convert(case)
         if job is not None:
             cases[case.case_id] = as_booked(case, job, paths.rawdata, pseudonyms)
     return cases

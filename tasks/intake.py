@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
 from tasks.cluster.placement import cores
-from tasks.delivery import LARGE_BYTES, content_of, was_deleted
+from tasks.delivery import content_of, is_large_and_no_dicom, was_deleted
 from tasks.dicom.case import case_ids_of
 from tasks.dicom.deidentify import Deidentification, deidentify, has_lost_its_identity
-from tasks.dicom.headers import DICOM_SUFFIXES, IMAGE_KINDS, Header, describe, header_of, identity_in, parse
+from tasks.dicom.headers import IMAGE_KINDS, Header, describe, header_of, identity_in, parse
 from tasks.dicom.reasons import Reason
+from tasks.dicom.saved import digest_of_saved
 from tasks.dicom.written import under_another_uid
 from tasks.errors import CaseRejected, ConfigError
 from tasks.ledger.accounts import FileRow, FileState
@@ -23,11 +23,11 @@ from tasks.ledger.files import read_json, sha256_of_file
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.refinements import load_acceptances
-from tasks.ledger.snapshots import accounted, require_whole
+from tasks.ledger.snapshots import accounted, load_snapshots, require_whole
 from tasks.ledger.withdrawals import Withdrawals, load_withdrawals
 from tasks.settings.dataset import load_deidentification
 from tasks.shown.progress import progress
-from tasks.staged import DICOM_SUFFIX, staged_file
+from tasks.staged import DICOM_SUFFIX, staged_file, told_apart
 
 OWN_UIDS = ("sop_instance_uid", "series_instance_uid", "study_instance_uid", "frame_of_reference_uid")
 NAMED = ("referenced_series", "referenced_instances")
@@ -50,6 +50,8 @@ class Intake:
         SeriesInstanceUIDs that its segmentations name, whether they are there or not.
     known_uids
         All UIDs of the files that the dataset holds, and those that its segmentations name: they stay.
+    drawings
+        SOPInstanceUID → the file, of the segmentations that the dataset holds.
     rules
         Rules; None where there is no recipe.
     accepted
@@ -62,6 +64,7 @@ class Intake:
     known_series: frozenset[str]
     referenced_series: frozenset[str]
     known_uids: frozenset[str]
+    drawings: Mapping[str, Path]
     withdrawn: Withdrawals
     rules: Deidentification | None
     sent: Path
@@ -88,6 +91,7 @@ class Intake:
             referenced_series=frozenset(uid for header in headers for uid in header.get(NAMED[0], ())),
             known_uids=frozenset(header.get(key, "") for header in headers for key in OWN_UIDS)
             | {uid for header in headers for key in NAMED for uid in header.get(key, ())},
+            drawings=_drawings(paths),
             withdrawn=load_withdrawals(paths.withdrawals),
             rules=rules,
             sent=paths.sent,
@@ -158,9 +162,12 @@ class Intake:
         header = describe(parse(content, suffix), self.pseudonyms.patient)
         if self._is_withdrawn(header):
             raise CaseRejected(Reason.WITHDRAWN, "")
+        if may_change and (before := self._taken_before(header, content)) is not None:
+            stored = before.read_bytes()
+            return header_of(stored, suffix, self.pseudonyms.patient), stored
         if may_change and self._saved_in_place_again(header, content):
             # Under a UID of its own what was drawn anew is another object, and not a conflict.
-            uid = self.pseudonyms.uid(f"{header.sop_instance_uid} {sha256(content).hexdigest()}")
+            uid = self._uid_of_its_own(header, content)
             content = under_another_uid(content, uid)
             header = header._replace(sop_instance_uid=uid)
         kept = self._without_identity(header, content) if may_change else content
@@ -188,6 +195,33 @@ class Intake:
         except CaseRejected:  # a dose, a report, a slice that was cut short
             identity = identity_in(content)
             return identity is not None and self.withdrawn.hold(self.pseudonyms.patient(identity))
+
+    def _taken_before(self, header: Header, content: bytes) -> Path | None:
+        """The file of a segmentation that was saved once and comes again in other bytes, from an archive.
+
+        Else it would be the newest drawing, and stand before what was corrected since.
+        """
+        uid = header.sop_instance_uid
+        if header.kind in IMAGE_KINDS or not self._known_as([uid]):
+            return None
+        # The latter was given by earlier versions.
+        by_bytes = self.pseudonyms.uid(f"{uid} {sha256(content).hexdigest()}")
+        own = (self._uid_of_its_own(header, content), by_bytes)
+        if anew := self._known_as(own):
+            return anew[0]
+        saved = digest_of_saved(self._without_identity(header, content))
+        same = (file for file in self._known_as([uid]) if digest_of_saved(file.read_bytes()) == saved)
+        return next(same, None)
+
+    def _known_as(self, uids: Collection[str]) -> list[Path]:
+        """The files of segmentations that are here under one of these UIDs, or under what stands for it."""
+        names = [name for uid in uids for name in (uid, self.pseudonyms.uid(uid))]
+        files = [self.drawings[name] for name in names if name in self.drawings]
+        return [file for file in files if file.is_file()]
+
+    def _uid_of_its_own(self, header: Header, content: bytes) -> str:
+        """A UID for what was saved under one that another drawing has; the same whoever has carried it."""
+        return self.pseudonyms.uid(f"{header.sop_instance_uid} {digest_of_saved(content)}")
 
     def _saved_in_place_again(self, header: Header, content: bytes) -> bool:
         """Whether a viewer has saved a segmentation under its UID, and has done so before.
@@ -237,15 +271,22 @@ class Intake:
         def only_keyed(uid: str, known: Collection[str]) -> bool:
             return uid not in known and self.pseudonyms.uid(uid) in known
 
-        return any(
-            only_keyed(uid, self.known_series)
-            or (uid not in self.known_series and only_keyed(uid, self.referenced_series))
-            for uid in (header.series_instance_uid, *header.referenced_series)
-        ) or any(only_keyed(uid, self.known) for uid in header.referenced_instances)
+        def is_keyed(series: str) -> bool:
+            return only_keyed(series, self.known_series) or (
+                series not in self.known_series and only_keyed(series, self.referenced_series)
+            )
+
+        if any(map(is_keyed, header.referenced_series)):
+            return True
+        if any(only_keyed(uid, self.known) for uid in header.referenced_instances):
+            return True
+        # A drawing goes with its image: its own series may be here both ways.
+        in_the_clear = not self.known_series.isdisjoint(header.referenced_series)
+        return not in_the_clear and is_keyed(header.series_instance_uid)
 
     def settle(self, rows: Sequence[FileRow]) -> list[FileRow]:
         """Tell copies from conflicts: one SOP instance UID with two contents names no instance."""
-        return list(_settle(rows, self.known, self._sent))
+        return list(told_apart(rows, self.known, self._sent))
 
     def _sent(self, sop_instance_uid: str) -> str | None:
         """As :meth:`_handed_out`, of a prediction for which no person stands."""
@@ -257,46 +298,15 @@ class Intake:
         return str(read_json(file)["sha256"]) if file.is_file() else None
 
 
+def _drawings(paths: DatasetPaths) -> dict[str, Path]:
+    return {
+        row.header["sop_instance_uid"]: snapshot.folder / row.path
+        for snapshot in load_snapshots(paths)
+        for row in snapshot.taken
+        if row.header is not None and row.header["kind"] not in IMAGE_KINDS
+    }
+
+
 def _rules(paths: DatasetPaths) -> Deidentification | None:
     recipe = load_deidentification(paths.config)
     return Deidentification.of(recipe.keep, recipe.empty, recipe.replace) if recipe else None
-
-
-def _settle(
-    rows: Sequence[FileRow], known: Mapping[str, str], sent: Callable[[str], str | None]
-) -> Iterator[FileRow]:
-    def ours(row: FileRow, uid: str) -> bool:
-        """A viewer may save its changes under our own UID: that is an edited prediction, and not ours."""
-        return sent(uid) in {row.sha256, row.source_sha256}
-
-    contents: dict[str, set[str]] = {uid: {digest} for uid, digest in known.items()}
-    for row in rows:
-        if row.state == "taken" and row.header is not None:
-            uid = row.header["sop_instance_uid"]
-            if not ours(row, uid):
-                contents.setdefault(uid, set()).add(row.sha256)
-    seen: Counter[str] = Counter(known.keys())
-    for row in rows:
-        if row.state != "taken" or row.header is None:
-            yield row
-            continue
-        uid = row.header["sop_instance_uid"]
-        if ours(row, uid):  # whichever comes first: it hides nothing
-            yield row._replace(state="ignored", reason=Reason.OWN_PREDICTION.value)
-            continue
-        if known.get(uid) == row.sha256 or (len(contents[uid]) == 1 and seen[uid]):
-            yield row._replace(state="duplicate")
-        elif len(contents[uid]) > 1:
-            detail = f"SOP instance {uid} exists with other content"
-            yield row._replace(state="rejected", reason=Reason.UID_CONFLICT.value, detail=detail)
-        else:
-            yield row
-        seen[uid] += 1
-
-
-def is_large_and_no_dicom(path: Path) -> bool:
-    """Archives and films lie beside deliveries, and need not be held in memory to be passed over."""
-    if path.stat().st_size < LARGE_BYTES or path.suffix.lower() in DICOM_SUFFIXES:
-        return False
-    with path.open("rb") as stream:
-        return stream.read(132)[128:] != b"DICM"

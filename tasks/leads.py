@@ -77,20 +77,23 @@ class _Known:
 
     def rows(self) -> dict[bool | None, dict[str, Scores]]:
         """Mirroring → case → Dice of the whole model."""
-        cases = self.iteration.test_cases() or self.iteration.training_cases()
-        today = {_image_and_label(case) for case in cases}
+        return self._scores(self.iteration.test_cases() or self.iteration.training_cases())
+
+    def validated(self) -> Mapping[str, Scores]:
+        """Case → Dice by weights that have not seen it; of one from elsewhere what it was asked for that."""
+        before = validated_before(self.paths, self.model, self.iteration, None)
+        return before or self._scores(self.iteration.training_cases())[self.mirroring]
+
+    def _scores(self, cases: Sequence[Row]) -> dict[bool | None, dict[str, Scores]]:
+        today, ids = {_image_and_label(case) for case in cases}, {case["case_id"] for case in cases}
         found: dict[bool | None, dict[str, Scores]] = defaultdict(dict)
         for row in scores_on_record(self.paths, self.model):
             if _image_and_label(row) in today:
                 found[row.get("mirroring")][row["case_id"]] = row["dice"]
         for row in self.scored.get(self.model.model_id, ()):
-            found[self.mirroring][row["case_id"]] = row["dice"]
+            if row["case_id"] in ids:
+                found[self.mirroring][row["case_id"]] = row["dice"]
         return found
-
-    def validated(self) -> Mapping[str, Scores]:
-        """Case → Dice by weights that have not seen it; of one from elsewhere what it was asked for that."""
-        before = validated_before(self.paths, self.model, self.iteration, None)
-        return before or self.rows()[self.mirroring]
 
 
 def leads(theirs: _Known, own: _Known, untested: Collection[str]) -> dict[What, float]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tasks.conversion import CaseToConvert, to_convert
+from tasks.conversion import CaseToConvert, conversions
 from tasks.dicom.case import Assembly, Case, CaseState
 from tasks.dicom.reasons import Reason
 from tasks.ledger.files import read_json, write_json
@@ -68,9 +68,10 @@ def settle_as_remembered(
     """
     content = _noted(paths)
     noted = {case_id: Outcome(**row) for case_id, row in content["cases"].items()}
+    to_convert = conversions(settings, rois)
     for case in assembly.images:
         outcome, image = noted.get(case.case_id), content["images"].get(case.case_id)
-        of = to_convert(case, settings, rois) if outcome is not None or image is not None else None
+        of = to_convert(case) if outcome is not None or image is not None else None
         if outcome and of and case.state == "pending" and of.label_key == outcome.label_key:
             case.settle(outcome.state, outcome.reason, outcome.detail)
         if image and of and case.reason == Reason.UNLABELLED and of.image_key == image["image_key"]:

@@ -54,8 +54,8 @@ def judge_candidate(
     Parameters
     ----------
     current_cases
-        What that model scored on the test set; without one, an imported model's scores on cases outside it,
-        none of which it has seen.
+        What that model scored on the test set; of an imported one also on cases outside it, none of which it
+        has seen, where there is none or none of its cases has a structure.
     current
         That model; None: there is none, and the candidate is the first.
 
@@ -75,7 +75,8 @@ def judge_candidate(
         after = {row["case_id"]: row["dice"] for row in test_cases}
         verdicts = _verdicts(paths, iteration, after, before, shared, settings)
     if untested := [name for name in shared if name not in verdicts or not verdicts[name].cases]:
-        earlier = {} if test_cases else before
+        tested_on = {row["case_id"] for row in test_cases}
+        earlier = {case_id: dice for case_id, dice in before.items() if case_id not in tested_on}
         earlier = earlier or validated_before(paths, current, iteration, settings.surface_tolerance_mm)
         validated = {case_id: dice for fold in folds for case_id, dice in fold["cases"].items()}
         found = _verdicts(paths, iteration, validated, earlier, untested, settings)
@@ -124,6 +125,15 @@ def _verdicts(
     ]
     found = judge(scored, structures, **settings.promotion.model_dump())
     return {verdict.structure: verdict for verdict in found}
+
+
+def untested_structures(paths: DatasetPaths, iteration: Iteration) -> list[str]:
+    """The structures that no label of the test set holds; all of them without one."""
+    store, there = Store(paths.store), set[int]()
+    for case in iteration.test_cases():
+        if store.voxel_counts(case["case_id"], case["label_key"]).is_file():
+            there |= store.read_voxel_counts(case["case_id"], case["label_key"]).keys()
+    return [name for name in iteration.structures if there.isdisjoint(iteration.labels.values[name])]
 
 
 def _absent(paths: DatasetPaths, iteration: Iteration, case: Mapping[str, Any]) -> frozenset[str]:

@@ -234,8 +234,12 @@ class _Recogniser:
     def _is_drawn_in(self, sent: Sent, masks: Masks) -> bool:
         """Whether just this was handed out."""
         drawn = what_is_drawn(masks)
+        # A structure that was predicted as nothing is no other name for one that was found: who calls it so
+        # has put left and right in order.
+        known = drawn.keys() & set(sent["structures"])
         return any(
-            is_same_drawing(drawn, self._compared(version, masks)) for version in sent.get("drawn", ())
+            known <= version.keys() and is_same_drawing(drawn, self._compared(version, masks))
+            for version in sent.get("drawn", ())
         )
 
     def _predicted(self, row: Sent, shape: Shape) -> Masks | None:

@@ -126,9 +126,20 @@ def _store(destination: Destination, files: Sequence[Path]) -> None:
 
 
 def send_to_all(
-    dataset_id: str, destinations: Sequence[Destination], cases: Sequence[CaseToConvert], model: ModelRecord
+    dataset_id: str,
+    destinations: Sequence[Destination],
+    cases: Sequence[CaseToConvert],
+    model: ModelRecord,
+    *,
+    again: str = "",
 ) -> dict[str, dict[str, int]]:
     """Send to each destination; one that is away does not keep the others waiting.
+
+    Parameters
+    ----------
+    again
+        What tries again, where ``iterseg send`` would not: it sends what the model in use predicted of the
+        dataset's own images.
 
     Returns
     -------
@@ -157,6 +168,6 @@ def send_to_all(
         kind = next(kind for kind in (ConfigError, UserDataError, TransientError) if kind in kinds)
         raise kind(
             f"predictions are written, but not all are where people look: {'; '.join(trouble)}. "
-            f"`iterseg send {dataset_id}` tries again"
+            f"{again or f'`iterseg send {dataset_id}`'} tries again"
         )
     return found

@@ -17,12 +17,14 @@ from prefect import task
 from pydicom.uid import generate_uid
 
 from tasks.cluster.retries import RETRIED
-from tasks.conversion import label_rules
-from tasks.dicom.convert import structure_masks, unseen
+from tasks.conversion import conversions, label_rules
+from tasks.convert import told_without_names
+from tasks.dicom.case import Case
+from tasks.dicom.convert import LabelRules, structure_masks, unseen
 from tasks.dicom.image import read_series
 from tasks.dicom.reasons import Reason
 from tasks.dicom.seg_writer import SegIdentity, write_seg
-from tasks.errors import ConfigError, UserDataError
+from tasks.errors import CaseRejected, ConfigError, UserDataError
 from tasks.labels import Masks
 from tasks.ledger.files import read_json, whole_folder, write_json, write_text
 from tasks.ledger.models import ModelRecord, latest_model, load_models
@@ -83,33 +85,48 @@ def deliver(lab: Lab, number: int, chosen: Sequence[str]) -> None:
             f"{', '.join(gone)}: the reader of {lab.label} was to draw them, and the dataset has no label of "
             f"them any more; delete {lab.home} to play it anew"
         )
+    to_convert = conversions(settings, rois)
     rules, model = label_rules(settings, rois), latest_model(lab.paths) if number > 1 else None
     with whole_folder(lab.delivery(number)) as folder:
         for case_id in chosen:
-            case = truth[case_id]
-            files = [file.path for file in case.files]
-            volume = read_series(files)
-            assert case.segmentation is not None
-            of = (volume, case.segmentation.path, case.segmentation.header.kind, rules)
-            # What is known not to be there is drawn as nothing: an object without a segment is none.
-            absent = [name for name, choice in rules.missing.items() if choice == "absent"]
-            drawn = {name: np.zeros(volume.grid.shape, dtype=bool) for name in absent}
-            drawn |= dict(structure_masks(*of))
-            hidden = unseen(*of)
-            tracking: dict[str, str] = {}
-            if model is not None:
-                predicted, tracking = _handed_out(lab, model, case_id)
-                spacing_mm = volume.image.GetSpacing()[::-1]
-                drawn = corrected(lab.arm.reader, drawn, predicted, spacing_mm, seed_of(lab, case_id))
-            if hidden is not None:  # where nobody has looked, a simulated reader cannot either
-                drawn[NOT_ANNOTATED] = drawn.get(NOT_ANNOTATED, False) | hidden
-            series, instance = (
-                generate_uid(entropy_srcs=[lab.label, str(number), case_id, part]) for part in ("s", "i")
-            )
-            identity = SegIdentity(
-                series, instance, 2, "drawn by a simulated reader", None, "1", tracking=tracking
-            )
-            write_seg(folder / f"{case_id}.seg.dcm", files, drawn, identity)
+            try:
+                with told_without_names(to_convert(truth[case_id])):
+                    _draw(lab, number, truth[case_id], rules, model, folder)
+            except CaseRejected as error:
+                raise UserDataError(
+                    f"the reader of {lab.label} cannot draw {case_id}: {error.reason}, {error.detail}. "
+                    f"`iterseg prepare {source.dataset_id}` sets it aside; then delete {lab.home} to play it "
+                    "anew"
+                ) from None
+
+
+def _draw(
+    lab: Lab, number: int, case: Case, rules: LabelRules, model: ModelRecord | None, folder: Path
+) -> None:
+    """Save a case as the reader draws it; raises :class:`CaseRejected` where there is nothing to draw."""
+    files = [file.path for file in case.files]
+    volume = read_series(files)
+    assert case.segmentation is not None
+    of = (volume, case.segmentation.path, case.segmentation.header.kind, rules)
+    # What is known not to be there is drawn as nothing: an object without a segment is none.
+    absent = [name for name, choice in rules.missing.items() if choice == "absent"]
+    drawn = {name: np.zeros(volume.grid.shape, dtype=bool) for name in absent}
+    drawn |= dict(structure_masks(*of))
+    if not drawn:
+        raise CaseRejected(Reason.MISSING_ROI, "none of its structures was drawn")
+    hidden = unseen(*of)
+    tracking: dict[str, str] = {}
+    if model is not None:
+        predicted, tracking = _handed_out(lab, model, case.case_id)
+        spacing_mm = volume.image.GetSpacing()[::-1]
+        drawn = corrected(lab.arm.reader, drawn, predicted, spacing_mm, seed_of(lab, case.case_id))
+    if hidden is not None:  # where nobody has looked, a simulated reader cannot either
+        drawn[NOT_ANNOTATED] = drawn.get(NOT_ANNOTATED, False) | hidden
+    series, instance = (
+        generate_uid(entropy_srcs=[lab.label, str(number), case.case_id, part]) for part in ("s", "i")
+    )
+    identity = SegIdentity(series, instance, 2, "drawn by a simulated reader", None, "1", tracking=tracking)
+    write_seg(folder / f"{case.case_id}.seg.dcm", files, drawn, identity)
 
 
 def seed_of(lab: Lab, case_id: str) -> int:

@@ -23,6 +23,7 @@ from tasks.ledger.files import digest_of, read_json, whole_folder, write_json
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import make_writable
 from tasks.ledger.withdrawals import load_withdrawals
+from tasks.outcomes import settle_as_remembered
 from tasks.settings.dataset import check_choices, dataset_file, roi_file
 from tasks.settings.simulation import Arm, Simulation, settings_of
 from tasks.state import state_at
@@ -207,9 +208,14 @@ def _fill(lab: Lab, simulation: Simulation, home: Path) -> None:
 
 
 def truth_of(source: DatasetPaths) -> dict[str, Case]:
-    """The labelled cases of a dataset: their segmentations are the truth."""
-    _, settings = check_choices(source.config, source.dataset_id)
-    cases = {c.case_id: c for c in state_at(source, settings)[0].images if c.state == "pending"}
+    """The labelled cases of a dataset: their segmentations are the truth.
+
+    Those that its last ``prepare`` set aside are none: no reader can draw what they are missing.
+    """
+    rois, settings = check_choices(source.config, source.dataset_id)
+    assembly, _ = state_at(source, settings)
+    settle_as_remembered(source, assembly, settings, rois)
+    cases = {c.case_id: c for c in assembly.images if c.state == "pending"}
     if not cases:
         raise UserDataError(f"{source.dataset_id} has no labelled image, and nothing to play a reader from")
     return cases
@@ -220,4 +226,7 @@ def _link(source: str | Path, target: str | Path) -> None:
     try:
         os.link(source, target)
     except OSError:
-        shutil.copy(source, target)
+        try:
+            shutil.copy(source, target)
+        except OSError as error:  # without its path, which may be made of a name
+            raise OSError(error.errno, error.strerror) from None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tasks.dicom.case import case_id_of
@@ -64,3 +65,45 @@ def _remove_leftovers(folder: Path, kept: set[Path]) -> None:
                 path.rmdir()
         elif path not in kept:
             path.unlink()
+
+
+def told_apart(
+    rows: Sequence[FileRow], known: Mapping[str, str], sent: Callable[[str], str | None]
+) -> Iterator[FileRow]:
+    """Tell copies from conflicts, and predictions that nobody has changed from what was made of them.
+
+    Parameters
+    ----------
+    known
+        SOPInstanceUID → sha256 of what the dataset holds.
+    sent
+        From a SOPInstanceUID to the sha256 of the prediction that was written under it, if one was.
+    """
+
+    def ours(row: FileRow, uid: str) -> bool:
+        """A viewer may save its changes under our own UID: that is an edited prediction, and not ours."""
+        return sent(uid) in {row.sha256, row.source_sha256}
+
+    contents: dict[str, set[str]] = {uid: {digest} for uid, digest in known.items()}
+    for row in rows:
+        if row.state == "taken" and row.header is not None:
+            uid = row.header["sop_instance_uid"]
+            if not ours(row, uid):
+                contents.setdefault(uid, set()).add(row.sha256)
+    seen: Counter[str] = Counter(known.keys())
+    for row in rows:
+        if row.state != "taken" or row.header is None:
+            yield row
+            continue
+        uid = row.header["sop_instance_uid"]
+        if ours(row, uid):  # whichever comes first: it hides nothing
+            yield row._replace(state="ignored", reason=Reason.OWN_PREDICTION.value)
+            continue
+        if known.get(uid) == row.sha256 or (len(contents[uid]) == 1 and seen[uid]):
+            yield row._replace(state="duplicate")
+        elif len(contents[uid]) > 1:
+            detail = f"SOP instance {uid} exists with other content"
+            yield row._replace(state="rejected", reason=Reason.UID_CONFLICT.value, detail=detail)
+        else:
+            yield row
+        seen[uid] += 1

@@ -66,20 +66,17 @@ def segmentations_of(paths: DatasetPaths, settings: DatasetSettings) -> list[tup
 
 def _files(paths: DatasetPaths, snapshots: Sequence[Snapshot]) -> list[DicomFile]:
     sealed = {name: position for position, name in enumerate(noted_snapshots(paths))}
-    return [
-        DicomFile(
-            f"{snapshot.folder}/{row.path}",
-            row.sha256,
-            Header.from_json(row.header),
-            arrival,
-            snapshot.name.day,
-            # One that is not on record yet was sealed last.
-            sealed.get(str(snapshot.name), len(sealed) + arrival),
-        )
-        for arrival, snapshot in enumerate(snapshots)
-        for row in snapshot.taken
-        if row.header is not None
-    ]
+    files: list[DicomFile] = []
+    for arrival, snapshot in enumerate(snapshots):
+        folder, day = str(snapshot.folder), snapshot.name.day
+        # One that is not on record yet was sealed last.
+        came = sealed.get(str(snapshot.name), len(sealed) + arrival)
+        files += [
+            DicomFile(f"{folder}/{row.path}", row.sha256, Header.from_json(row.header), arrival, day, came)
+            for row in snapshot.taken
+            if row.header is not None
+        ]
+    return files
 
 
 def _predictions(paths: DatasetPaths) -> Callable[[DicomFile], bool]:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from prefect import task
 
 from tasks.cluster.retries import RETRIED
-from tasks.conversion import to_convert
+from tasks.conversion import conversions
 from tasks.dicom.case import Assembly, Case
 from tasks.dicom.reasons import Reason
 from tasks.errors import ConfigError
@@ -128,9 +128,9 @@ def _looked_at(
     """Case → its prediction's record, or what a triage found of it."""
     if model is None:
         return {}
-    folder, found = paths.predictions(model.model_id), {}
+    folder, found, to_convert = paths.predictions(model.model_id), {}, conversions(settings, rois)
     for case in cases:
-        job = to_convert(case, settings, rois)
+        job = to_convert(case)
         record = read_prediction(folder, job, model, settings) or read_triage(folder, job, model)
         if record is not None:
             found[case.case_id] = record

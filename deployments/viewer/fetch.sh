@@ -5,6 +5,7 @@ cd "$(dirname "$0")/../.."
 version=3.13.2
 integrity=sha512-WZdxmpmG7rqFgW9ZJLcbgr3XCtLi1KDNPoMaeY5PPe6j4G4fjEjjkycZM6C6Zk2F87BKxFfpq+jd5xXZB9E8EA==
 target=.venv/viewer
+[ -n "${ITERSEG_OHIF:-}" ] && exit 0  # somebody has brought one
 [ -f "$target/$version" ] && exit 0
 command -v npm >/dev/null || { echo "error: npm is needed to fetch OHIF (Debian: apt install npm)" >&2; exit 2; }
 work=$(mktemp -d)

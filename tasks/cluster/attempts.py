@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -46,7 +47,9 @@ class _Attempt:
     elsewhere: bool = False
     """Whether an earlier attempt failed, and its worker was not lost: this one runs on another worker."""
     noted: tuple[int, int] = (-1, 0)
-    """How far the last one had come that was lost."""
+    """How far the work had come when the last one was lost, or before the first."""
+    failure: Exception | None = None
+    """What ended the attempt before, where that got no further."""
 
 
 @dataclass(frozen=True)
@@ -127,9 +130,11 @@ def run_all(
     attempts
         How often a piece of work may be lost, or fail where a node may be to blame, which is tried once more
         elsewhere. An attempt that was told to stop and got further than the one before is none of them, and
-        one that was lost and got further is the first again: a training of days is lost now and then.
+        one that was lost, or failed, and got further is the first again: a training of days is lost now and
+        then.
     most
-        How many attempts there may be in all; what would need more is left as it is.
+        How many attempts there may be in all; what would need more is left as it is, unless it got no
+        further: a fold that fails each night must not pass for one that waits for the next.
     how_far
         How far a piece of work that was lost had come: numbers that grow.
 
@@ -144,7 +149,7 @@ def run_all(
         Where the cluster can start no worker any more.
     """
     begun = list(submit)[:most]
-    running = {key: _Attempt(1, submit[key](1)) for key in begun}
+    running = {key: _Attempt(1, submit[key](1), noted=how_far(key)) for key in begun}
     left = math.inf if most is None else most - len(begun)
     yield from ((key, None) for key in submit if key not in running)
     cluster = cluster_of_this_flow()
@@ -164,16 +169,13 @@ def run_all(
                 if isinstance(outcome, BrokenError):
                     cluster.blame(outcome.worker)
                     cluster.end_worker(outcome.worker)
-                if _lost(outcome) and (come := how_far(key)) > attempt.noted:
-                    attempt.failures, attempt.noted = 0, come
+                further = _got_further(attempt, outcome, partial(how_far, key))
                 following = _next(attempt, outcome, attempts, str(key))
-                if following is None:
-                    yield key, _final(attempt, outcome)
-                    continue
-                if left < 1:
-                    yield key, None
+                if following is None or left < 1:
+                    yield key, _final(attempt, outcome, further=further, for_good=following is None)
                     continue
                 left -= 1
+                following.failure = None if further else _failure(attempt, outcome)
                 following.future = submit[key](following.number)
                 running[key] = following
     finally:
@@ -206,11 +208,29 @@ def _next(attempt: _Attempt, outcome: Any, attempts: int, what: str) -> _Attempt
     return _Attempt(attempt.number + 1, attempt.future, failures, reached, elsewhere, attempt.noted)
 
 
-def _final(attempt: _Attempt, outcome: Any) -> Any:
-    """The outcome of the last attempt, in words that say what to do."""
+def _got_further(attempt: _Attempt, outcome: Any, how_far: Callable[[], tuple[int, int]]) -> bool:
+    """Whether an attempt that did not end its work got further with it; then it counts as the first."""
     if isinstance(outcome, Stopped):
-        if outcome.budget_spent:
-            return None
+        return outcome.reached > max(attempt.reached, (0, 0))
+    if not _lost(outcome) and not isinstance(outcome, BrokenError):
+        return False
+    come = how_far()
+    further = come > attempt.noted
+    if further:
+        attempt.failures, attempt.elsewhere, attempt.noted = 0, False, come
+    return further
+
+
+def _final(attempt: _Attempt, outcome: Any, *, further: bool, for_good: bool) -> Any:
+    """The outcome of the last attempt; None for what waits for the next night and got further in this."""
+    if isinstance(outcome, Stopped) and outcome.budget_spent:
+        return None if further else attempt.failure
+    return _failure(attempt, outcome) if for_good or not further else None
+
+
+def _failure(attempt: _Attempt, outcome: Any) -> Any:
+    """An outcome in words that say what to do."""
+    if isinstance(outcome, Stopped):
         return ConfigError(
             "a job ends before an epoch, or a case that is validated, does; raise `walltime` (or lower "
             "`stop_before_s`) in config/clusters/"

@@ -72,7 +72,8 @@ WHAT_TO_DO: dict[Reason, str] = {
     Reason.BAD_UID: "A UID is missing or malformed; export the series again.",
     Reason.OTHER_KIND: "IterSeg uses CT and MR images, RTSTRUCT and SEG; the rest is left alone.",
     Reason.LOCALIZER: "A scout is no slice of the volume; nothing to do.",
-    Reason.UID_CONFLICT: "Another file has this SOP instance UID; find out which of them is right.",
+    Reason.UID_CONFLICT: "Another file has this SOP instance UID. Of two in one delivery deliver the right "
+    "one alone; what the dataset holds stays, and another content needs a UID of its own (export it anew).",
     Reason.OWN_PREDICTION: "IterSeg predicted it, here or elsewhere, and nobody changed or approved it. "
     "Correct it in a viewer, or `iterseg accept` what your own model predicted.",
     Reason.BURNED_IN: "Its pixels may show a name, which de-identification cannot remove; deliver others.",
@@ -85,7 +86,8 @@ WHAT_TO_DO: dict[Reason, str] = {
     "can be added; another kind of image is another dataset.",
     Reason.SUPERSEDED: "A newer segmentation of the same image is used.",
     Reason.IMAGE_HAS_GROWN: "Slices came after it was drawn that it does not name; save it again on all.",
-    Reason.DRAWN_OVER_PREDICTION: "Its patient is in the test set; draw it anew, and not over a prediction.",
+    Reason.DRAWN_OVER_PREDICTION: "Its patient is in the test set, and a prediction of it was handed out "
+    "before it was drawn: it can be no label of the test any more. Leave it, or withdraw it (`--case`).",
     Reason.SAME_IMAGE: (
         "It has the voxels of another patient's case, which stays; withdraw this copy (`--case`)."
     ),
@@ -106,14 +108,17 @@ WHAT_TO_DO: dict[Reason, str] = {
     Reason.GANTRY_TILT: "The slices are sheared by a gantry tilt; correct the tilt at the scanner.",
     Reason.NOT_GRAYSCALE: "The pixels are not MONOCHROME2, or the file has several frames.",
     Reason.SEVERAL_FILES: "A SEG refers to one multi-frame file; export the image as one, or as slices.",
-    Reason.CHANGED: "A file was changed after its snapshot was sealed; deliver the new one anew.",
+    Reason.CHANGED: "A file was changed or taken away after its snapshot was sealed; put it back as it was "
+    "(backup, PACS). A changed segmentation may be delivered anew, a changed image under UIDs of its own.",
     Reason.UNREADABLE_PIXELS: "The pixel data are cut short or damaged; send the file again.",
     Reason.UNREADABLE_SEGMENTATION: "The segmentation object is damaged; save it again.",
     Reason.MISSING_ROI: "Draw it, mend its pattern, or say what its absence means (`missing_structures`).",
     Reason.DUPLICATE_ROI: "Two ROIs have one name; rename or remove one.",
     Reason.SEVERAL_ROIS: "A pattern matches several ROIs; narrow it, or set `several_rois: merge`.",
-    Reason.EMPTY_MASK: "The structure covers no voxel of the image; draw it again.",
-    Reason.OVERLAP: "Two structures share voxels; correct them, or use `mask_strategy: priority`.",
+    Reason.EMPTY_MASK: "The structure covers no voxel of its own. Draw it, say what its absence means "
+    "(`missing_structures`), or (`mask_strategy: priority`) name it in the ROI file after what covers it.",
+    Reason.OVERLAP: "Two structures share voxels; correct them, or choose `mask_strategy`: `priority` (a "
+    "voxel is of the later in the ROI file: inner ones last) or `regions`.",
     Reason.CONTOUR_TYPE: "Only closed planar contours have an inside; redraw the ROI.",
     Reason.CONTOUR_OFF_SLICE: "A contour lies between two slices; redraw it on the slices.",
     Reason.CONTOUR_OUTSIDE: "A contour leaves the image; check that it belongs to this image.",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 from uuid import uuid4
+from weakref import WeakSet
 
 from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
@@ -89,6 +90,9 @@ class Receiver:
         """Transfers of which an instance could not be kept, by no fault of its own."""
         self._asked_to_release: set[int] = set()
         self._storing: set[int] = set()
+        self._over: WeakSet[Any] = WeakSet()
+        """Associations that have ended; an instance of theirs may still be stored, by another thread."""
+        self._lock = threading.Lock()
         self._begun = threading.Event()
         self._ae = AE(ae_title=address.ae_title)
         self._ae.require_calling_aet = list(address.allowed)
@@ -104,7 +108,7 @@ class Receiver:
         handlers: list[Any] = [
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_RELEASED, lambda event: self._end(event, whole=True)),
-            (evt.EVT_ABORTED, lambda event: self._end(event, whole=False)),
+            (evt.EVT_ABORTED, lambda event: self._gone(event, whole=False)),
             (evt.EVT_CONN_CLOSE, self._closed),
             (evt.EVT_PDU_RECV, self._heard),
         ]
@@ -147,8 +151,15 @@ class Receiver:
             self._failed.add(transfer)
             raise
         finally:
-            self._storing.discard(id(event.assoc))
+            self._stored(event)
         return SUCCESS
+
+    def _stored(self, event: Any) -> None:
+        with self._lock:
+            self._storing.discard(id(event.assoc))
+            over = event.assoc in self._over
+        if over:
+            self._end(event, whole=False)
 
     def _heard(self, event: Any) -> None:
         if isinstance(event.pdu, A_RELEASE_RQ):
@@ -156,8 +167,16 @@ class Receiver:
 
     def _closed(self, event: Any) -> None:
         """Some close the connection with their last word, before we have answered it: nothing is missing."""
-        whole = id(event.assoc) in self._asked_to_release - self._storing
+        whole = id(event.assoc) in self._asked_to_release
         self._asked_to_release.discard(id(event.assoc))
+        self._gone(event, whole=whole)
+
+    def _gone(self, event: Any, *, whole: bool) -> None:
+        """End the transfer; not before what it is storing is stored, which would begin it again for ever."""
+        with self._lock:
+            self._over.add(event.assoc)
+            if id(event.assoc) in self._storing:
+                return
         self._end(event, whole=whole)
 
     def _end(self, event: Any, *, whole: bool) -> None:

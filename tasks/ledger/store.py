@@ -94,12 +94,12 @@ def _link(folder: Path, targets: Sequence[tuple[str, Path]]) -> None:
             # Once for all: `relpath` of each took as long as the links.
             shared = f"{os.path.commonpath([folder, target])}{os.sep}"
             way_there = os.path.relpath(shared, folder)
-        path, relative = folder / name, f"{way_there}/{os.fspath(target).removeprefix(shared)}"
+        link, relative = f"{folder}/{name}", f"{way_there}/{os.fspath(target).removeprefix(shared)}"
         try:
-            path.symlink_to(relative)
+            os.symlink(relative, link)  # noqa: PTH211 - so did a `Path` of each
         except FileExistsError:  # a retried step finds the links of its first try
-            path.unlink()
-            path.symlink_to(relative)
+            Path(link).unlink()
+            Path(link).symlink_to(relative)
 
 
 def _key(content: Any) -> str:

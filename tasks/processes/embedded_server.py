@@ -83,7 +83,8 @@ def _wait_for(url: str) -> None:
             if time.monotonic() > since + (BUSY_S if silent else RESTART_S):
                 raise TransientError(
                     f"Prefect's server at {url} does not answer ({error}). Start it (`make server`), or "
-                    "`prefect config unset PREFECT_API_URL`: a command without one starts its own"
+                    "`prefect config unset PREFECT_API_URL` (or `unset PREFECT_API_URL`, where the shell has "
+                    "it): a command without one starts its own"
                 ) from None
             if silent and not told:
                 print(f"Prefect's server at {url} is busy; waiting for it", file=sys.stderr, flush=True)

@@ -22,12 +22,14 @@ from tasks.settings.dataset import DatasetSettings
 
 
 @pytest.mark.parametrize(
-    ("imported_from", "seen", "test_cases", "asked"),
+    ("imported_from", "seen", "test_cases", "untested", "asked"),
     [
-        ("a file", {}, [], ["c1", "c2"]),  # validated elsewhere: it has seen nobody from here
-        ("a file", {}, ["t"], None),  # the test set tells
-        ("a file", {"0": ["p1"]}, [], None),  # one of ours that came back: it has learned from them
-        (None, {"0": ["p1"]}, [], None),
+        ("a file", {}, [], ["GTV"], ["c1", "c2"]),  # validated elsewhere: it has seen nobody from here
+        ("a file", {}, ["t"], [], None),  # the test set tells
+        ("a file", {}, ["t"], ["GTV"], ["t", "c1", "c2"]),  # of this it does not
+        ("a file", {}, ["t"], ["a structure that is new here"], None),
+        ("a file", {"0": ["p1"]}, [], ["GTV"], None),  # one of ours that came back: it has learned from them
+        (None, {"0": ["p1"]}, [], ["GTV"], None),
     ],
 )
 def test_an_imported_model_is_scored_on_what_it_has_not_seen(
@@ -36,11 +38,14 @@ def test_an_imported_model_is_scored_on_what_it_has_not_seen(
     imported_from: str | None,
     seen: dict[str, list[str]],
     test_cases: list[str],
+    untested: list[str],
     asked: list[str] | None,
 ) -> None:
     model = replace(a_model(DatasetPaths.of("D"), ["GTV"]), imported_from=imported_from, seen=seen)
     cases = [{"case_id": name, "label_key": "l"} for name in ("c1", "c2")]
-    iteration: Any = SimpleNamespace(test_cases=lambda: test_cases, training_cases=lambda: cases)
+    in_test_set = [{"case_id": name, "label_key": "l"} for name in test_cases]
+    iteration: Any = SimpleNamespace(test_cases=lambda: in_test_set, training_cases=lambda: cases)
+    monkeypatch.setattr(judgement, "untested_structures", lambda *_: untested)
     asked_for: list[Any] = []
     monkeypatch.setattr(judgement, "_scored", lambda *_, cases, **__: asked_for.append(cases) or [])
     monkeypatch.setattr(judgement, "check_weights", lambda *_: None)

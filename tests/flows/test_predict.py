@@ -84,15 +84,31 @@ def test_nothing_is_predicted_by_other_weights_than_those_on_record(
         ("turn_of", lambda *_: nullcontext()),
         ("_images", lambda *_: ([case], [])),
         ("_leave_test_set_out", lambda *_, **__: None),
-        ("to_convert", lambda *_: case),
+        ("conversions", lambda *_: lambda case: case),
         ("case_row", lambda _: {"state": "done", "reason": None}),
         ("stale_predictions", lambda *_: {}),
         ("_predicted", lambda *_: []),
         ("remember_unpredictable", lambda *_: None),
         ("_show", lambda *_: None),
-        ("send_to_all", lambda *_: {}),
+        ("send_to_all", lambda *_, **__: {}),
     ):
         monkeypatch.setattr(flow, name, does)
     wrong = pytest.raises(UserDataError, match="fold 0 of model 2026-11-20 is not what was recorded")
     with wrong if reason else nullcontext():
         flow.predict.fn("D")
+
+
+@pytest.mark.parametrize(
+    ("in_use", "folder", "said"),
+    [
+        ("2026-11-20", None, ""),  # `iterseg send` does
+        ("2026-11-20", Path("of_a_folder"), "the same `iterseg predict`"),
+        ("2026-11-21", None, "the same `iterseg predict`"),
+        (None, None, "the same `iterseg predict`"),
+    ],
+)
+def test_what_tries_again_to_send_is_what_can(
+    home: Path, in_use: str | None, folder: Path | None, said: str
+) -> None:
+    used = a_model(DatasetPaths.of("D"), ["GTV"])
+    assert flow._again(used, in_use and replace(used, model_id=in_use), folder)[: len(said) or None] == said

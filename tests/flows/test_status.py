@@ -8,16 +8,20 @@ from typing import Any
 
 import pytest
 import yaml
-from predicted_lab import a_model
+from dicom_factory import ball
+from predicted_lab import a_model, predicted
 
-from flows.status import _next, _training
+from flows.status import _next, _training, status_of
 from tasks.inputs import Inputs
 from tasks.ledger.dated import DatedName
 from tasks.ledger.files import replace_symlink, write_json
+from tasks.ledger.inbox import Inbox
 from tasks.ledger.iteration_paths import fold_folder
 from tasks.ledger.iterations import Iteration
+from tasks.ledger.journal import Journal
 from tasks.ledger.lineages import open_lineage
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.predictions import record_file
 from tasks.settings.dataset import DatasetSettings, RoiPatterns
 from tasks.train import candidate_folder
 
@@ -71,29 +75,57 @@ def test_a_training_that_goes_on_or_begins_anew_is_told(
 
 
 @pytest.mark.parametrize(
-    ("account", "waiting", "training", "plans_anew", "said"),
+    ("account", "waiting", "training", "told", "said"),
     [
-        ({}, [], None, False, "nothing: no image is labelled yet"),
-        ({"reused": 3}, [], None, False, "nothing new, unless a candidate is waiting"),
+        ({}, [], None, {}, "nothing: no image is labelled yet"),
+        ({}, [], None, {"to_predict": 1}, "trains nothing and predicts 1 image"),  # by an imported model
+        ({"reused": 3}, [], None, {}, "nothing new, unless a candidate is waiting"),
+        ({"reused": 3}, [], None, {"to_predict": 2}, "trains nothing and predicts 2 images"),
+        ({"reused": 3}, ["2 received files"], None, {}, "ingests 2 received files; trains warm"),
         (
             {"reused": 3, "new": 2},
             ["2026-11-24__D"],
             None,
-            False,
+            {"to_predict": 2},
             "ingests 2026-11-24__D, 2 new; trains warm",
         ),
         (
             {"reused": 3, "new": 2},
             [],
             "goes on with x first",
-            False,
+            {},
             "goes on with x first, 2 new; trains warm",
         ),
-        ({"reused": 3}, [], "settings have changed", False, "settings have changed; trains warm"),
-        ({"reused": 3}, [], None, True, "trains warm"),
+        ({"reused": 3}, [], "settings have changed", {}, "settings have changed; trains warm"),
+        ({"reused": 3}, [], None, {"plans_anew": True}, "trains warm"),
     ],
 )
 def test_what_comes_next_is_one_sentence(
-    account: dict[str, int], waiting: list[str], training: str | None, plans_anew: bool, said: str
+    account: dict[str, int], waiting: list[str], training: str | None, told: dict[str, Any], said: str
 ) -> None:
-    assert _next(account, waiting, "trains warm", training, plans_anew=plans_anew) == said
+    assert _next(account, waiting, "trains warm", training, **told) == said
+
+
+def test_an_image_that_the_model_in_use_has_not_predicted_is_told(home: Path, tmp_path: Path) -> None:
+    lab = predicted(home, tmp_path, {"GTV": ball((6, 20, 24), (3, 8, 8), 4)})
+    assert status_of("D")["next"] == "nothing: no image is labelled yet"
+    record_file(lab.paths.predictions(lab.model.model_id), lab.record["case_id"]).unlink()
+    assert status_of("D")["next"] == "trains nothing and predicts 1 image"
+    in_test_set = {
+        "snapshot": "2026-11-20__D",
+        "folds": 2,
+        "patients": {lab.case().patient: "test"},
+        "came": {},
+    }
+    Journal(lab.paths.patients).append(in_test_set)
+    assert status_of("D")["next"] == "nothing: no image is labelled yet"
+
+
+def test_files_that_were_received_and_wait_are_told(home: Path, tmp_path: Path) -> None:
+    lab = predicted(home, tmp_path, {"GTV": ball((6, 20, 24), (3, 8, 8), 4)})
+    inbox = Inbox(lab.paths.inbox)
+    inbox.begin("1", "1.2")
+    inbox.put("1.2", "1.2.3", b"x")
+    said = status_of("D")
+    assert said["not_ingested"] == ["1 received file"]
+    assert said["next"].startswith("ingests 1 received file")

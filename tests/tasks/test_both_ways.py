@@ -87,6 +87,7 @@ def test_another_scan_of_the_study_changes_nothing_for_one_that_lost_its_identit
         take_delivery.fn("D", other.folder, DAY)
         assert arrive(received.files) == {}, "the first four come again"
         assert arrive([of_other]) == {}
+        assert arrive([of_other]) == {}, "and again the next night"
     take_delivery.fn("D", drawn.parent, DAY)
     cases = state_at(paths, DatasetSettings())[0].images
     assert [len(case.files) for case in cases] == [6, 6]

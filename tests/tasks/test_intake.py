@@ -53,7 +53,7 @@ def test_a_pipe_is_not_waited_for(home: Path, tmp_path: Path) -> None:
 def test_a_large_stranger_is_hashed_and_not_held_in_memory(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.intake.LARGE_BYTES", 1000)
+    monkeypatch.setattr("tasks.delivery.LARGE_BYTES", 1000)
     root = tmp_path / "in"
     write_series(root, SHAPE)
     (root / "film.avi").write_bytes(b"x" * 5000)

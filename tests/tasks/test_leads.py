@@ -161,3 +161,22 @@ def test_without_a_test_set_a_model_from_elsewhere_is_known_by_what_it_was_asked
     rows = [{**row, "tolerance_mm": 2.0, "mirroring": True, "dice": {"GTV": 0.8}} for row in cases]
     keep_scores(paths, former, rows)
     assert ahead(paths, today, current) == [former]
+
+
+def test_a_model_from_elsewhere_is_held_against_what_follows_where_no_test_case_has_a_structure(
+    paths: DatasetPaths,
+) -> None:
+    """By what it was asked for while it was in use."""
+    cases = [case(0, 0), case(1, 1), case(2, "test")]
+    current = trained(paths, "2026-01-02", cases, 0.7)
+    folder = str((paths.imported("import-1").root / "results" / "D" / "t").relative_to(paths.home))
+    former = replace(current, model_id="import-1", folder=folder, imported_from="a file")
+    for model in (former, current):
+        (paths.home / model.folder).mkdir(parents=True, exist_ok=True)
+        save_model(paths, model)
+        promote(paths, model, "not worse")
+    rows = [{**row, "tolerance_mm": 2.0, "mirroring": True, "dice": {"GTV": 0.8}} for row in cases[:2]]
+    keep_scores(paths, former, rows)
+    today = iteration("3", cases)
+    assert ahead(paths, today, current, untested=["GTV"]) == [former]
+    assert ahead(paths, today, current) == []

@@ -269,3 +269,24 @@ def test_a_recipe_that_removes_the_manufacturer_does_not_make_a_label(lab: Predi
     take_delivery.fn("E", tmp_path / "scan", date(2026, 11, 21), True)
     take_delivery.fn("E", back.parent, date(2026, 11, 23), True)
     assert replace(lab, paths=DatasetPaths.of("E")).case().reason == "unlabelled"
+
+
+@pytest.mark.parametrize("ending", ["seg", "rtstruct"])
+def test_who_calls_what_was_found_by_the_name_of_what_was_not_has_worked(
+    lab: Predicted, tmp_path: Path, ending: str
+) -> None:
+    """The kidney that is left after surgery, found as the other one: no voxel changes, and all is wrong."""
+    file = lab.paths.config / "dataset_D.yaml"
+    file.write_text(f"{file.read_text()}missing_structures: {{GTV: absent, node: absent}}\n")
+    predict(lab.paths, lab.model, {"GTV": TUMOUR, "node": np.zeros_like(TUMOUR)}, lab.case())
+
+    def put_in_order(ds: Dataset) -> None:
+        saved_by_a_viewer(ds)
+        other = {"GTV": "node", "node": "GTV"}
+        for item in ds.get("SegmentSequence", []):
+            item.SegmentLabel = other[item.SegmentLabel]
+        for item in ds.get("StructureSetROISequence", []):
+            item.ROIName = other[item.ROIName]
+
+    assert comes_back(lab, copy_of(lab, tmp_path, ending, put_in_order))["recognised"] == {"new": 1}
+    assert lab.case().state == "pending"

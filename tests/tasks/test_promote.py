@@ -17,7 +17,7 @@ from tasks.ledger.iterations import Iteration
 from tasks.ledger.models import latest_model, load_model, promote, save_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.store import Store
-from tasks.promote import judge_candidate, race
+from tasks.promote import judge_candidate, race, untested_structures
 from tasks.review.fate import why_not
 from tasks.settings.dataset import DatasetSettings
 from tasks.train import control_is_due, fold_job
@@ -185,6 +185,34 @@ def test_without_a_test_set_an_imported_model_is_scored_on_what_it_has_not_seen(
     results = fold_results({c["case_id"]: 0.5 for c in cases})
     judgement = judged("D", iteration("2", cases), results, [], before, SETTINGS)
     assert (judgement["accepted"], judgement["verdicts"][0]["difference"]) == (False, pytest.approx(-0.4))
+
+
+@pytest.mark.parametrize(("node", "accepted"), [(0.8, True), (0.0, False)])
+def test_an_imported_model_is_asked_elsewhere_for_a_structure_that_no_test_case_has(
+    paths: DatasetPaths, node: float, accepted: bool
+) -> None:
+    """Its own validation is not known here; a candidate that has forgotten the nodes would go live."""
+    cases = [case(0, 0), case(1, 1), case(2, "test")]
+    imported = replace(trained(paths, "2026-01-01", [], 0.8), imported_from="sha", structures=["GTV", "node"])
+    save_model(paths, imported)
+    promote(paths, imported, "first")
+    now = replace(iteration("2", cases), structures=["GTV", "node"])
+    tested = [{"case_id": "case2", "dice": {"GTV": 0.8, "node": None}}]
+    asked = [{"case_id": f"case{n}", "dice": {"GTV": 0.9, "node": 0.8}} for n in (0, 1)]
+    results = [{"fold": f, "cases": {f"case{f}": {"GTV": 0.1, "node": node}}} for f in (0, 1)]
+    judgement = judged("D", now, results, tested, [*tested, *asked], SETTINGS)
+    assert judgement["accepted"] == accepted
+    found = {v["structure"]: (v["cases"], v["basis"]) for v in judgement["verdicts"]}
+    assert found == {"GTV": (1, ""), "node": (2, "cross-validation")}
+
+
+def test_which_structures_no_test_case_has_is_told_by_the_labels(paths: DatasetPaths) -> None:
+    cases = [case(0, 0), case(1, "test"), case(2, "test")]
+    now = replace(iteration("2", cases), structures=["GTV", "node"])
+    assert untested_structures(paths, now) == ["GTV", "node"]  # of labels of which it is not known
+    for n, found in ((0, {0: 5, 2: 5}), (1, {0: 9, 1: 1}), (2, {0: 10})):
+        write_json(Store(paths.store).voxel_counts(f"case{n}", "same"), found)
+    assert untested_structures(paths, now) == ["node"]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from dicom_factory import Series, ball, edit, write_multi_frame, write_rois, write_segments, write_series
@@ -99,15 +100,46 @@ def test_the_close_of_a_connection_ends_a_transfer_as_its_last_word_says(
     ended: list[bool] = []
     transfers: Any = SimpleNamespace(end=lambda _, *, whole: ended.append(whole))
     receiver = Receiver(Address("127.0.0.1", 0, "ITERSEG", ["PACS"]), transfers)
-    event: Any = SimpleNamespace(assoc=object(), pdu=A_RELEASE_RQ())
+    event: Any = SimpleNamespace(assoc=threading.Thread(), pdu=A_RELEASE_RQ())
     receiver._names[id(event.assoc)] = "transfer"
     if storing:
         receiver._storing.add(id(event.assoc))
     if said:
         receiver._heard(event)
     receiver._closed(event)
+    if storing:
+        assert ended == [], "what it stores would begin it again, and nobody would end that"
+        receiver._stored(event)
     receiver._end(event, whole=True)  # what comes after it changes nothing
     assert ended == [whole]
+
+
+@pytest.mark.parametrize("already_storing", [True, False])
+def test_a_transfer_that_breaks_while_an_instance_is_stored_is_held_and_freed_by_the_next(
+    paths: DatasetPaths, series: Series, already_storing: bool
+) -> None:
+    """A sender that waited too long for the answer: it says so in another thread, and sends again later."""
+    transfers = InboxTransfers("D", deidentify=True)
+    receiver = Receiver(Address("127.0.0.1", 0, "ITERSEG", ["PACS"]), transfers)
+    receiver._begun.set()
+    event: Any = SimpleNamespace(assoc=threading.Thread())
+    store = transfers.store
+
+    def slowly(transfer: str, content: bytes) -> None:
+        if already_storing:
+            receiver._gone(event, whole=False)
+        store(transfer, content)
+
+    transfers.store = slowly  # type: ignore[method-assign]
+    if not already_storing:  # the instance had come whole, and waits to be stored
+        receiver._closed(event)
+    with patch("tasks.dicom.receiver._file_of", lambda _: series.files[0].read_bytes()):
+        assert receiver._store(event) == 0
+    assert (transfers.inbox.ready(), sum(transfers.inbox.held().values())) == ([], 1)
+    for file in series.files:
+        store("again", file.read_bytes())
+    transfers.end("again", whole=True)
+    assert (len(transfers.inbox.ready()), transfers.inbox.held()) == (6, {})
 
 
 def test_a_fetch_that_was_killed_is_made_good_by_the_next(paths: DatasetPaths, series: Series) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from coming_back import comes_back, saved_in_place
-from dicom_factory import edit
+from coming_back import MASKS, comes_back, saved_in_place
+from dicom_factory import edit, write_rois
 from predicted_lab import Predicted
 
 from tasks.ingest import seal_by_hand, take_delivery
@@ -87,3 +90,48 @@ def test_a_correction_that_is_sent_twice_to_a_receiver_is_one(lab: Predicted, tm
         taken = take_delivery.fn("D", folder, date(2026, 11, day), deidentify=False)["files"].get("taken", 0)
         assert taken == (day == 23)
     assert headers[0] == headers[1]
+
+
+def sent_on(ds: Any) -> None:
+    ds.file_meta.ImplementationVersionName = "ARCHIVE_1"
+
+
+def mended_name(ds: Any) -> None:
+    ds.PatientName = "Plugh^X"
+
+
+@pytest.mark.parametrize("deidentify", [False, True])
+@pytest.mark.parametrize("change", [sent_on, mended_name])
+def test_what_an_archive_sends_again_in_other_bytes_is_no_newer_drawing(
+    lab: Predicted, tmp_path: Path, change: Callable[[Any], None], deidentify: bool
+) -> None:
+    """It would stand before what was corrected since."""
+    if deidentify:
+        recipe = Path(__file__).parents[2] / "config" / "deidentification.yaml"
+        (lab.paths.config / recipe.name).write_text(recipe.read_text())
+    drawn = write_rois(tmp_path / "one" / "rt.dcm", lab.series, MASKS)
+    take_delivery.fn("D", drawn.parent, date(2026, 11, 23), deidentify)
+    edited = {**MASKS, "GTV": MASKS["GTV"] & (np.arange(28) < 12)}
+    corrected = write_rois(tmp_path / "two" / "rt.dcm", lab.series, edited)  # in its place
+    edit(corrected, lambda ds: setattr(ds, "StructureSetTime", "120000"))
+    take_delivery.fn("D", corrected.parent, date(2026, 11, 24), deidentify)
+    newest = lab.case().segmentation
+    assert newest is not None and newest.day == date(2026, 11, 24)
+    for file in (drawn, corrected):
+        edit(file, change)
+        report = take_delivery.fn("D", file.parent, date(2026, 11, 25), deidentify)
+        assert (report["files"]["taken"], report["files"]["duplicate"], report["reasons"]) == (0, 1, {})
+    assert lab.case().segmentation == newest
+
+
+def test_what_an_archive_writes_over_a_file_of_a_day_is_no_newer_drawing(
+    lab: Predicted, tmp_path: Path
+) -> None:
+    drawn = write_rois(tmp_path / "one" / "rt.dcm", lab.series, MASKS)
+    take_delivery.fn("D", drawn.parent, date(2026, 11, 23))
+    folder = lab.paths.rawdata / "2026-11-24__D"
+    folder.mkdir()
+    edit(drawn, sent_on).rename(folder / "again.dcm")
+    assert [report["files"]["taken"] for report in seal_by_hand.fn("D")] == [0]
+    assert seal_by_hand.fn("D") == []
+    assert lab.case().segmentation.day == date(2026, 11, 23)  # type: ignore[union-attr]

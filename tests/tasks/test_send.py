@@ -104,6 +104,8 @@ def test_one_that_is_away_does_not_keep_the_others_waiting(
     with pytest.raises(TransientError, match="viewer: it cannot be reached. `iterseg send D` tries again"):
         send_to_all("D", [VIEWER, PACS], jobs(lab), lab.model)
     assert len(wire) == 1
+    with pytest.raises(TransientError, match="it cannot be reached. the same command tries again"):
+        send_to_all("D", [VIEWER, PACS], jobs(lab), lab.model, again="the same command")
 
 
 def test_another_server_under_the_same_name_gets_everything(lab: Predicted, wire: list[list[str]]) -> None:

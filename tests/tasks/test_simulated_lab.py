@@ -16,17 +16,20 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 import flows.simulate
 from tasks.dicom.case import case_id_of
 from tasks.dicom.seg import SegObject
-from tasks.errors import ConfigError
+from tasks.errors import ConfigError, UserDataError
+from tasks.fates import pending_cases
 from tasks.ingest import take_delivery
 from tasks.ledger.home import at_home, is_a_lab
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.withdrawals import add_withdrawal
-from tasks.settings.dataset import load_dataset_settings
+from tasks.outcomes import remember_outcomes
+from tasks.settings.dataset import check_choices, load_dataset_settings
 from tasks.settings.simulation import NOT_ANNOTATED, Arm, Reader, Simulation
 from tasks.shown import artifacts as shown
 from tasks.shown import events
 from tasks.simulate import deliver
-from tasks.simulated_lab import Lab, _key_of, keep_first_round, open_lab
+from tasks.simulated_lab import Lab, _key_of, keep_first_round, open_lab, truth_of
+from tasks.state import state_at
 
 SHAPE = (6, 20, 24)
 
@@ -198,3 +201,37 @@ def test_a_round_from_scratch_that_was_killed_goes_on_in_its_lineage(
     for number in (2, 2, 3, 3):
         flows.simulate._from_scratch(lab, number)
     assert opened == ["simulated: round 2 from scratch", "simulated: round 3 from scratch"]
+
+
+def broken(lab: Lab, tmp_path: Path) -> str:
+    """A second case, of which no ROI has a name that is looked for, but one that is a patient's."""
+    scan = write_series(tmp_path / "more" / "ct", SHAPE, name="more", patient="Xyzzyson")
+    write_rois(
+        tmp_path / "more" / "rt.dcm", scan, {"GTV_Xyzzyson": ball(SHAPE, (3, 8, 8), 3)}, name="more rt"
+    )
+    take_delivery.fn("D", tmp_path / "more", date(2026, 11, 25))
+    (lab.source.config / "roi_D.yaml").write_text("GTV: ^GTV$\n")
+    return case_id_of(scan.uids["series"])
+
+
+def test_a_reader_who_cannot_draw_a_case_says_so_and_names_nobody(lab: Lab, tmp_path: Path) -> None:
+    case = broken(lab, tmp_path)
+    open_lab.fn(lab, Simulation(arms={"a": Arm()}))
+    with pytest.raises(UserDataError, match=f"cannot draw {case}: missing-roi.*`iterseg prepare D`") as error:
+        deliver.fn(lab, 1, [case])
+    assert "Xyzzyson" not in str(error.value)
+    assert not lab.delivery(1).exists()
+
+
+def test_a_case_that_was_set_aside_is_not_played_with(lab: Lab, tmp_path: Path) -> None:
+    case = broken(lab, tmp_path)
+    assert case in truth_of(lab.source)
+    rois, settings = check_choices(lab.source.config, "D")
+    assembly, _ = state_at(lab.source, settings)
+    labelled = pending_cases(assembly, settings, rois)
+    for one in assembly.images:
+        if one.case_id == case:
+            one.settle("rejected", "missing-roi")
+    remember_outcomes(lab.source, assembly, labelled)
+    assert case not in truth_of(lab.source)
+    assert len(truth_of(lab.source)) == 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -108,9 +109,38 @@ def test_those_that_could_not_be_begun_wait_once_for_all_and_not_each(
     assert waited == [15]
 
 
+def counting() -> Callable[[Any], tuple[int, int]]:
+    """Whoever asks finds that it has come further."""
+    epochs = itertools.count()
+    return lambda _: (0, next(epochs))
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "most", "kind", "words"),
+    [
+        ([LOST], 1, LostError, "its worker was lost"),
+        ([KILLED, KILLED], 2, ExternalToolError, "signal 9"),
+        ([BROKEN], 1, ExternalToolError, "exit code 1"),
+        ([stopped(0)], 1, ConfigError, "raise `walltime`"),
+        # The next one waited in a queue till its share of the night was spent.
+        ([KILLED, Stopped((0, 0), None, budget_spent=True)], 2, ExternalToolError, "signal 9"),
+    ],
+)
+def test_a_spent_budget_does_not_hide_what_got_no_further(
+    outcomes: list[Any], most: int, kind: type[Exception], words: str
+) -> None:
+    """Each night would end well, with no model and nobody told."""
+    outcome, count = run(outcomes, most=most, how_far=lambda _: (0, 30))
+    assert isinstance(outcome, kind)
+    assert words in str(outcome)
+    assert count == len(outcomes)
+
+
 def test_a_spent_budget_leaves_the_rest_for_the_next_night() -> None:
     assert run([stopped(5, budget_spent=True), DONE]) == (None, 1)
-    assert run([LOST, DONE], most=1) == (None, 1)
+    assert run([stopped(5), DONE], most=1) == (None, 1)
+    assert run([LOST, DONE], most=1, how_far=counting()) == (None, 1)
+    assert run([BROKEN, DONE], most=1, how_far=counting()) == (None, 1)
     assert run([LOST, DONE], most=2) == (DONE, 2)
     begun: list[str] = []
 
@@ -195,7 +225,7 @@ def test_the_next_attempt_waits_until_it_is_known_how_the_last_job_ended(
 
 
 def test_a_budget_of_three_attempts_is_three_for_all_folds_together() -> None:
-    left = {name: [LOST, DONE] for name in "ab"}
+    left = {name: [stopped(3), DONE] for name in "ab"}
     ended = dict(run_all({name: lambda _, n=name: Ended(left[n].pop(0)) for name in "ab"}, 3, most=3))
     assert ended == {"a": DONE, "b": None}
 
@@ -221,17 +251,21 @@ def test_where_something_failed_is_known_on_the_other_side_of_a_process() -> Non
 
 
 @pytest.mark.parametrize(
-    ("come", "attempts", "done"),
+    ("ends", "come", "attempts", "done"),
     [
-        pytest.param([3, 9, 15, 40], 5, True, id="each got further than the one before"),
-        pytest.param([3, 9, 9, 9], 4, False, id="from the third on none did"),
-        pytest.param([9, 3, 3, 3], 3, False, id="fewer are no progress"),
+        pytest.param(LOST, [3, 9, 15, 40], 5, True, id="each got further than the one before"),
+        pytest.param(LOST, [3, 9, 9, 9], 4, False, id="from the third on none did"),
+        pytest.param(LOST, [9, 3, 3, 3], 3, False, id="fewer are no progress"),
+        pytest.param(BROKEN, [3, 9, 15, 40], 5, True, id="a GPU that fails each other day"),
+        pytest.param(BROKEN, [3, 3], 2, False, id="a fold that fails wherever it runs"),
     ],
 )
-def test_a_training_of_days_may_be_lost_now_and_then(come: list[int], attempts: int, done: bool) -> None:
+def test_a_training_of_days_may_be_lost_now_and_then(
+    ends: Any, come: list[int], attempts: int, done: bool
+) -> None:
     """Three preemptions of a night are not three of a week."""
-    left = iter(come)
-    outcome, count = run([*[LOST] * len(come), DONE], how_far=lambda _: (0, next(left)))
+    left = iter([0, *come])
+    outcome, count = run([*[ends] * len(come), DONE], how_far=lambda _: (0, next(left)))
     assert (outcome == DONE, count) == (done, attempts)
 
 
