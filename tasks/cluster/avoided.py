@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from tasks.cluster.slurm_job import script_of
-from tasks.cluster.slurm_queue import refusal
-from tasks.errors import TransientError
+from tasks.cluster.slurm_queue import refusal, slurm
+from tasks.errors import ConfigError, TransientError
 
 STRIKES = 2
 """A node on which so many jobs died is avoided for the rest of the run."""
@@ -47,10 +47,25 @@ def keep_away(options: dict[str, Any], strikes: Mapping[str, int], excluded: Seq
     before = options["job_extra_directives"]
     kept = [d for d in before if not d.startswith(EXCLUDE)]
     directives = [*kept, f"{EXCLUDE}{','.join([*excluded, *bad])}"]
-    with suppress(TransientError):
+    # Where it cannot be asked now, for Slurm is away or the temporary folder full, the next look does.
+    with suppress(TransientError, OSError):
         if refusal(script_of({**_plain(options), "job_extra_directives": directives})) is None:
             options["job_extra_directives"] = directives
     return bool(options["job_extra_directives"] != before)
+
+
+def nodes_avoided(options: Mapping[str, Any]) -> set[str]:
+    """The nodes on which jobs with these options do not run."""
+    directives = [d for d in options["job_extra_directives"] if d.startswith(EXCLUDE)]
+    return {node for directive in directives for node in directive.removeprefix(EXCLUDE).split(",")}
+
+
+def send_elsewhere(job_ids: Sequence[str], nodes: Collection[str]) -> None:
+    """Keep jobs that wait already away from nodes, too; else they go there one after another."""
+    for job_id in job_ids:
+        # One that has begun meanwhile, or is gone; or the controller is away.
+        with suppress(ConfigError, TransientError):
+            slurm("scontrol", "update", f"JobId={job_id}", f"ExcNodeList={','.join(sorted(nodes))}")
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:

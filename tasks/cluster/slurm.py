@@ -18,7 +18,15 @@ from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 from distributed.core import Status
 from prefect.logging import get_run_logger
 
-from tasks.cluster.avoided import EXCLUDE, NO_NODE, STRIKES, is_a_strike, keep_away
+from tasks.cluster.avoided import (
+    EXCLUDE,
+    NO_NODE,
+    STRIKES,
+    is_a_strike,
+    keep_away,
+    nodes_avoided,
+    send_elsewhere,
+)
 from tasks.cluster.dask_parts import OneEach, WatchedJob
 from tasks.cluster.slurm_job import job_options, script_of
 from tasks.cluster.slurm_queue import (
@@ -240,8 +248,11 @@ class WatchedCluster(SLURMCluster):
             brief = _in_brief(said)
             self._rows[job_id] = self._row(job_id, brief)
             self._strike(job_id)
+        known_bad = nodes_avoided(self.new_spec["options"]) - {*self._excluded}
         avoided = bool(ended) and self._avoid()
-        stillborn = [job_id for job_id in ended if job_id not in self._began]
+        # What was asked for before a node was known to be bad may still go there, and tells nothing new.
+        news = [job_id for job_id in ended if self._rows[job_id]["node"] not in known_bad]
+        stillborn = [job_id for job_id in news if job_id not in self._began]
         if stillborn:
             # The next ones go elsewhere, where it may be all right.
             self._in_a_row = 0 if avoided else self._in_a_row + 1
@@ -290,7 +301,12 @@ class WatchedCluster(SLURMCluster):
             self._avoid()
 
     def _avoid(self) -> bool:
-        return keep_away(self.new_spec["options"], self._strikes, self._excluded)
+        options = self.new_spec["options"]
+        if not keep_away(options, self._strikes, self._excluded):
+            return False
+        waiting = [job_id for job_id, row in self._rows.items() if row.get("state") == "PENDING"]
+        send_elsewhere(waiting, nodes_avoided(options))
+        return True
 
     def _give_up_after_many(self, job_id: str, code: int) -> None:
         if self._in_a_row < LOOKS_BEFORE_GIVING_UP:

@@ -22,6 +22,7 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     )
     monkeypatch.setattr("tasks.cluster.avoided.refusal", lambda _script: None)
     monkeypatch.setattr("tasks.cluster.avoided.script_of", str)
+    monkeypatch.setattr("tasks.cluster.avoided.slurm", lambda *_: "")
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ from without_slurm import FAILED, directives
 
 from tasks.cluster.avoided import MOST_AVOIDED
 from tasks.cluster.slurm import WatchedCluster
-from tasks.errors import ExternalToolError
+from tasks.errors import ExternalToolError, TransientError
 
 
 def test_a_node_with_eight_gpus_that_kills_eight_jobs_at_once_is_avoided(
@@ -105,6 +106,52 @@ def test_jobs_that_die_on_two_nodes_do_not_end_the_folds_on_others(
         nodes[str(number)] = node
         cluster._learn([str(number)])
     assert directives(cluster)[-1] == "--exclude=node7,node3,node4"
+
+
+def test_jobs_that_wait_already_are_sent_elsewhere_and_those_that_die_there_tell_nothing_new(
+    cluster: WatchedCluster, nodes: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy cluster a broken node is the idle one: all that was asked for before goes there."""
+    told: list[tuple[str, ...]] = []
+
+    def slurm(*command: str) -> str:
+        told.append(command)
+        if command[2] == "JobId=3":
+            raise TransientError("it has begun")
+        return ""
+
+    monkeypatch.setattr("tasks.cluster.avoided.slurm", slurm)
+    nodes.update({str(job): "node3" for job in range(1, 12)})
+    cluster._rows |= {str(job): {"state": "PENDING", "node": ""} for job in (3, 4)}
+    cluster._rows["5"] = {"state": "RUNNING", "node": "node1"}
+    for job in nodes:
+        cluster._learn([job])
+    update = ("scontrol", "update")
+    assert told == [(*update, f"JobId={job}", "ExcNodeList=node3,node7") for job in (3, 4)]
+    for job, node in (("20", "a"), ("21", "b"), ("22", "c")):
+        nodes[job] = node
+        cluster._learn([job])
+    nodes["23"] = "d"
+    with pytest.raises(ExternalToolError, match="job 23"):
+        cluster._learn(["23"])
+
+
+def test_a_temporary_folder_that_is_full_ends_nobody(
+    cluster: WatchedCluster, nodes: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the machine of the flow; the folds are well. The next look asks again."""
+
+    def full(_options: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tasks.cluster.avoided.script_of", full)
+        nodes.update({"1": "node3", "2": "node3"})
+        cluster._learn(["1", "2"])
+        assert directives(cluster)[-1] == "--exclude=node7"
+    nodes["3"] = "node3"
+    cluster._learn(["3"])
+    assert directives(cluster)[-1] == "--exclude=node7,node3"
 
 
 def test_where_jobs_die_on_node_after_node_it_is_not_the_nodes(
