@@ -48,9 +48,13 @@ def main() -> None:
             pass
         paused = {known.id for known in client.read_deployments() if known.paused}
         command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-        subprocess.run([*command, "--prefect-file", str(FILE)], check=True, cwd=home())
-        for deployment in paused:  # `prefect deploy` wakes them
-            client.pause_deployment(deployment)
+        try:
+            subprocess.run([*command, "--prefect-file", str(FILE)], check=True, cwd=home())
+        finally:
+            for (
+                deployment
+            ) in paused:  # `prefect deploy` wakes them, those also that it reached before it failed
+                client.pause_deployment(deployment)
         nightly = client.read_deployment_by_name("iterate/nightly").id
         _schedule(client, nightly, nights)
         on_arrival = client.read_deployment_by_name("iterate/on-arrival").id
@@ -123,5 +127,7 @@ if __name__ == "__main__":
         print(f"error: the server at {address} does not answer ({error}); `make server`", file=sys.stderr)
         sys.exit(1)
     except subprocess.CalledProcessError:
-        print("error: `prefect deploy` failed, for the reason above; nothing was scheduled", file=sys.stderr)
+        print(
+            "error: `prefect deploy` failed, for the reason above; no schedule was changed", file=sys.stderr
+        )
         sys.exit(1)

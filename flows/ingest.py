@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from prefect import flow
 from prefect.logging import get_run_logger
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from pydantic import Field
 
 from flows.pages import write_pages_if_possible
@@ -98,6 +98,11 @@ def ingest(
 def _retrieved(
     dataset_id: str, dicomweb: Hidden, studies: list[Hidden], deidentify: bool | None
 ) -> dict[str, Any]:
+    if studies and deployment.id is not None:
+        raise ConfigError(
+            "StudyInstanceUIDs name scans that are to lose their identity, and a run's parameters are in "
+            "Prefect's database. Leave them out (what is known is not fetched again), or use the command"
+        )
     chosen = [study.get_secret_value() for study in studies]
     return retrieve_series(
         dataset_id, dicomweb.get_secret_value(), chosen, deidentify=deidentify is not False

@@ -22,7 +22,7 @@ from tasks.cluster.pieces import submitting
 from tasks.cluster.runner import task_runner, threads_per_worker
 from tasks.errors import ConfigError, IterSegError, UserDataError
 from tasks.inputs import Inputs
-from tasks.ledger.iterations import Contender, Iteration, newest_iteration
+from tasks.ledger.iterations import Contender, Iteration, load_iteration, newest_iteration
 from tasks.ledger.lineages import load_lineages
 from tasks.ledger.models import ModelRecord, latest_model, load_models, was_rolled_back_since
 from tasks.ledger.paths import DatasetPaths
@@ -41,6 +41,7 @@ from tasks.train import (
     model_of,
     require_current,
     train_fold,
+    withdrawn_since,
 )
 from tasks.turn import turn_of
 
@@ -82,7 +83,8 @@ def train(
 def finish_promotion(paths: DatasetPaths) -> None:
     """Put the newest model into use where a run was killed between its record and the end of its promotion.
 
-    Whatever has come in since: a label that comes by day must not cost the night before.
+    Whatever has come in since: a label that comes by day must not cost the night before. Not where somebody
+    was withdrawn since, of whom it has learned: who withdraws is told which model is in use.
     """
     models = load_models(paths)
     if not models:
@@ -90,6 +92,14 @@ def finish_promotion(paths: DatasetPaths) -> None:
     newest = models[-1]
     waits = newest.accepted and not newest.promoted and not was_rolled_back_since(paths, newest)
     if not waits or _in_use(paths) not in (newest.compared_with, newest.model_id):
+        return
+    own = load_iteration(newest.iteration(paths))
+    if own is not None and (out := len(withdrawn_since(paths, own))):
+        told(
+            f"model {newest.model_id} was accepted, and is not put into use: "
+            f"{out} of its cases were withdrawn since"
+        )
+        get_run_logger().warning("model %s is not put into use: %s cases withdrawn", newest.model_id, out)
         return
     try:
         promote_model(paths.dataset_id, newest)

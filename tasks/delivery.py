@@ -11,6 +11,7 @@ from pathlib import Path
 from tasks.dicom.headers import DICOM_SUFFIXES
 from tasks.dicom.reasons import Reason
 from tasks.errors import ConfigError, UserDataError
+from tasks.ledger.accounts import FileRow
 from tasks.ledger.snapshots import MANIFEST, Snapshot
 from tasks.shown.progress import waiting
 
@@ -147,20 +148,27 @@ def not_accounted(snapshot: Snapshot) -> list[Path]:
 
 
 def added_later(snapshot: Snapshot) -> list[Path]:
-    """Files that came after the seal, and files that were damaged then and are others now."""
+    """Files that came after the seal, and files that were of no use then and are others now."""
     if snapshot.origin != "by hand":
         return []
     known = {row.path: row for row in snapshot.files}
+    sealed_ns = (snapshot.folder / MANIFEST).stat().st_mtime_ns
+
+    def may_be_another(file: Path, row: FileRow) -> bool:
+        if row.state == "taken" or row.size_bytes > LARGE_BYTES:
+            return False
+        if row.reason == Reason.NO_DICOM:
+            return _named_like_a_slice(file)
+        # A prediction, or a copy of what is known, that somebody has put there to correct it.
+        return row.state == "rejected" or file.stat().st_mtime_ns > sealed_ns
 
     def new(file: Path) -> bool:
         row = known.get(file.relative_to(snapshot.folder).as_posix())
         if row is None:
             return True
-        if row.state != "rejected" and not (row.reason == Reason.NO_DICOM and _named_like_a_slice(file)):
-            return False
-        if row.size_bytes > LARGE_BYTES:
-            return False
         try:
+            if not may_be_another(file, row):
+                return False
             return sha256(content_of(file)).hexdigest() != row.sha256
         except OSError:  # a link that leads nowhere, a pipe, or still not to be read
             return False

@@ -9,6 +9,7 @@ from prefect import task
 from tasks.cluster.retries import RETRIED
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import extend_patients
+from tasks.ledger.whole import require_nothing_lost
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.settings.dataset import DatasetSettings
 
@@ -23,8 +24,14 @@ def patients_of_test_set(
 
     A test case must be drawn by hand, and never over a prediction, or the test would ask the model
     whether it agrees with itself.
+
+    Raises
+    ------
+    UserDataError
+        Where the ledger has lost what it held: everybody's place would be drawn anew.
     """
     paths = DatasetPaths.of(dataset_id)
+    require_nothing_lost(paths)
     withdrawn = load_withdrawals(paths.withdrawals).patients
     table = extend_patients(
         paths.patients,

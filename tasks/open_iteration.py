@@ -24,8 +24,9 @@ from tasks.ledger.models import load_models, parent_in
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import TEST, PatientTable, extend_patients
 from tasks.ledger.scans import load_scans, note_scans
-from tasks.ledger.snapshots import note_snapshots, require_whole
+from tasks.ledger.snapshots import note_snapshots
 from tasks.ledger.store import Store
+from tasks.ledger.whole import require_nothing_lost
 from tasks.ledger.withdrawals import load_withdrawals
 from tasks.nnunet.plan import PLANNED_ASIDE, PLANS_OF_PLANNER
 from tasks.settings.dataset import DatasetSettings, RoiPatterns
@@ -72,7 +73,7 @@ def open_iteration(
     The iteration, and whether it was prepared before.
     """
     paths = DatasetPaths.of(dataset_id)
-    _nothing_is_lost(paths)
+    require_nothing_lost(paths)
     lineage = current_lineage(paths)
     planned = lineage is not None and lineage.plans is not None
     if lineage is not None and planned:
@@ -178,20 +179,6 @@ def _opened(
 def _heads(paths: DatasetPaths) -> dict[str, str | None]:
     """Where each journal of the ledger stands: from here on it may only grow."""
     return {name: Journal(path).head() for name, path in paths.what_an_iteration_is_of.items()}
-
-
-def _nothing_is_lost(paths: DatasetPaths) -> None:
-    """A ledger that was lost is no fresh start: who was withdrawn would be trained on, plans made anew."""
-    require_whole(paths)
-    known = list(load_iterations(paths).values())
-    for name, head in (known[-1].ledger if known else {}).items():
-        journal = Journal(paths.what_an_iteration_is_of[name])
-        if not journal.has_been_at(head):
-            raise UserDataError(
-                f"{journal.path} has lost what it held when {known[-1].name} was prepared. Restore the "
-                "dataset from the backup, all of it of one moment and into an empty place "
-                "(docs/operations.md): what is newer than the backup must not lie beside it"
-            )
 
 
 def _placed(done: Sequence[tuple[CaseToConvert, str]], patients: PatientTable) -> list[dict[str, Any]]:

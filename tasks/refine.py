@@ -9,6 +9,7 @@ most of the traces out: OHIF keeps none in a SEG, and reuses our series in an RT
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -112,9 +113,14 @@ class _Recogniser:
             return {}
         for uid, file in new.items():
             try:
-                drawn = self._drawn(volume, file)
-                if drawn is not None:
-                    found[uid] = self._refinement(case, file, sent, volume, *drawn)
+                drawn = self._drawn(volume, file, self._rules)
+                # What is no label may be a prediction all the same, of a model that saw less than there must
+                # be: as it was handed out it takes the place of no person's label.
+                looked_at = drawn or self._drawn(volume, file, _with_nothing_asked_for(self._rules))
+                if looked_at is not None:
+                    refinement = self._refinement(case, file, sent, volume, *looked_at)
+                    if drawn is not None or refinement.kind == "unedited":
+                        found[uid] = refinement
             except Exception as error:  # one object must not stop every ingest from now on
                 _raise_what_may_go_away(error)
                 log_broken(case.case_id, "the look for what came back", error)
@@ -123,9 +129,11 @@ class _Recogniser:
                 found[uid] = Refinement(case.case_id, "unsettled", "", None, None, False, arrived)
         return found
 
-    def _drawn(self, volume: SeriesVolume, file: DicomFile) -> tuple[Masks, Mask | None] | None:
+    def _drawn(
+        self, volume: SeriesVolume, file: DicomFile, rules: LabelRules
+    ) -> tuple[Masks, Mask | None] | None:
         """What was drawn, and where nobody has looked; None where it is no label: prepare says why."""
-        of = (volume, file.path, file.header.kind, self._rules)
+        of = (volume, file.path, file.header.kind, rules)
         try:
             return dict(structure_masks(*of)), unseen(*of)
         except CaseRejected:
@@ -255,6 +263,10 @@ class _Recogniser:
         # Predicted anew since, with other choices, it lies where this one lay; older notes do not say.
         handed_out = row.get("drawn")
         return masks if not handed_out or what_is_drawn(masks) in handed_out else None
+
+
+def _with_nothing_asked_for(rules: LabelRules) -> LabelRules:
+    return replace(rules, missing=dict.fromkeys(rules.patterns, "absent"))
 
 
 def _seen(masks: Masks, hidden: Mask | None) -> Masks:

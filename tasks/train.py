@@ -60,13 +60,7 @@ def model_of(paths: DatasetPaths, iteration: Iteration) -> ModelRecord | None:
 
 def require_current(paths: DatasetPaths, iteration: Iteration) -> None:
     """Raise :class:`UserDataError` for a prepared iteration that would not be prepared like this any more."""
-    withdrawals, store = load_withdrawals(paths.withdrawals), Store(paths.store)
-    out = [
-        case
-        for case in iteration.cases
-        if withdrawals.hold(case["patient"], case["case_id"])
-        or is_one_of(withdrawals.scans, store.image(case["case_id"], case["image_key"]))
-    ]
+    out = withdrawn_since(paths, iteration)
     parent = parent_in(paths, iteration.lineage)
     other = iteration.parent != (parent.model_id if parent else None)
     if out or other:
@@ -74,6 +68,17 @@ def require_current(paths: DatasetPaths, iteration: Iteration) -> None:
         raise UserDataError(
             f"since {iteration.name} was prepared {why}; run `iterseg prepare {paths.dataset_id}` first"
         )
+
+
+def withdrawn_since(paths: DatasetPaths, iteration: Iteration) -> list[dict[str, Any]]:
+    """The cases of an iteration that are out by now."""
+    withdrawals, store = load_withdrawals(paths.withdrawals), Store(paths.store)
+    return [
+        case
+        for case in iteration.cases
+        if withdrawals.hold(case["patient"], case["case_id"])
+        or is_one_of(withdrawals.scans, store.image(case["case_id"], case["image_key"]))
+    ]
 
 
 def control_is_due(paths: DatasetPaths, iteration: Iteration, every: int | None) -> bool:

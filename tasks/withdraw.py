@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Collection
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from prefect import task
@@ -12,14 +15,17 @@ from tasks.cluster.retries import RETRIED
 from tasks.copies import cases_with, scans_of
 from tasks.dicom.case import case_id_of
 from tasks.dicom.headers import IMAGE_KINDS, identity_in, identity_with
-from tasks.errors import UserDataError
+from tasks.dicom.image import read_series
+from tasks.errors import CaseRejected, UserDataError
 from tasks.ledger.dataset_key import pseudonyms_of
 from tasks.ledger.files import read_json
+from tasks.ledger.images import fingerprint_of
 from tasks.ledger.inbox import Inbox
 from tasks.ledger.iterations import load_iterations
 from tasks.ledger.models import latest_model, load_models
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.predictions import case_of
+from tasks.ledger.scans import load_scans
 from tasks.ledger.snapshots import accounted, load_snapshots
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import add_withdrawal, load_withdrawals, withdrawn_before
@@ -53,7 +59,7 @@ def withdraw_from_ledger(
         what = "patient with this PatientID" if patient_id is not None else f"case {case_id}"
         raise UserDataError(f"{dataset_id} has no {what}; nothing is withdrawn")
     # Of a case alone they are not: it may be the wrong one of two of the same scan.
-    scans = set() if wanted is None else scans_of(Store(paths.store), cases)
+    scans = set() if wanted is None else _scans_of(paths, cases, wanted)
     new = add_withdrawal(paths.withdrawals, day, sorted(cases), wanted, scans)
     copies = {} if wanted is None else _copies(paths, cases)
     learned = _models_that_learned_from(paths, cases | set(copies.get(dataset_id, [])))
@@ -68,6 +74,29 @@ def withdraw_from_ledger(
         "also_in": also_in,
         "copies": copies,
     }
+
+
+def _scans_of(paths: DatasetPaths, cases: Collection[str], patient: str) -> set[str]:
+    """The fingerprints of a patient's scans, also where the store is empty, as after a restore."""
+    store, known = Store(paths.store), load_scans(paths.scans).patients
+    found = scans_of(store, cases) | {scan for scan, whose in known.items() if whose == patient}
+    files: dict[str, list[Path]] = defaultdict(list)
+    for snapshot in load_snapshots(paths):
+        for row in snapshot.taken:
+            if row.header is not None and row.header["kind"] in IMAGE_KINDS:
+                files[case_id_of(row.header["series_instance_uid"])].append(snapshot.folder / row.path)
+    for case in sorted(set(cases) & files.keys()):
+        if store.images(case):
+            continue
+        try:
+            found.add(fingerprint_of(read_series(files[case]).image))
+        except CaseRejected:
+            continue  # nothing could ever be made of it
+        except OSError as error:  # what is withdrawn is withdrawn all the same
+            get_run_logger().warning(
+                "%s: its voxels are not known, and would not be under another name (%s)", case, error.strerror
+            )
+    return found
 
 
 def _knows(paths: DatasetPaths, patient: str) -> bool:

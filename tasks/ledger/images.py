@@ -77,8 +77,13 @@ def fingerprint(path: Path) -> str:
 
 def note_fingerprint(image: sitk.Image, path: Path) -> None:
     """Keep the fingerprint of an image that was just written: to read it back takes ten times as long."""
+    write_text(_fingerprint_file(path), fingerprint_of(image))
+
+
+def fingerprint_of(image: sitk.Image) -> str:
+    """As :func:`fingerprint`, of an image that is in memory."""
     voxels = memoryview(sitk.GetArrayViewFromImage(image)).cast("B")
-    write_text(_fingerprint_file(path), f"{len(voxels) % (1 << 32)}:{sha256(voxels).hexdigest()}")
+    return f"{len(voxels) % (1 << 32)}:{sha256(voxels).hexdigest()}"
 
 
 def _fingerprint_file(path: Path) -> Path:

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+import yaml
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import HttpUrl
@@ -109,6 +110,22 @@ def test_what_was_paused_stays_paused(deployed: Deployed) -> None:
     }
     assert deployed.server.get("/deployments/name/iterate/on-arrival")["paused"] is True
     assert deployed.server.get("/deployments/name/iterate/nightly")["paused"] is False
+
+
+def test_what_was_paused_stays_so_where_a_deployment_fails(deployed: Deployed, tmp_path: Path) -> None:
+    """Those before it were put up, and woken by that."""
+    arrival = deployed.server.get("/deployments/name/iterate/on-arrival")["id"]
+    deployed.server.post(f"/deployments/{arrival}/pause_deployment", {})
+    broken = yaml.safe_load((SCRIPT.parent / "prefect.yaml").read_text())
+    broken["deployments"].append(
+        {**broken["deployments"][0], "entrypoint": "flows.gone.gone", "name": "gone"}
+    )
+    file = tmp_path / "prefect.yaml"
+    file.write_text(yaml.safe_dump(broken))
+    script = f"import deploy, pathlib; deploy.FILE = pathlib.Path({str(file)!r}); deploy.main()"
+    done = deployed.call("-c", f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); {script}")
+    assert (done.returncode, "flows.gone" in done.stdout + done.stderr) == (1, True), done.stderr
+    assert deployed.server.get("/deployments/name/iterate/on-arrival")["paused"] is True
 
 
 def test_a_run_whose_schedule_is_gone_is_skipped(deployed: Deployed) -> None:

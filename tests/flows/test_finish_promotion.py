@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from flows import train as train_module
 from flows.train import finish_promotion
 from tasks.ledger.models import latest_model, load_promotions, save_model
 from tasks.ledger.paths import DatasetPaths
+from tasks.ledger.withdrawals import add_withdrawal
 from tasks.promote import promote_model, put_back
 from tasks.settings.dataset import DatasetSettings
 
@@ -123,3 +125,26 @@ def test_a_training_of_some_folds_or_that_is_declined_leaves_the_model_in_use(
     assert bool(judged) is bool(written) is whole
     assert bool(promoted) is (whole and accepted)
     assert whole or "folds [0] are done" in report["state"]
+
+
+def test_a_model_that_learned_from_somebody_who_has_withdrawn_since_is_not_put_into_use(
+    paths: DatasetPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were told that the model in use is another."""
+    first = trained(paths, "2026-01-01", [case(0, 0)], 0.5)
+    promote_model.fn("D", first)
+    second = trained(paths, "2026-01-02", [case(0, 0), case(1, 1)], 0.6)
+    save_model(paths, replace(second, compared_with="2026-01-01", accepted=True))
+    add_withdrawal(paths.withdrawals, date(2026, 1, 3), ["case1"], "p1")
+    said: list[str] = []
+    monkeypatch.setattr("flows.train.promote_model", promote_model.fn)
+    monkeypatch.setattr("flows.train.write_pages", lambda _: None)
+    monkeypatch.setattr("flows.train.told", said.append)
+    monkeypatch.setattr("flows.train.get_run_logger", lambda: logging.getLogger("test"))
+    finish_promotion(paths)
+    current = latest_model(paths)
+    assert current is not None
+    assert current.model_id == "2026-01-01"
+    assert said == [
+        "model 2026-01-02 was accepted, and is not put into use: 1 of its cases were withdrawn since"
+    ]

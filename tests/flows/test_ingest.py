@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from dicom_factory import edit, write_series
+from pydantic import SecretStr
 from tests_support import PrefectServer, iterseg
 
 from flows import ingest
+from tasks.errors import ConfigError
 from tasks.ledger.paths import DatasetPaths
 from tasks.shown.events import RUN_ON_ARRIVAL
 
@@ -61,3 +65,17 @@ def test_that_scans_name_no_patient_is_said_when_they_come(
     said = "2 studies have no PatientID: each counts as a patient of its own"
     assert said in iterseg(home, *command, **prefect_server.environment).stdout
     assert said not in iterseg(home, *command, **prefect_server.environment).stdout, "nothing new has come"
+
+
+@pytest.mark.parametrize("run_id", ["a-deployment", None])
+def test_studies_are_named_by_a_command_and_not_in_the_ui(
+    monkeypatch: pytest.MonkeyPatch, run_id: str | None
+) -> None:
+    """The server keeps what was typed there, beside a dataset whose scans have no identity."""
+    monkeypatch.setattr(ingest, "deployment", SimpleNamespace(id=run_id))
+    monkeypatch.setattr(ingest, "retrieve_series", lambda *given, **_: {"asked": given[2]})
+    server, study = SecretStr("http://127.0.0.1:9"), SecretStr("1.2.3")
+    assert ingest._retrieved("D", server, [], None) == {"asked": []}
+    refused = pytest.raises(ConfigError, match="Leave them out")
+    with refused if run_id else nullcontext():
+        assert ingest._retrieved("D", server, [study], None) == {"asked": ["1.2.3"]}

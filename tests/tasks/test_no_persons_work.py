@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,7 +34,7 @@ from pydicom.uid import generate_uid
 from tasks.accept import accept
 from tasks.errors import UserDataError
 from tasks.fates import set_aside_what_no_test_may_hold
-from tasks.ingest import take_delivery
+from tasks.ingest import seal_by_hand, take_delivery
 from tasks.keep_test_set import patients_of_test_set
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import extend_patients, load_patients
@@ -290,3 +291,50 @@ def test_who_calls_what_was_found_by_the_name_of_what_was_not_has_worked(
 
     assert comes_back(lab, copy_of(lab, tmp_path, ending, put_in_order))["recognised"] == {"new": 1}
     assert lab.case().state == "pending"
+
+
+@pytest.mark.parametrize("lies_as", ["a prediction", "a copy of a label"])
+def test_what_is_corrected_where_it_lay_of_no_use_in_a_sealed_folder_is_taken(
+    lab: Predicted, tmp_path: Path, lies_as: str
+) -> None:
+    """A reader copies it there to work on it; the night seals the folder, and they save in the morning."""
+    file = lab.object("seg")
+    if lies_as != "a prediction":
+        file = write_segments(tmp_path / "drawn" / "seg.dcm", lab.series, UNEDITED, list(MASKS))
+        edit(file, lambda ds: setattr(ds, "SeriesDescription", "drawn"))
+        comes_back(lab, file)
+    there = lab.paths.rawdata / "2026-11-24__D" / "x.seg.dcm"
+    there.parent.mkdir()
+    there.write_bytes(file.read_bytes())
+    (report,) = seal_by_hand.fn("D")
+    assert report["files"]["taken"] == 0
+    assert seal_by_hand.fn("D") == []
+    there.chmod(0o644)
+    there.write_bytes(ohif_seg(lab, tmp_path).read_bytes())
+    later_s = (there.parent / "manifest.json").stat().st_mtime + 60
+    os.utime(there, (later_s, later_s))
+    (report,) = seal_by_hand.fn("D")
+    assert report["files"]["taken"] == 1
+    assert recognise_refinements.fn("D")["edited"] == 1
+    assert seal_by_hand.fn("D") == []
+
+
+def test_a_prediction_that_saw_less_than_there_must_be_takes_no_persons_place(
+    lab: Predicted, tmp_path: Path
+) -> None:
+    """Somebody opens it after another has drawn what it lacks, and saves it as it was."""
+    predict(lab.paths, lab.model, {"GTV": TUMOUR, "node": np.zeros_like(TUMOUR)}, lab.case())
+    assert comes_back(lab, ohif_seg(lab, tmp_path), day=23)["files"]["taken"] == 1
+    before = lab.case().segmentation
+    back = tmp_path / "untouched" / "x.dcm"
+    back.parent.mkdir()
+    back.write_bytes(lab.object("seg").read_bytes())
+
+    def in_our_series(ds: Dataset) -> None:
+        saved_by_a_viewer(ds)
+        ds.SeriesInstanceUID = pydicom.dcmread(lab.object("seg")).SeriesInstanceUID
+
+    edit(back, in_our_series)
+    assert comes_back(lab, back, day=24)["recognised"]["unedited"] == 1
+    after = lab.case()
+    assert (after.state, after.segmentation) == ("pending", before)

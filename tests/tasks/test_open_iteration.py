@@ -18,6 +18,7 @@ from trained_models import case, trained
 from tasks.conversion import CaseToConvert
 from tasks.errors import ConfigError, UserDataError
 from tasks.inputs import WITHOUT_EFFECT_ON_WHAT_IS_LEARNED, Inputs
+from tasks.keep_test_set import patients_of_test_set
 from tasks.ledger.dated import DatedName, dated_folders
 from tasks.ledger.files import digest_of, write_json
 from tasks.ledger.images import write_image
@@ -147,6 +148,8 @@ def test_a_ledger_that_was_lost_is_no_fresh_start(home: Path, lost: str) -> None
     (DatasetPaths.of("D").ledger / f"{lost}.json").unlink()
     with pytest.raises(UserDataError, match=rf"{lost}\.json has lost what it held"):
         opened(home, [False] * 4)
+    with pytest.raises(UserDataError, match="has lost what it held"):  # as before a prediction
+        patients_of_test_set.fn("D", {"p-new"}, DatasetSettings(), from_outside=False)
 
 
 def test_what_killed_runs_left_half_written_is_removed(home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -10,8 +11,12 @@ import pytest
 import SimpleITK as sitk
 from dicom_factory import edit, write_rois, write_series
 from predicted_lab import a_model, predict, predicted
-from withdrawing import DAY, GONE, MASK, SETTINGS, SHAPE, fates, files_with, two_patients, withdraw
+from prefect.logging import disable_run_logger
+from withdrawing import DAY, GONE, MASK, ROIS, SETTINGS, SHAPE, fates, files_with, two_patients, withdraw
 
+from tasks.conversion import to_convert
+from tasks.convert import convert_image
+from tasks.copies import scans_of
 from tasks.deletion import delete_withdrawn
 from tasks.dicom.case import case_id_of
 from tasks.errors import UserDataError
@@ -23,6 +28,8 @@ from tasks.ledger.models import save_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.patients import extend_patients, load_patients
 from tasks.ledger.pseudonyms import Pseudonyms
+from tasks.ledger.scans import note_scans
+from tasks.ledger.snapshots import make_writable
 from tasks.ledger.store import Store
 from tasks.ledger.withdrawals import Withdrawals, load_withdrawals
 from tasks.predict import images_in
@@ -227,3 +234,33 @@ def test_a_patient_who_was_only_predicted_can_be_withdrawn(home: Path, tmp_path:
     delete_withdrawn.fn("D")
     assert files_with(home / "data", GONE) == []
     assert lab.object("seg").is_file(), "somebody else's"
+
+
+def test_the_scans_of_who_withdraws_are_known_where_the_store_is_empty_too(paths: DatasetPaths) -> None:
+    """As after a restore, when those are withdrawn again of whom the backup does not know."""
+    gone = pseudonyms_of(paths).patient(f"patient:{GONE}")
+    cases = [case for case in state_at(paths, SETTINGS)[0].images if case.patient == gone]
+    store = Store(paths.store)
+    for case in cases:
+        convert_image(to_convert(case, SETTINGS, ROIS), store)
+    wanted = scans_of(store, [case.case_id for case in cases])
+    shutil.rmtree(paths.store)
+    used = {
+        "case-of-then": ("key", "7:of a conversion that is gone", gone),
+        "other": ("key", "8:x", "another"),
+    }
+    note_scans(paths.scans, "2026-11-22__D", used)
+    withdraw(patient_id=GONE)
+    assert len(wanted) == 2
+    assert set(load_withdrawals(paths.withdrawals).scans) == wanted | {"7:of a conversion that is gone"}
+
+
+def test_scans_that_cannot_be_read_are_withdrawn_all_the_same(paths: DatasetPaths) -> None:
+    gone = pseudonyms_of(paths).patient(f"patient:{GONE}")
+    cases = [case for case in state_at(paths, SETTINGS)[0].images if case.patient == gone]
+    make_writable(paths.rawdata)
+    cases[0].files[0].path.unlink()
+    cases[1].files[0].path.write_bytes(b"cut")
+    with disable_run_logger():
+        assert len(withdraw(patient_id=GONE)["cases"]) == 2
+    assert not load_withdrawals(paths.withdrawals).scans
