@@ -31,6 +31,7 @@ from tasks.errors import ConfigError, UserDataError
 from tasks.ingest import seal_by_hand
 from tasks.keep_test_set import patients_of_test_set
 from tasks.ledger.dataset_key import pseudonyms_of
+from tasks.ledger.files import look_again
 from tasks.ledger.models import ModelRecord, check_weights, latest_model, load_model
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.snapshots import load_snapshots
@@ -82,6 +83,7 @@ def predict(
             check_weights(paths, used)  # what is predicted bears the model's name
         stale = stale_predictions(paths, used, {job.case_id for job in jobs})
         predicted = _predicted(paths, jobs, used, settings, where, triage)
+        look_again([paths.predicted, paths.predictions(used.model_id)])
         if folder is None:
             remember_unpredictable(paths, jobs, predicted)
         report = _report(paths, used, triage, stale, [*predicted, *others])

@@ -35,6 +35,7 @@ from tasks.fates import (
     settle,
 )
 from tasks.ingest import seal_by_hand
+from tasks.ledger.files import look_again
 from tasks.ledger.iterations import Iteration
 from tasks.ledger.lineages import load_lineages
 from tasks.ledger.paths import DatasetPaths
@@ -126,6 +127,7 @@ def _convert(
         lambda number, piece: (paths.dataset_id, number, opaque(piece), settings, rois, threads),
         where,
     )
+    look_again([paths.store, *(paths.store / case.case_id for case in missing)])
     return [row for rows in results for row in rows]
 
 
@@ -209,6 +211,7 @@ def _preprocess(paths: DatasetPaths, iteration: Iteration, where: ClusterSetting
         lambda number, piece: (paths.dataset_id, number, opaque(iteration), piece),
         where,
     )
+    look_again(paths.store / case["case_id"] for case in missing)
 
 
 def _why(rows: list[dict[str, Any]]) -> str:

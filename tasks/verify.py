@@ -23,8 +23,9 @@ from tasks.nnunet.dataset import DESCRIPTION, preparation_digest
 from tasks.shown.progress import progress
 
 FILES_TOO_MANY = (
-    "files that its manifest does not name, as after a restore of what was deleted. `iterseg withdraw "
-    "--delete` of whoever is withdrawn deletes theirs again"
+    "files that its manifest does not name, and that count for nothing. What somebody has put there belongs "
+    "into a folder of today; what a restore has brought back of who is withdrawn `iterseg withdraw --delete` "
+    "deletes again"
 )
 
 

@@ -9,9 +9,9 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,17 @@ def whole_folder(path: Path) -> Iterator[Path]:
         except OSError:
             if not path.is_dir():
                 raise
+
+
+def look_again(folders: Iterable[Path]) -> None:
+    """See what another machine has just made in some folders, those above first.
+
+    A client of NFS believes for up to a minute that what it once looked for is not there; to open the folder
+    makes it ask (nfs(5), close-to-open consistency).
+    """
+    for folder in folders:
+        with suppress(OSError):  # nothing was made there, or it cannot be opened: whoever reads it says so
+            os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
 
 
 def json_files(folder: Path) -> list[Path]:

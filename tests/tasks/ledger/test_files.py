@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tasks.ledger.files import (
     digest_of,
+    look_again,
     replace_symlink,
     sha256_of_file,
     whole_file,
@@ -89,3 +91,19 @@ def test_digests_do_not_depend_on_the_order_of_keys() -> None:
 def test_the_sha256_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"abc")
     assert sha256_of_file(tmp_path / "f").startswith("ba7816bf8f01cfea")
+
+
+def test_a_folder_that_is_not_there_is_looked_for_and_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of NFS itself there is none here: it is enough that each folder is opened, and closed."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "file").touch()
+    opened: list[Path] = []
+    closed: list[int] = []
+    really, close = os.open, os.close
+    monkeypatch.setattr(os, "open", lambda path, flags: opened.append(path) or really(path, flags))
+    monkeypatch.setattr(os, "close", lambda number: closed.append(number) or close(number))
+    names = [tmp_path / name for name in ("gone", "file", "there")]
+    look_again(names)
+    assert (opened, len(closed)) == (names, 1)
