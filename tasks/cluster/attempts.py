@@ -20,6 +20,7 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Crashed
 
 from tasks.cluster.asked import cluster_of_this_flow, hear_of_the_lost, show_queue
@@ -283,7 +284,11 @@ def mark_crashed(task_run_id: UUID, why: str) -> None:
     """Say in the UI that a task run is over whose worker can no longer say so."""
     for left in reversed(range(MARK_TRIES)):
         try:
-            with get_client(sync_client=True) as client:
+            # Its own tries would be minutes each, of a server that is silent.
+            with (
+                temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+                get_client(sync_client=True) as client,
+            ):
                 client.set_task_run_state(task_run_id, Crashed(message=why), force=True)
             return
         except Exception as error:  # the server is busy or away: what runs is worth more than what is shown

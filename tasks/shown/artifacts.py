@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,10 +19,13 @@ from prefect.artifacts import (
 )
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from tasks.ledger.home import is_a_lab
 
 PATHS_ARE_FOR_SCRIPTS = ("image", "label")
+RESTS = 10
+"""Times as long as a server was waited for in vain: of a training no more than a tenth is lost to that."""
 
 
 def artifact_key(*parts: str) -> str:
@@ -51,19 +55,28 @@ def show_table(stage: str, dataset_id: str, rows: Sequence[dict[str, Any]], summ
 def progress_artifact(key: str) -> Callable[[float, str], None]:
     """What shows in the UI how far something is, in percent and in words.
 
-    A server that is away for a while does not end what is shown. A simulated lab shows none, as of tables.
+    A server that is away for a while does not end what is shown, and one that is silent does not hold it up:
+    each answer is waited for once, and then, for ten times as long, none. A simulated lab shows none, as of
+    tables.
     """
     made: list[UUID] = []
+    not_before_s = 0.0
     if is_a_lab():
         return lambda *_: None
 
     def show(percent: float, words: str) -> None:
+        nonlocal not_before_s
+        began_s = time.monotonic()
+        if began_s < not_before_s:
+            return
         try:
-            if made:
-                update_progress_artifact(made[0], progress=percent, description=words)
-            else:
-                made.append(cast(UUID, create_progress_artifact(percent, key=key, description=words)))
+            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+                if made:
+                    update_progress_artifact(made[0], progress=percent, description=words)
+                else:
+                    made.append(cast(UUID, create_progress_artifact(percent, key=key, description=words)))
         except Exception as error:  # whatever the client raises
+            not_before_s = time.monotonic() + RESTS * (time.monotonic() - began_s)
             _logger().warning("progress could not be shown: %s", type(error).__name__)
 
     return show
