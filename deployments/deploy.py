@@ -51,9 +51,7 @@ def main() -> None:
         try:
             subprocess.run([*command, "--prefect-file", str(FILE)], check=True, cwd=home())
         finally:
-            for (
-                deployment
-            ) in paused:  # `prefect deploy` wakes them, those also that it reached before it failed
+            for deployment in paused:  # `prefect deploy` wakes them, also where it fails after that
                 client.pause_deployment(deployment)
         nightly = client.read_deployment_by_name("iterate/nightly").id
         _schedule(client, nightly, nights)

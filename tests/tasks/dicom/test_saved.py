@@ -34,6 +34,11 @@ def encoded_anew(ds: Any) -> None:
             ds[sequence].is_undefined_length = True
 
 
+def with_its_own(ds: Any) -> None:
+    item = ds.SegmentSequence[0] if "SegmentSequence" in ds else ds.StructureSetROISequence[0]
+    item.private_block(0x0099, "ARCHIVE", create=True).add_new(0x01, "LO", "4711")
+
+
 def moved(ds: Any) -> None:
     if "PixelData" in ds:
         ds.PixelData = bytes([ds.PixelData[0] ^ 1]) + ds.PixelData[1:]
@@ -67,7 +72,7 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return write_rois(tmp_path / "rt.dcm", series, {"GTV": MASK})
 
 
-@pytest.mark.parametrize("change", [sent_on, mended_name, encoded_anew])
+@pytest.mark.parametrize("change", [sent_on, mended_name, encoded_anew, with_its_own])
 def test_what_carries_it_changes_nothing(file: Path, change: Change) -> None:
     before = file.read_bytes()
     edit(file, change)
