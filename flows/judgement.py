@@ -119,16 +119,22 @@ def _scores_of(
 def _asked(paths: DatasetPaths, iteration: Iteration, model: ModelRecord) -> list[dict[str, Any]] | None:
     """The cases that a model is scored on; None: those of the test set.
 
-    An imported model was validated elsewhere. Where there is no test set, or none of its cases has a
-    structure that the model knows, it is asked what the folds are, too; unless it is one of ours that came
-    back and has learned from them.
+    An imported model was validated elsewhere. Without a test set it is asked what the folds are, and for a
+    structure that it knows and no test case has, also the training cases that have it; unless it is one of
+    ours that came back and has learned from them.
     """
     if model.imported_from is None or model.seen:
         return None
     tested = iteration.test_cases()
-    if tested and not set(untested_structures(paths, iteration)) & set(model.structures):
-        return None
-    return [*tested, *_fair_cases(paths, iteration, model)]
+    if not tested:
+        return _fair_cases(paths, iteration, model)
+    untested = set(untested_structures(paths, iteration, tested)) & set(model.structures)
+    others = [
+        case
+        for case in (_fair_cases(paths, iteration, model) if untested else [])
+        if untested - set(untested_structures(paths, iteration, [case]))
+    ]
+    return [*tested, *others] if others else None
 
 
 def _fair_cases(paths: DatasetPaths, iteration: Iteration, model: ModelRecord) -> list[dict[str, Any]]:

@@ -36,13 +36,13 @@ def status_of(dataset_id: str, *, verify: bool = False) -> dict[str, Any]:
     """
     paths = DatasetPaths.of(dataset_id)
     require_dataset(paths)
-    waiting, received = [str(name) for name in unsealed_folders(paths)], len(Inbox(paths.inbox).all())
+    waiting, received = [str(name) for name in unsealed_folders(paths)], len(Inbox(paths.inbox).ready())
     if received:
         waiting.append(f"{received} received file{'s' * (received > 1)}")
     model, lineage = latest_model(paths), current_lineage(paths)
     rows: list[dict[str, Any]] = []
     account: dict[str, int] = {}
-    training, to_predict = None, 0
+    training, to_predict = None, list[Case]()
     if load_snapshots(paths):
         from tasks.conversion import conversions  # late: it takes half a second
         from tasks.outcomes import settle_as_remembered
@@ -55,7 +55,7 @@ def status_of(dataset_id: str, *, verify: bool = False) -> dict[str, Any]:
         account = _account(jobs, _learned(paths, model), assembly)
         rows = rows_of_series(assembly)
         training = _training(paths, settings, rois)
-        to_predict = len(_to_predict(paths, assembly.images, model))
+        to_predict = _to_predict(paths, assembly.images, model)
     return {
         "stage": "status",
         "dataset": dataset_id,
@@ -72,7 +72,7 @@ def status_of(dataset_id: str, *, verify: bool = False) -> dict[str, Any]:
             waiting,
             _start(paths, lineage),
             training,
-            to_predict=to_predict,
+            to_predict=len(to_predict),
             plans_anew=lineage is not None and lineage.plans is None,
         ),
         "verified": verify_dataset(paths) if verify else None,
@@ -128,7 +128,7 @@ def _training(paths: DatasetPaths, settings: DatasetSettings, rois: RoiPatterns)
 
 
 def _to_predict(paths: DatasetPaths, images: Sequence[Case], model: ModelRecord | None) -> list[Case]:
-    """The images that nobody has segmented and the model in use has not predicted.
+    """The images that nobody has segmented and the model in use has not predicted in any way.
 
     Of a patient who has no place yet it is not said here that they will be in the test set.
     """

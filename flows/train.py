@@ -94,7 +94,7 @@ def finish_promotion(paths: DatasetPaths) -> None:
     if not waits or _in_use(paths) not in (newest.compared_with, newest.model_id):
         return
     own = load_iteration(newest.iteration(paths))
-    if own is not None and (out := len(withdrawn_since(paths, own))):
+    if own is not None and (out := len(withdrawn_since(paths, own.training_cases()))):
         told(
             f"model {newest.model_id} was accepted, and is not put into use: "
             f"{out} of its cases were withdrawn since"

@@ -16,6 +16,7 @@ from tasks.dicom.headers import IMAGE_KINDS, Header, describe, header_of, identi
 from tasks.dicom.reasons import Reason
 from tasks.dicom.saved import digest_of_saved
 from tasks.dicom.written import under_another_uid
+from tasks.drawings import Drawings
 from tasks.errors import CaseRejected, ConfigError
 from tasks.ledger.accounts import FileRow, FileState
 from tasks.ledger.dataset_key import pseudonyms_of
@@ -23,7 +24,7 @@ from tasks.ledger.files import read_json, sha256_of_file
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.ledger.refinements import load_acceptances
-from tasks.ledger.snapshots import accounted, load_snapshots, require_whole
+from tasks.ledger.snapshots import accounted, require_whole
 from tasks.ledger.withdrawals import Withdrawals, load_withdrawals
 from tasks.settings.dataset import load_deidentification
 from tasks.shown.progress import progress
@@ -51,7 +52,7 @@ class Intake:
     known_uids
         All UIDs of the files that the dataset holds, and those that its segmentations name: they stay.
     drawings
-        SOPInstanceUID → the file, of the segmentations that the dataset holds.
+        The segmentations that the dataset holds.
     rules
         Rules; None where there is no recipe.
     accepted
@@ -64,13 +65,15 @@ class Intake:
     known_series: frozenset[str]
     referenced_series: frozenset[str]
     known_uids: frozenset[str]
-    drawings: Mapping[str, Path]
+    drawings: Drawings
     withdrawn: Withdrawals
     rules: Deidentification | None
     sent: Path
     accepted: frozenset[str]
     everything: bool = field(default=False)
     """Whether all files are de-identified; what belongs to an image that was is in any case."""
+    staged: dict[str, Path] = field(default_factory=dict)
+    """sha256 → the file, of the segmentations of this delivery."""
 
     @classmethod
     def of(cls, paths: DatasetPaths, *, deidentify_all: bool) -> Intake:
@@ -82,16 +85,17 @@ class Intake:
             raise ConfigError(
                 f"{paths.config / 'deidentification.yaml'} does not exist; copy it from IterSeg's"
             )
+        pseudonyms = pseudonyms_of(paths)
         headers = [row.header for row in taken if row.header is not None]
         return cls(
-            pseudonyms=pseudonyms_of(paths),
+            pseudonyms=pseudonyms,
             known={row.header["sop_instance_uid"]: row.sha256 for row in taken if row.header},
             settled=frozenset({row.sha256 for row in taken} | {row.source_sha256 for row in taken} - {""}),
             known_series=frozenset(header["series_instance_uid"] for header in headers),
             referenced_series=frozenset(uid for header in headers for uid in header.get(NAMED[0], ())),
             known_uids=frozenset(header.get(key, "") for header in headers for key in OWN_UIDS)
             | {uid for header in headers for key in NAMED for uid in header.get(key, ())},
-            drawings=_drawings(paths),
+            drawings=Drawings.of(paths, pseudonyms),
             withdrawn=load_withdrawals(paths.withdrawals),
             rules=rules,
             sent=paths.sent,
@@ -155,6 +159,8 @@ class Intake:
             target = staged_file(folder, header, digest)
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(stored)
+            if header.kind not in IMAGE_KINDS:
+                self.staged[digest] = target
         return FileRow(relative, "taken", None, "", digest, len(stored), header.as_json(), source_digest)
 
     def accept(self, content: bytes, suffix: str, *, may_change: bool) -> tuple[Header, bytes]:
@@ -163,11 +169,10 @@ class Intake:
         if self._is_withdrawn(header):
             raise CaseRejected(Reason.WITHDRAWN, "")
         if may_change and (before := self._taken_before(header, content)) is not None:
-            stored = before.read_bytes()
-            return header_of(stored, suffix, self.pseudonyms.patient), stored
+            return header_of(before, suffix, self.pseudonyms.patient), before
         if may_change and self._saved_in_place_again(header, content):
             # Under a UID of its own what was drawn anew is another object, and not a conflict.
-            uid = self._uid_of_its_own(header, content)
+            uid = self.drawings.uid_of_its_own(header.sop_instance_uid, content)
             content = under_another_uid(content, uid)
             header = header._replace(sop_instance_uid=uid)
         kept = self._without_identity(header, content) if may_change else content
@@ -196,32 +201,17 @@ class Intake:
             identity = identity_in(content)
             return identity is not None and self.withdrawn.hold(self.pseudonyms.patient(identity))
 
-    def _taken_before(self, header: Header, content: bytes) -> Path | None:
-        """The file of a segmentation that was saved once and comes again in other bytes, from an archive.
-
-        Else it would be the newest drawing, and stand before what was corrected since.
-        """
-        uid = header.sop_instance_uid
-        if header.kind in IMAGE_KINDS or not self._known_as([uid]):
+    def _taken_before(self, header: Header, content: bytes) -> bytes | None:
+        """See :meth:`Drawings.taken_before`; None for images."""
+        if header.kind in IMAGE_KINDS:
             return None
-        # The latter was given by earlier versions.
-        by_bytes = self.pseudonyms.uid(f"{uid} {sha256(content).hexdigest()}")
-        own = (self._uid_of_its_own(header, content), by_bytes)
-        if anew := self._known_as(own):
-            return anew[0]
-        saved = digest_of_saved(self._without_identity(header, content))
-        same = (file for file in self._known_as([uid]) if digest_of_saved(file.read_bytes()) == saved)
-        return next(same, None)
+        kept = self._without_identity(header, content)
 
-    def _known_as(self, uids: Collection[str]) -> list[Path]:
-        """The files of segmentations that are here under one of these UIDs, or under what stands for it."""
-        names = [name for uid in uids for name in (uid, self.pseudonyms.uid(uid))]
-        files = [self.drawings[name] for name in names if name in self.drawings]
-        return [file for file in files if file.is_file()]
+        def stripped() -> list[bytes]:
+            both_ways = (False, True) if self.rules is not None else ()
+            return [self._stripped(content, of_strangers=way) for way in both_ways]
 
-    def _uid_of_its_own(self, header: Header, content: bytes) -> str:
-        """A UID for what was saved under one that another drawing has; the same whoever has carried it."""
-        return self.pseudonyms.uid(f"{header.sop_instance_uid} {digest_of_saved(content)}")
+        return self.drawings.taken_before(header.sop_instance_uid, content, kept, stripped)
 
     def _saved_in_place_again(self, header: Header, content: bytes) -> bool:
         """Whether a viewer has saved a segmentation under its UID, and has done so before.
@@ -248,12 +238,15 @@ class Intake:
         of_strangers = self._is_of_strangers(header)
         if self.rules is None or not (self.everything or of_strangers):
             return content
+        return self._stripped(content, of_strangers=of_strangers)
 
+    def _stripped(self, content: bytes, *, of_strangers: bool) -> bytes:
         def stays(uid: str) -> bool:
             # Study and frame may be here both ways, and go with the series that the file belongs to.
             other_way = of_strangers and self.pseudonyms.uid(uid) in self.known_uids
             return uid in self.known_uids and not other_way
 
+        assert self.rules is not None
         return deidentify(content, self.rules, self.pseudonyms, stays)
 
     def _is_withdrawn(self, header: Header) -> bool:
@@ -286,7 +279,12 @@ class Intake:
 
     def settle(self, rows: Sequence[FileRow]) -> list[FileRow]:
         """Tell copies from conflicts: one SOP instance UID with two contents names no instance."""
-        return list(told_apart(rows, self.known, self._sent))
+        return list(told_apart(rows, self.known, self._sent, self._saved))
+
+    def _saved(self, digest: str) -> str:
+        """What tells a content of this delivery from another: two archives may send one drawing."""
+        file = self.staged.get(digest)
+        return digest if file is None else digest_of_saved(file.read_bytes())
 
     def _sent(self, sop_instance_uid: str) -> str | None:
         """As :meth:`_handed_out`, of a prediction for which no person stands."""
@@ -296,15 +294,6 @@ class Intake:
         """The sha256 of the prediction that was written under a UID, None where none was."""
         file = self.sent / f"{sop_instance_uid}.json"
         return str(read_json(file)["sha256"]) if file.is_file() else None
-
-
-def _drawings(paths: DatasetPaths) -> dict[str, Path]:
-    return {
-        row.header["sop_instance_uid"]: snapshot.folder / row.path
-        for snapshot in load_snapshots(paths)
-        for row in snapshot.taken
-        if row.header is not None and row.header["kind"] not in IMAGE_KINDS
-    }
 
 
 def _rules(paths: DatasetPaths) -> Deidentification | None:

@@ -127,12 +127,15 @@ def _verdicts(
     return {verdict.structure: verdict for verdict in found}
 
 
-def untested_structures(paths: DatasetPaths, iteration: Iteration) -> list[str]:
-    """The structures that no label of the test set holds; all of them without one."""
+def untested_structures(
+    paths: DatasetPaths, iteration: Iteration, cases: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """The structures of an iteration that no label of some cases holds; where it is not known, one may."""
     store, there = Store(paths.store), set[int]()
-    for case in iteration.test_cases():
-        if store.voxel_counts(case["case_id"], case["label_key"]).is_file():
-            there |= store.read_voxel_counts(case["case_id"], case["label_key"]).keys()
+    for case in cases:
+        if not store.voxel_counts(case["case_id"], case["label_key"]).is_file():
+            return []
+        there |= store.read_voxel_counts(case["case_id"], case["label_key"]).keys()
     return [name for name in iteration.structures if there.isdisjoint(iteration.labels.values[name])]
 
 

@@ -114,13 +114,10 @@ class _Recogniser:
         for uid, file in new.items():
             try:
                 drawn = self._drawn(volume, file, self._rules)
-                # What is no label may be a prediction all the same, of a model that saw less than there must
-                # be: as it was handed out it takes the place of no person's label.
-                looked_at = drawn or self._drawn(volume, file, _with_nothing_asked_for(self._rules))
-                if looked_at is not None:
-                    refinement = self._refinement(case, file, sent, volume, *looked_at)
-                    if drawn is not None or refinement.kind == "unedited":
-                        found[uid] = refinement
+                if drawn is not None:
+                    found[uid] = self._refinement(case, file, sent, volume, *drawn)
+                elif (untouched := self._untouched(case, file, sent, volume)) is not None:
+                    found[uid] = untouched
             except Exception as error:  # one object must not stop every ingest from now on
                 _raise_what_may_go_away(error)
                 log_broken(case.case_id, "the look for what came back", error)
@@ -172,8 +169,7 @@ class _Recogniser:
         uid = prediction["sop_instance_uid"]
         same |= file.sha256 == prediction["sha256"] or self._is_drawn_in(prediction, masks)
         same = same and hidden is None  # who marks what nobody has looked at has worked
-        declared = trace.approved or uid in self._to_declare
-        self._to_declare -= {uid} if declared else set()
+        declared = self._is_declared(trace, uid)
         return Refinement(
             case.case_id,
             "unedited" if same else "edited",
@@ -184,6 +180,30 @@ class _Recogniser:
             arrived,
             cost,
         )
+
+    def _untouched(
+        self, case: Case, file: DicomFile, sent: Sequence[Sent], volume: SeriesVolume
+    ) -> Refinement | None:
+        """What is no label, and just what was handed out: of a model that saw less than there must be.
+
+        It takes the place of no person's label.
+        """
+        looked_at = self._drawn(volume, file, _with_nothing_asked_for(self._rules))
+        if looked_at is None:
+            return None
+        (masks, hidden), trace = looked_at, provenance_of(file.path)
+        arrived = file.path.relative_to(self._paths.rawdata).parts[0]
+        prediction, evidence = self._evidence(trace, sent, masks, volume.grid.shape, arrived)
+        if prediction is None or hidden is not None or not self._is_drawn_in(prediction, masks):
+            return None
+        uid, model = prediction["sop_instance_uid"], prediction["model"]
+        declared = self._is_declared(trace, uid)
+        return Refinement(case.case_id, "unedited", evidence, uid, model, declared, arrived)
+
+    def _is_declared(self, trace: Provenance, uid: str) -> bool:
+        declared = trace.approved or uid in self._to_declare
+        self._to_declare -= {uid} if declared else set()
+        return declared
 
     def _evidence(
         self, trace: Provenance, sent: Sequence[Sent], masks: Masks, shape: Shape, arrived: str

@@ -68,7 +68,10 @@ def _remove_leftovers(folder: Path, kept: set[Path]) -> None:
 
 
 def told_apart(
-    rows: Sequence[FileRow], known: Mapping[str, str], sent: Callable[[str], str | None]
+    rows: Sequence[FileRow],
+    known: Mapping[str, str],
+    sent: Callable[[str], str | None],
+    saved: Callable[[str], str] = str,
 ) -> Iterator[FileRow]:
     """Tell copies from conflicts, and predictions that nobody has changed from what was made of them.
 
@@ -78,6 +81,8 @@ def told_apart(
         SOPInstanceUID → sha256 of what the dataset holds.
     sent
         From a SOPInstanceUID to the sha256 of the prediction that was written under it, if one was.
+    saved
+        From the sha256 of a file to what tells it from others that are saved anew, and not only carried.
     """
 
     def ours(row: FileRow, uid: str) -> bool:
@@ -90,6 +95,9 @@ def told_apart(
             uid = row.header["sop_instance_uid"]
             if not ours(row, uid):
                 contents.setdefault(uid, set()).add(row.sha256)
+    several = {
+        uid for uid, found in contents.items() if len(found) > 1 and len({saved(one) for one in found}) > 1
+    }
     seen: Counter[str] = Counter(known.keys())
     for row in rows:
         if row.state != "taken" or row.header is None:
@@ -99,9 +107,9 @@ def told_apart(
         if ours(row, uid):  # whichever comes first: it hides nothing
             yield row._replace(state="ignored", reason=Reason.OWN_PREDICTION.value)
             continue
-        if known.get(uid) == row.sha256 or (len(contents[uid]) == 1 and seen[uid]):
+        if known.get(uid) == row.sha256 or (uid not in several and seen[uid]):
             yield row._replace(state="duplicate")
-        elif len(contents[uid]) > 1:
+        elif uid in several:
             detail = f"SOP instance {uid} exists with other content"
             yield row._replace(state="rejected", reason=Reason.UID_CONFLICT.value, detail=detail)
         else:

@@ -60,7 +60,7 @@ def model_of(paths: DatasetPaths, iteration: Iteration) -> ModelRecord | None:
 
 def require_current(paths: DatasetPaths, iteration: Iteration) -> None:
     """Raise :class:`UserDataError` for a prepared iteration that would not be prepared like this any more."""
-    out = withdrawn_since(paths, iteration)
+    out = withdrawn_since(paths, iteration.cases)
     parent = parent_in(paths, iteration.lineage)
     other = iteration.parent != (parent.model_id if parent else None)
     if out or other:
@@ -70,12 +70,12 @@ def require_current(paths: DatasetPaths, iteration: Iteration) -> None:
         )
 
 
-def withdrawn_since(paths: DatasetPaths, iteration: Iteration) -> list[dict[str, Any]]:
-    """The cases of an iteration that are out by now."""
+def withdrawn_since(paths: DatasetPaths, cases: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those cases of an iteration that are out by now."""
     withdrawals, store = load_withdrawals(paths.withdrawals), Store(paths.store)
     return [
         case
-        for case in iteration.cases
+        for case in cases
         if withdrawals.hold(case["patient"], case["case_id"])
         or is_one_of(withdrawals.scans, store.image(case["case_id"], case["image_key"]))
     ]

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.futures import PrefectFuture
@@ -35,7 +36,10 @@ RESULT_S = 120.0
 """For the result of a task that is done, which lies with its worker: one that hangs is not waited for."""
 SHOWN_LETTERS = 200
 NOT_FOUND = 404
-MARK_TRIES = 5
+SHARE_TOO_SMALL = (
+    "its share of `gpu_hours` ends before an epoch, or a case that is validated, does; raise `gpu_hours`"
+)
+MARK_TRIES, MARK_PAUSE_S = 5, 3.0
 """A server on SQLite is too busy now and then when a worker was lost and everything is said at once."""
 
 
@@ -170,7 +174,7 @@ def run_all(
                 if isinstance(outcome, BrokenError):
                     cluster.blame(outcome.worker)
                     cluster.end_worker(outcome.worker)
-                further = _got_further(attempt, outcome, partial(how_far, key))
+                further = _counts_as_the_first(attempt, outcome, partial(how_far, key))
                 following = _next(attempt, outcome, attempts, str(key))
                 if following is None or left < 1:
                     yield key, _final(attempt, outcome, further=further, for_good=following is None)
@@ -209,23 +213,25 @@ def _next(attempt: _Attempt, outcome: Any, attempts: int, what: str) -> _Attempt
     return _Attempt(attempt.number + 1, attempt.future, failures, reached, elsewhere, attempt.noted)
 
 
-def _got_further(attempt: _Attempt, outcome: Any, how_far: Callable[[], tuple[int, int]]) -> bool:
-    """Whether an attempt that did not end its work got further with it; then it counts as the first."""
-    if isinstance(outcome, Stopped):
-        return outcome.reached > max(attempt.reached, (0, 0))
-    if not _lost(outcome) and not isinstance(outcome, BrokenError):
+def _counts_as_the_first(attempt: _Attempt, outcome: Any, how_far: Callable[[], tuple[int, int]]) -> bool:
+    """Whether an attempt got further before it was lost, failed or stopped; its losses are forgotten then."""
+    stopped = isinstance(outcome, Stopped)
+    if not stopped and not _lost(outcome) and not isinstance(outcome, BrokenError):
         return False
     come = how_far()
     further = come > attempt.noted
     if further:
-        attempt.failures, attempt.elsewhere, attempt.noted = 0, False, come
+        attempt.noted = come
+        if not stopped:  # :func:`_next` counts by what it reached
+            attempt.failures, attempt.elsewhere = 0, False
     return further
 
 
 def _final(attempt: _Attempt, outcome: Any, *, further: bool, for_good: bool) -> Any:
     """The outcome of the last attempt; None for what waits for the next night and got further in this."""
     if isinstance(outcome, Stopped) and outcome.budget_spent:
-        return None if further else attempt.failure
+        within = None if outcome.worker is None else ConfigError(SHARE_TOO_SMALL)
+        return None if further else attempt.failure or within
     return _failure(attempt, outcome) if for_good or not further else None
 
 
@@ -284,7 +290,7 @@ def mark_crashed(task_run_id: UUID, why: str) -> None:
     """Say in the UI that a task run is over whose worker can no longer say so."""
     for left in reversed(range(MARK_TRIES)):
         try:
-            # Its own tries would be minutes each, of a server that is silent.
+            # Prefect's own tries would be minutes each, of a server that is silent.
             with (
                 temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
                 get_client(sync_client=True) as client,
@@ -294,9 +300,13 @@ def mark_crashed(task_run_id: UUID, why: str) -> None:
         except Exception as error:  # the server is busy or away: what runs is worth more than what is shown
             unknown = isinstance(error, PrefectHTTPStatusError) and error.response.status_code == NOT_FOUND
             # One that no worker began, or could tell of before it was lost, is not in the UI at all.
-            if not left and not unknown:
-                get_run_logger().warning("a lost task could not be marked: %s", str(error).splitlines()[0])
-            time.sleep(LOOK_EVERY_S)
+            silent = isinstance(error, httpx.TimeoutException)
+            if (silent or not left) and not unknown:
+                words = (str(error).splitlines() or [type(error).__name__])[0]
+                get_run_logger().warning("a lost task could not be marked: %s", words)
+            if silent:  # it is for every other one, too
+                return
+            time.sleep(LOOK_EVERY_S if unknown else MARK_PAUSE_S)
 
 
 def _let_it_pass(cluster: Any, outcomes: Iterable[Any]) -> None:

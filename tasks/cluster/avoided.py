@@ -54,18 +54,18 @@ def keep_away(options: dict[str, Any], strikes: Mapping[str, int], excluded: Seq
     return bool(options["job_extra_directives"] != before)
 
 
-def nodes_avoided(options: Mapping[str, Any]) -> set[str]:
-    """The nodes on which jobs with these options do not run."""
-    directives = [d for d in options["job_extra_directives"] if d.startswith(EXCLUDE)]
-    return {node for directive in directives for node in directive.removeprefix(EXCLUDE).split(",")}
+def excluded_by(options: Mapping[str, Any]) -> str:
+    """The nodes on which jobs with these options do not run, as Slurm lists them; a user may give ranges."""
+    lists = [d.removeprefix(EXCLUDE) for d in options["job_extra_directives"] if d.startswith(EXCLUDE)]
+    return ",".join(lists)
 
 
-def send_elsewhere(job_ids: Sequence[str], nodes: Collection[str]) -> None:
+def send_elsewhere(job_ids: Collection[str], nodes: str) -> None:
     """Keep jobs that wait already away from nodes, too; else they go there one after another."""
-    for job_id in job_ids:
-        # One that has begun meanwhile, or is gone; or the controller is away.
-        with suppress(ConfigError, TransientError):
-            slurm("scontrol", "update", f"JobId={job_id}", f"ExcNodeList={','.join(sorted(nodes))}")
+    # Of one that has begun meanwhile scontrol says so, and goes on; or the controller is away.
+    with suppress(ConfigError, TransientError):
+        if job_ids:
+            slurm("scontrol", "update", f"JobId={','.join(sorted(job_ids))}", f"ExcNodeList={nodes}")
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,9 +22,9 @@ from tasks.cluster.avoided import (
     EXCLUDE,
     NO_NODE,
     STRIKES,
+    excluded_by,
     is_a_strike,
     keep_away,
-    nodes_avoided,
     send_elsewhere,
 )
 from tasks.cluster.dask_parts import OneEach, WatchedJob
@@ -248,7 +248,8 @@ class WatchedCluster(SLURMCluster):
             brief = _in_brief(said)
             self._rows[job_id] = self._row(job_id, brief)
             self._strike(job_id)
-        known_bad = nodes_avoided(self.new_spec["options"]) - {*self._excluded}
+        listed = excluded_by(self.new_spec["options"]).split(",")
+        known_bad = {node for node in listed if self._strikes[node] >= STRIKES}
         avoided = bool(ended) and self._avoid()
         # What was asked for before a node was known to be bad may still go there, and tells nothing new.
         news = [job_id for job_id in ended if self._rows[job_id]["node"] not in known_bad]
@@ -304,8 +305,9 @@ class WatchedCluster(SLURMCluster):
         options = self.new_spec["options"]
         if not keep_away(options, self._strikes, self._excluded):
             return False
-        waiting = [job_id for job_id, row in self._rows.items() if row.get("state") == "PENDING"]
-        send_elsewhere(waiting, nodes_avoided(options))
+        asked_for = {job.job_id for job in dict(self.workers).values()} - {None, *self._rows}
+        waiting = {job_id for job_id, row in self._rows.items() if row.get("state") == "PENDING"}
+        send_elsewhere(waiting | asked_for, excluded_by(options))
         return True
 
     def _give_up_after_many(self, job_id: str, code: int) -> None:

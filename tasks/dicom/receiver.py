@@ -138,8 +138,9 @@ class Receiver:
 
     def _store(self, event: Any) -> int:
         self._begun.wait()
-        transfer = self._names.setdefault(id(event.assoc), uuid4().hex)
-        self._storing.add(id(event.assoc))
+        with self._lock:
+            transfer = self._names.setdefault(id(event.assoc), uuid4().hex)
+            self._storing.add(id(event.assoc))
         try:
             self._transfers.store(transfer, _file_of(event))
         except CaseRejected:

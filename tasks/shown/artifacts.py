@@ -60,26 +60,42 @@ def progress_artifact(key: str) -> Callable[[float, str], None]:
     tables.
     """
     made: list[UUID] = []
-    not_before_s = 0.0
+    server = _Server()
     if is_a_lab():
         return lambda *_: None
 
     def show(percent: float, words: str) -> None:
-        nonlocal not_before_s
+        def tell() -> None:
+            if made:
+                update_progress_artifact(made[0], progress=percent, description=words)
+            else:
+                made.append(cast(UUID, create_progress_artifact(percent, key=key, description=words)))
+
+        server.tell("progress", tell)
+
+    return show
+
+
+class _Server:
+    """Prefect's, which is told something that may be lost."""
+
+    def __init__(self) -> None:
+        self._not_before_s = 0.0
+
+    def tell(self, what: str, how: Callable[[], object]) -> None:
+        """Try once, and not at all for a while where it did not answer."""
         began_s = time.monotonic()
-        if began_s < not_before_s:
+        if began_s < self._not_before_s:
             return
         try:
             with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
-                if made:
-                    update_progress_artifact(made[0], progress=percent, description=words)
-                else:
-                    made.append(cast(UUID, create_progress_artifact(percent, key=key, description=words)))
+                how()
         except Exception as error:  # whatever the client raises
-            not_before_s = time.monotonic() + RESTS * (time.monotonic() - began_s)
-            _logger().warning("progress could not be shown: %s", type(error).__name__)
+            self._not_before_s = time.monotonic() + RESTS * (time.monotonic() - began_s)
+            _logger().warning("%s could not be shown: %s", what, type(error).__name__)
 
-    return show
+
+_JOBS = _Server()
 
 
 def _logger() -> Any:
@@ -105,9 +121,8 @@ def show_jobs(dataset_id: str, jobs: Sequence[Mapping[str, str]], logs_url: str 
     for job in jobs:
         link = f"[{Path(job['log']).name}]({url_of(Path(job['log']), logs_url)})"
         lines.append(f"| {job['job']} | {job['state']} | {job['reason']} | {job['node']} | {link} |")
-    create_markdown_artifact(
-        "\n".join(lines), key=artifact_key("jobs", dataset_id), description="jobs of this run"
-    )
+    page, key = "\n".join(lines), artifact_key("jobs", dataset_id)
+    _JOBS.tell("the jobs", lambda: create_markdown_artifact(page, key=key, description="jobs of this run"))
 
 
 def url_of(file: Path, logs_url: str | None) -> str:

@@ -26,7 +26,7 @@ from tasks.settings.dataset import DatasetSettings
     [
         ("a file", {}, [], ["GTV"], ["c1", "c2"]),  # validated elsewhere: it has seen nobody from here
         ("a file", {}, ["t"], [], None),  # the test set tells
-        ("a file", {}, ["t"], ["GTV"], ["t", "c1", "c2"]),  # of this it does not
+        ("a file", {}, ["t"], ["GTV"], ["t", "c1"]),  # not of what no test case has
         ("a file", {}, ["t"], ["a structure that is new here"], None),
         ("a file", {"0": ["p1"]}, [], ["GTV"], None),  # one of ours that came back: it has learned from them
         (None, {"0": ["p1"]}, [], ["GTV"], None),
@@ -45,7 +45,10 @@ def test_an_imported_model_is_scored_on_what_it_has_not_seen(
     cases = [{"case_id": name, "label_key": "l"} for name in ("c1", "c2")]
     in_test_set = [{"case_id": name, "label_key": "l"} for name in test_cases]
     iteration: Any = SimpleNamespace(test_cases=lambda: in_test_set, training_cases=lambda: cases)
-    monkeypatch.setattr(judgement, "untested_structures", lambda *_: untested)
+    in_c1 = {"c1": []}  # the structure is, and in no other
+    monkeypatch.setattr(
+        judgement, "untested_structures", lambda *given: in_c1.get(given[2][0]["case_id"], untested)
+    )
     asked_for: list[Any] = []
     monkeypatch.setattr(judgement, "_scored", lambda *_, cases, **__: asked_for.append(cases) or [])
     monkeypatch.setattr(judgement, "check_weights", lambda *_: None)

@@ -126,6 +126,8 @@ def test_files_that_were_received_and_wait_are_told(home: Path, tmp_path: Path) 
     inbox = Inbox(lab.paths.inbox)
     inbox.begin("1", "1.2")
     inbox.put("1.2", "1.2.3", b"x")
+    assert status_of("D")["not_ingested"] == [], "it is still being sent"
+    inbox.end("1", whole=True)
     said = status_of("D")
     assert said["not_ingested"] == ["1 received file"]
     assert said["next"].startswith("ingests 1 received file")

@@ -88,6 +88,7 @@ def test_another_scan_of_the_study_changes_nothing_for_one_that_lost_its_identit
         assert arrive(received.files) == {}, "the first four come again"
         assert arrive([of_other]) == {}
         assert arrive([of_other]) == {}, "and again the next night"
+    assert take_delivery.fn("D", of_other.parent, DAY)["files"]["duplicate"] == 1, "and by folder"
     take_delivery.fn("D", drawn.parent, DAY)
     cases = state_at(paths, DatasetSettings())[0].images
     assert [len(case.files) for case in cases] == [6, 6]
@@ -109,4 +110,26 @@ def test_a_drawing_that_comes_again_without_its_identity_is_told_and_changes_not
         report = take_inbox.fn("D", DAY)
     assert report is not None and report["reasons"] == {"uid-conflict": 1}
     (after,) = state_at(paths, DatasetSettings())[0].images
+    assert after.segmentation == before.segmentation
+
+
+def test_a_drawing_that_lost_its_identity_comes_again_by_folder_and_is_no_newer_one(
+    paths: DatasetPaths, tmp_path: Path
+) -> None:
+    """The scan is here in the clear; the drawing and its correction came over the network."""
+    series = write_series(tmp_path / "in" / "ct", SHAPE)
+    take_delivery.fn("D", tmp_path / "in", DAY)
+    drawn = write_rois(tmp_path / "drawn" / "rt", series, {"GTV": MASK})
+    corrected = write_rois(
+        tmp_path / "corrected" / "rt", series, {"GTV": MASK & (np.arange(24) < 8)}, name="c"
+    )
+    with listening(paths) as receiver:
+        for file in (drawn, corrected):
+            send(receiver.port, [file])
+            ready(paths, 1)
+            take_inbox.fn("D", DAY)
+    (before,) = state_at(paths, DatasetSettings(same_date="later_wins"))[0].images
+    report = take_delivery.fn("D", drawn.parent, DAY)
+    assert (report["files"]["taken"], report["files"]["duplicate"]) == (0, 1)
+    (after,) = state_at(paths, DatasetSettings(same_date="later_wins"))[0].images
     assert after.segmentation == before.segmentation

@@ -209,10 +209,11 @@ def test_an_imported_model_is_asked_elsewhere_for_a_structure_that_no_test_case_
 def test_which_structures_no_test_case_has_is_told_by_the_labels(paths: DatasetPaths) -> None:
     cases = [case(0, 0), case(1, "test"), case(2, "test")]
     now = replace(iteration("2", cases), structures=["GTV", "node"])
-    assert untested_structures(paths, now) == ["GTV", "node"]  # of labels of which it is not known
+    assert untested_structures(paths, now, cases) == []  # of labels of which it is not known
     for n, found in ((0, {0: 5, 2: 5}), (1, {0: 9, 1: 1}), (2, {0: 10})):
         write_json(Store(paths.store).voxel_counts(f"case{n}", "same"), found)
-    assert untested_structures(paths, now) == ["node"]
+    assert untested_structures(paths, now, now.test_cases()) == ["node"]
+    assert untested_structures(paths, now, cases) == []
 
 
 @pytest.mark.parametrize(

@@ -135,3 +135,37 @@ def test_what_an_archive_writes_over_a_file_of_a_day_is_no_newer_drawing(
     assert [report["files"]["taken"] for report in seal_by_hand.fn("D")] == [0]
     assert seal_by_hand.fn("D") == []
     assert lab.case().segmentation.day == date(2026, 11, 23)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("deidentify", [False, True])
+def test_a_correction_that_is_taken_back_is_the_newest_drawing(
+    lab: Predicted, tmp_path: Path, deidentify: bool
+) -> None:
+    """In its place, under its UID: it is drawn as the first, and is no copy of it."""
+    if deidentify:
+        recipe = Path(__file__).parents[2] / "config" / "deidentification.yaml"
+        (lab.paths.config / recipe.name).write_text(recipe.read_text())
+    edited = {**MASKS, "GTV": MASKS["GTV"] & (np.arange(28) < 12)}
+    for day, masks in ((23, MASKS), (24, edited), (25, MASKS)):
+        file = write_rois(tmp_path / str(day) / "rt.dcm", lab.series, masks)
+        edit(file, lambda ds, day=day: ds.update({"StructureSetTime": f"{day}0000", "InstanceNumber": day}))
+        report = take_delivery.fn("D", file.parent, date(2026, 11, day), deidentify)
+        assert report["files"]["taken"] == 1, day
+    newest = lab.case().segmentation
+    assert newest is not None
+    assert newest.day == date(2026, 11, 25)
+
+
+def test_one_correction_by_two_ways_is_one(lab: Predicted, tmp_path: Path) -> None:
+    """The viewer's own file, and the archive's with another name of the patient, in one delivery."""
+    first = write_rois(tmp_path / "one" / "rt.dcm", lab.series, MASKS)
+    take_delivery.fn("D", first.parent, date(2026, 11, 23))
+    edited = {**MASKS, "GTV": MASKS["GTV"] & (np.arange(28) < 12)}
+    corrected = write_rois(tmp_path / "two" / "rt.dcm", lab.series, edited)
+    edit(corrected, lambda ds: setattr(ds, "StructureSetTime", "120000"))
+    again = corrected.with_name("of the archive.dcm")
+    again.write_bytes(corrected.read_bytes())
+    edit(again, mended_name)
+    report = take_delivery.fn("D", corrected.parent, date(2026, 11, 24))
+    assert (report["files"]["taken"], report["files"]["duplicate"], report["reasons"]) == (1, 1, {})
+    assert lab.case().segmentation.day == date(2026, 11, 24)  # type: ignore[union-attr]

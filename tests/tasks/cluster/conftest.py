@@ -46,6 +46,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WatchedCluster:
         _job_kwargs={**options, "log_directory": str(tmp_path)},
         new_spec={"options": options},
         job_cls=SimpleNamespace(refused=[]),
+        workers={},
         scheduler_info={"workers": {}},
     )
     return cluster

@@ -122,6 +122,9 @@ def counting() -> Callable[[Any], tuple[int, int]]:
         ([KILLED, KILLED], 2, ExternalToolError, "signal 9"),
         ([BROKEN], 1, ExternalToolError, "exit code 1"),
         ([stopped(0)], 1, ConfigError, "raise `walltime`"),
+        ([stopped(30)], 1, ConfigError, "raise `walltime`"),  # where it was resumed
+        ([stopped(30, budget_spent=True)], 9, ConfigError, "raise `gpu_hours`"),
+        ([LOST, stopped(30, budget_spent=True)], 9, LostError, "its worker was lost"),
         # The next one waited in a queue till its share of the night was spent.
         ([KILLED, Stopped((0, 0), None, budget_spent=True)], 2, ExternalToolError, "signal 9"),
     ],
@@ -137,8 +140,10 @@ def test_a_spent_budget_does_not_hide_what_got_no_further(
 
 
 def test_a_spent_budget_leaves_the_rest_for_the_next_night() -> None:
-    assert run([stopped(5, budget_spent=True), DONE]) == (None, 1)
-    assert run([stopped(5), DONE], most=1) == (None, 1)
+    assert run([stopped(5, budget_spent=True), DONE], how_far=counting()) == (None, 1)
+    assert run([stopped(5), DONE], most=1, how_far=counting()) == (None, 1)
+    # It waited in the queue all night.
+    assert run([Stopped((0, 0), None, budget_spent=True)]) == (None, 1)
     assert run([LOST, DONE], most=1, how_far=counting()) == (None, 1)
     assert run([BROKEN, DONE], most=1, how_far=counting()) == (None, 1)
     assert run([LOST, DONE], most=2) == (DONE, 2)
@@ -226,7 +231,8 @@ def test_the_next_attempt_waits_until_it_is_known_how_the_last_job_ended(
 
 def test_a_budget_of_three_attempts_is_three_for_all_folds_together() -> None:
     left = {name: [stopped(3), DONE] for name in "ab"}
-    ended = dict(run_all({name: lambda _, n=name: Ended(left[n].pop(0)) for name in "ab"}, 3, most=3))
+    submit = {name: lambda _, n=name: Ended(left[n].pop(0)) for name in "ab"}
+    ended = dict(run_all(submit, 3, most=3, how_far=counting()))
     assert ended == {"a": DONE, "b": None}
 
 

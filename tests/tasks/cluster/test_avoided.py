@@ -116,18 +116,19 @@ def test_jobs_that_wait_already_are_sent_elsewhere_and_those_that_die_there_tell
 
     def slurm(*command: str) -> str:
         told.append(command)
-        if command[2] == "JobId=3":
-            raise TransientError("it has begun")
-        return ""
+        raise TransientError("job 3 has begun")
 
     monkeypatch.setattr("tasks.cluster.avoided.slurm", slurm)
+    cluster._excluded = ["node[07-09,12]"]
+    cluster.new_spec["options"]["job_extra_directives"] = ["--exclude=node[07-09,12]"]
+    vars(cluster)["workers"] = {"w": SimpleNamespace(job_id="6"), "v": SimpleNamespace(job_id=None)}
     nodes.update({str(job): "node3" for job in range(1, 12)})
     cluster._rows |= {str(job): {"state": "PENDING", "node": ""} for job in (3, 4)}
     cluster._rows["5"] = {"state": "RUNNING", "node": "node1"}
     for job in nodes:
         cluster._learn([job])
-    update = ("scontrol", "update")
-    assert told == [(*update, f"JobId={job}", "ExcNodeList=node3,node7") for job in (3, 4)]
+    assert told == [("scontrol", "update", "JobId=3,4,6", "ExcNodeList=node[07-09,12],node3")]
+    vars(cluster)["workers"] = {}
     for job, node in (("20", "a"), ("21", "b"), ("22", "c")):
         nodes[job] = node
         cluster._learn([job])
