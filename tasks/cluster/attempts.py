@@ -53,8 +53,10 @@ class _Attempt:
     """Whether an earlier attempt failed, and its worker was not lost: this one runs on another worker."""
     noted: tuple[int, int] = (-1, 0)
     """How far the work had come when the last one was lost, or before the first."""
+    further: bool = False
+    """Whether it, or one before, got further."""
     failure: Exception | None = None
-    """What ended the attempt before, where that got no further."""
+    """What ended the attempt before."""
 
 
 @dataclass(frozen=True)
@@ -174,13 +176,13 @@ def run_all(
                 if isinstance(outcome, BrokenError):
                     cluster.blame(outcome.worker)
                     cluster.end_worker(outcome.worker)
-                further = _counts_as_the_first(attempt, outcome, partial(how_far, key))
+                _note_how_far(attempt, outcome, partial(how_far, key))
                 following = _next(attempt, outcome, attempts, str(key))
                 if following is None or left < 1:
-                    yield key, _final(attempt, outcome, further=further, for_good=following is None)
+                    yield key, _final(attempt, outcome, for_good=following is None)
                     continue
                 left -= 1
-                following.failure = None if further else _failure(attempt, outcome)
+                following.failure = _failure(attempt, outcome)
                 following.future = submit[key](following.number)
                 running[key] = following
     finally:
@@ -210,29 +212,27 @@ def _next(attempt: _Attempt, outcome: Any, attempts: int, what: str) -> _Attempt
     if failures >= attempts:
         return None
     get_run_logger().warning("%s, attempt %s: %s; it goes on", what, attempt.number, why)
-    return _Attempt(attempt.number + 1, attempt.future, failures, reached, elsewhere, attempt.noted)
+    noted = attempt.noted, attempt.further
+    return _Attempt(attempt.number + 1, attempt.future, failures, reached, elsewhere, *noted)
 
 
-def _counts_as_the_first(attempt: _Attempt, outcome: Any, how_far: Callable[[], tuple[int, int]]) -> bool:
-    """Whether an attempt got further before it was lost, failed or stopped; its losses are forgotten then."""
+def _note_how_far(attempt: _Attempt, outcome: Any, how_far: Callable[[], tuple[int, int]]) -> None:
+    """One that got further before it was lost, failed or stopped forgets the losses before it."""
     stopped = isinstance(outcome, Stopped)
     if not stopped and not _lost(outcome) and not isinstance(outcome, BrokenError):
-        return False
-    come = how_far()
-    further = come > attempt.noted
-    if further:
-        attempt.noted = come
+        return
+    if (come := how_far()) > attempt.noted:
+        attempt.noted, attempt.further = come, True
         if not stopped:  # :func:`_next` counts by what it reached
             attempt.failures, attempt.elsewhere = 0, False
-    return further
 
 
-def _final(attempt: _Attempt, outcome: Any, *, further: bool, for_good: bool) -> Any:
+def _final(attempt: _Attempt, outcome: Any, *, for_good: bool) -> Any:
     """The outcome of the last attempt; None for what waits for the next night and got further in this."""
     if isinstance(outcome, Stopped) and outcome.budget_spent:
         within = None if outcome.worker is None else ConfigError(SHARE_TOO_SMALL)
-        return None if further else attempt.failure or within
-    return _failure(attempt, outcome) if for_good or not further else None
+        return None if attempt.further else attempt.failure or within
+    return _failure(attempt, outcome) if for_good or not attempt.further else None
 
 
 def _failure(attempt: _Attempt, outcome: Any) -> Any:

@@ -142,6 +142,9 @@ def test_a_spent_budget_does_not_hide_what_got_no_further(
 def test_a_spent_budget_leaves_the_rest_for_the_next_night() -> None:
     assert run([stopped(5, budget_spent=True), DONE], how_far=counting()) == (None, 1)
     assert run([stopped(5), DONE], most=1, how_far=counting()) == (None, 1)
+    # What was gained before the last one was lost is no less for that.
+    at_epoch = iter([0, 7, 7])
+    assert run([LOST, KILLED], most=2, how_far=lambda _: (0, next(at_epoch))) == (None, 2)
     # It waited in the queue all night.
     assert run([Stopped((0, 0), None, budget_spent=True)]) == (None, 1)
     assert run([LOST, DONE], most=1, how_far=counting()) == (None, 1)
