@@ -21,7 +21,6 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Crashed
 
 from tasks.cluster.asked import cluster_of_this_flow, hear_of_the_lost, show_queue
@@ -39,7 +38,7 @@ NOT_FOUND = 404
 SHARE_TOO_SMALL = (
     "its share of `gpu_hours` ends before an epoch, or a case that is validated, does; raise `gpu_hours`"
 )
-MARK_TRIES, MARK_PAUSE_S = 5, 3.0
+MARK_TRIES = 5
 """A server on SQLite is too busy now and then when a worker was lost and everything is said at once."""
 
 
@@ -290,11 +289,7 @@ def mark_crashed(task_run_id: UUID, why: str) -> None:
     """Say in the UI that a task run is over whose worker can no longer say so."""
     for left in reversed(range(MARK_TRIES)):
         try:
-            # Prefect's own tries would be minutes each, of a server that is silent.
-            with (
-                temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
-                get_client(sync_client=True) as client,
-            ):
+            with get_client(sync_client=True) as client:
                 client.set_task_run_state(task_run_id, Crashed(message=why), force=True)
             return
         except Exception as error:  # the server is busy or away: what runs is worth more than what is shown
@@ -304,9 +299,9 @@ def mark_crashed(task_run_id: UUID, why: str) -> None:
             if (silent or not left) and not unknown:
                 words = (str(error).splitlines() or [type(error).__name__])[0]
                 get_run_logger().warning("a lost task could not be marked: %s", words)
-            if silent:  # it is for every other one, too
+            if silent:  # for minutes, as it is with Prefect's own tries
                 return
-            time.sleep(LOOK_EVERY_S if unknown else MARK_PAUSE_S)
+            time.sleep(LOOK_EVERY_S)
 
 
 def _let_it_pass(cluster: Any, outcomes: Iterable[Any]) -> None:

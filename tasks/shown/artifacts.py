@@ -11,6 +11,7 @@ from typing import Any, cast
 from urllib.parse import quote
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import (
     create_markdown_artifact,
     create_progress_artifact,
@@ -19,7 +20,6 @@ from prefect.artifacts import (
 )
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from tasks.ledger.home import is_a_lab
 
@@ -55,9 +55,8 @@ def show_table(stage: str, dataset_id: str, rows: Sequence[dict[str, Any]], summ
 def progress_artifact(key: str) -> Callable[[float, str], None]:
     """What shows in the UI how far something is, in percent and in words.
 
-    A server that is away for a while does not end what is shown, and one that is silent does not hold it up:
-    each answer is waited for once, and then, for ten times as long, none. A simulated lab shows none, as of
-    tables.
+    A server that is away for a while does not end what is shown, and one that is silent holds it up once. A
+    simulated lab shows none, as of tables.
     """
     made: list[UUID] = []
     server = _Server()
@@ -83,15 +82,18 @@ class _Server:
         self._not_before_s = 0.0
 
     def tell(self, what: str, how: Callable[[], object]) -> None:
-        """Try once, and not at all for a while where it did not answer."""
+        """As Prefect does it, with its own tries; not at all for a while where it was silent for all of them.
+
+        One that refuses is waited for each time: a task that ends while it is away is told to nobody.
+        """
         began_s = time.monotonic()
         if began_s < self._not_before_s:
             return
         try:
-            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
-                how()
+            how()
         except Exception as error:  # whatever the client raises
-            self._not_before_s = time.monotonic() + RESTS * (time.monotonic() - began_s)
+            if isinstance(error, httpx.TimeoutException):
+                self._not_before_s = time.monotonic() + RESTS * (time.monotonic() - began_s)
             _logger().warning("%s could not be shown: %s", what, type(error).__name__)
 
 
