@@ -41,6 +41,19 @@ def test_who_stays_with_the_model_in_use_has_declined_what_was_accepted_since(pa
     assert current.model_id == "2026-01-01"
 
 
+def not_put_into_use(paths: DatasetPaths, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is said of the model that waits; the one before it stays in use."""
+    said: list[str] = []
+    for name, does in (("promote_model", promote_model.fn), ("write_pages", print), ("told", said.append)):
+        monkeypatch.setattr(f"flows.train.{name}", does)
+    monkeypatch.setattr("flows.train.get_run_logger", lambda: logging.getLogger("test"))
+    finish_promotion(paths)
+    current = latest_model(paths)
+    assert current is not None
+    assert current.model_id == "2026-01-01"
+    return said
+
+
 @pytest.mark.parametrize("damage", ["gone", "changed"])
 def test_an_accepted_model_without_its_weights_stops_no_night(
     paths: DatasetPaths, damage: str, monkeypatch: pytest.MonkeyPatch
@@ -56,14 +69,7 @@ def test_an_accepted_model_without_its_weights_stops_no_night(
         file.unlink()
     else:
         file.write_text("other")
-    said: list[str] = []
-    monkeypatch.setattr("flows.train.promote_model", promote_model.fn)
-    monkeypatch.setattr("flows.train.told", said.append)
-    monkeypatch.setattr("flows.train.get_run_logger", lambda: logging.getLogger("test"))
-    finish_promotion(paths)
-    current = latest_model(paths)
-    assert current is not None
-    assert current.model_id == "2026-01-01"
+    said = not_put_into_use(paths, monkeypatch)
     assert "model 2026-01-02 was accepted, and is not put into use: fold 0" in said[0]
 
 
@@ -136,15 +142,7 @@ def test_a_model_that_learned_from_somebody_who_has_withdrawn_since_is_not_put_i
     second = trained(paths, "2026-01-02", [case(0, 0), case(1, 1)], 0.6)
     save_model(paths, replace(second, compared_with="2026-01-01", accepted=True))
     add_withdrawal(paths.withdrawals, date(2026, 1, 3), ["case1"], "p1")
-    said: list[str] = []
-    monkeypatch.setattr("flows.train.promote_model", promote_model.fn)
-    monkeypatch.setattr("flows.train.write_pages", lambda _: None)
-    monkeypatch.setattr("flows.train.told", said.append)
-    monkeypatch.setattr("flows.train.get_run_logger", lambda: logging.getLogger("test"))
-    finish_promotion(paths)
-    current = latest_model(paths)
-    assert current is not None
-    assert current.model_id == "2026-01-01"
+    said = not_put_into_use(paths, monkeypatch)
     assert said == [
         "model 2026-01-02 was accepted, and is not put into use: 1 of its cases were withdrawn since"
     ]

@@ -144,11 +144,10 @@ def test_a_structure_that_no_test_case_has_is_compared_where_both_were_validated
     assert ahead(paths, today, models[1], untested=["GTV"]) == [models[0]]
 
 
-def test_without_a_test_set_a_model_from_elsewhere_is_known_by_what_it_was_asked_for(
-    paths: DatasetPaths,
-) -> None:
-    """It was validated on nothing that is known here."""
-    cases = [case(0, 0), case(1, 1)]
+def after_one_from_elsewhere(
+    paths: DatasetPaths, cases: list[dict[str, Any]]
+) -> tuple[ModelRecord, ModelRecord]:
+    """A model that was imported, and the one of here that followed it."""
     current = trained(paths, "2026-01-02", cases, 0.7)
     folder = str((paths.imported("import-1").root / "results" / "D" / "t").relative_to(paths.home))
     former = replace(current, model_id="import-1", folder=folder, imported_from="a file")
@@ -156,6 +155,15 @@ def test_without_a_test_set_a_model_from_elsewhere_is_known_by_what_it_was_asked
         (paths.home / model.folder).mkdir(parents=True, exist_ok=True)
         save_model(paths, model)
         promote(paths, model, "not worse")
+    return former, current
+
+
+def test_without_a_test_set_a_model_from_elsewhere_is_known_by_what_it_was_asked_for(
+    paths: DatasetPaths,
+) -> None:
+    """It was validated on nothing that is known here."""
+    cases = [case(0, 0), case(1, 1)]
+    former, current = after_one_from_elsewhere(paths, cases)
     today = iteration("3", cases)
     assert ahead(paths, today, current) == []
     rows = [{**row, "tolerance_mm": 2.0, "mirroring": True, "dice": {"GTV": 0.8}} for row in cases]
@@ -168,13 +176,7 @@ def test_a_model_from_elsewhere_is_held_against_what_follows_where_no_test_case_
 ) -> None:
     """By what it was asked for while it was in use."""
     cases = [case(0, 0), case(1, 1), case(2, "test")]
-    current = trained(paths, "2026-01-02", cases, 0.7)
-    folder = str((paths.imported("import-1").root / "results" / "D" / "t").relative_to(paths.home))
-    former = replace(current, model_id="import-1", folder=folder, imported_from="a file")
-    for model in (former, current):
-        (paths.home / model.folder).mkdir(parents=True, exist_ok=True)
-        save_model(paths, model)
-        promote(paths, model, "not worse")
+    former, current = after_one_from_elsewhere(paths, cases)
     rows = [{**row, "tolerance_mm": 2.0, "mirroring": True, "dice": {"GTV": 0.8}} for row in cases[:2]]
     keep_scores(paths, former, rows)
     today = iteration("3", cases)
