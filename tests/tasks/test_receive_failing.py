@@ -6,9 +6,9 @@ import errno
 from pathlib import Path
 
 import pytest
-from dicom_factory import Series, write_series
+from dicom_factory import Series
 from dicom_network import send
-from receiving import DAY, held, listening, ready, with_recipe
+from receiving import DAY, held, listening, ready
 
 import tasks.intake
 from tasks.errors import ConfigError
@@ -17,16 +17,6 @@ from tasks.ledger.inbox import Inbox
 from tasks.ledger.paths import DatasetPaths
 from tasks.ledger.pseudonyms import Pseudonyms
 from tasks.receive import InboxTransfers
-
-
-@pytest.fixture
-def paths(home: Path) -> DatasetPaths:
-    return with_recipe(home)
-
-
-@pytest.fixture
-def series(tmp_path: Path) -> Series:
-    return write_series(tmp_path / "ct", (6, 20, 24), patient="XYZZY-0815")
 
 
 def test_a_transfer_that_could_not_be_kept_whole_is_held(

@@ -12,14 +12,22 @@ import pytest
 from coming_back import MASKS, comes_back, saved_in_place
 from dicom_factory import edit, write_rois
 from predicted_lab import Predicted
+from receiving import with_recipe
 
 from tasks.ingest import seal_by_hand, take_delivery
 from tasks.intake import Intake
 from tasks.refine import recognise_refinements
 
 
+@pytest.fixture(params=[False, True])
+def deidentify(request: pytest.FixtureRequest, lab: Predicted) -> bool:
+    """Whether what comes in loses its identity; there is a recipe for it then."""
+    if request.param:
+        with_recipe(lab.paths.home)
+    return bool(request.param)
+
+
 @pytest.mark.parametrize("name", ["a_first.dcm", "z_last.dcm"])
-@pytest.mark.parametrize("deidentify", [False, True])
 def test_the_untouched_one_beside_it_does_not_hide_an_edited_one(
     lab: Predicted, tmp_path: Path, name: str, deidentify: bool
 ) -> None:
@@ -27,8 +35,6 @@ def test_the_untouched_one_beside_it_does_not_hide_an_edited_one(
     edited = saved_in_place(lab, tmp_path)
     (edited.parent / name).write_bytes(lab.object("seg").read_bytes())
     if deidentify:
-        recipe = Path(__file__).parents[2] / "config" / "deidentification.yaml"
-        (lab.paths.config / recipe.name).write_text(recipe.read_text())
         file = lab.paths.config / "dataset_D.yaml"
         file.write_text(f"{file.read_text()}deidentify_folders: true\n")
     report = comes_back(lab, edited)
@@ -36,14 +42,10 @@ def test_the_untouched_one_beside_it_does_not_hide_an_edited_one(
     assert report["recognised"] == {"edited": 1}
 
 
-@pytest.mark.parametrize("deidentify", [False, True])
 def test_a_viewer_that_saves_in_place_may_do_so_again(
     lab: Predicted, tmp_path: Path, deidentify: bool
 ) -> None:
     """Both corrections bear our UID; the second is no conflict with the first, and it counts."""
-    if deidentify:
-        recipe = Path(__file__).parents[2] / "config" / "deidentification.yaml"
-        (lab.paths.config / recipe.name).write_text(recipe.read_text())
     first = saved_in_place(lab, tmp_path)
     take_delivery.fn("D", first.parent, date(2026, 11, 23), deidentify)
     assert recognise_refinements.fn("D") == {"edited": 1}
@@ -77,8 +79,7 @@ def test_a_second_correction_in_a_folder_of_a_day_is_no_conflict(lab: Predicted,
 
 def test_a_correction_that_is_sent_twice_to_a_receiver_is_one(lab: Predicted, tmp_path: Path) -> None:
     """It was saved in place, and lost its identity on the way in: its copy looks otherwise."""
-    recipe = Path(__file__).parents[2] / "config" / "deidentification.yaml"
-    (lab.paths.config / recipe.name).write_text(recipe.read_text())
+    with_recipe(lab.paths.home)
     sent = saved_in_place(lab, tmp_path).read_bytes()
     headers = []
     for day in (23, 24):
@@ -100,15 +101,11 @@ def mended_name(ds: Any) -> None:
     ds.PatientName = "Plugh^X"
 
 
-@pytest.mark.parametrize("deidentify", [False, True])
 @pytest.mark.parametrize("change", [sent_on, mended_name])
 def test_what_an_archive_sends_again_in_other_bytes_is_no_newer_drawing(
     lab: Predicted, tmp_path: Path, change: Callable[[Any], None], deidentify: bool
 ) -> None:
     """It would stand before what was corrected since."""
-    if deidentify:
-        recipe = Path(__file__).parents[2] / "config" / "deidentification.yaml"
-        (lab.paths.config / recipe.name).write_text(recipe.read_text())
     drawn = write_rois(tmp_path / "one" / "rt.dcm", lab.series, MASKS)
     take_delivery.fn("D", drawn.parent, date(2026, 11, 23), deidentify)
     edited = {**MASKS, "GTV": MASKS["GTV"] & (np.arange(28) < 12)}
@@ -137,14 +134,10 @@ def test_what_an_archive_writes_over_a_file_of_a_day_is_no_newer_drawing(
     assert lab.case().segmentation.day == date(2026, 11, 23)  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("deidentify", [False, True])
 def test_a_correction_that_is_taken_back_is_the_newest_drawing(
     lab: Predicted, tmp_path: Path, deidentify: bool
 ) -> None:
     """In its place, under its UID: it is drawn as the first, and is no copy of it."""
-    if deidentify:
-        recipe = Path(__file__).parents[2] / "config" / "deidentification.yaml"
-        (lab.paths.config / recipe.name).write_text(recipe.read_text())
     edited = {**MASKS, "GTV": MASKS["GTV"] & (np.arange(28) < 12)}
     for day, masks in ((23, MASKS), (24, edited), (25, MASKS)):
         file = write_rois(tmp_path / str(day) / "rt.dcm", lab.series, masks)
