@@ -75,7 +75,7 @@ def test_nothing_is_predicted_by_other_weights_than_those_on_record(
     """It would bear the model's name, in the PACS too; and where nothing is to be predicted nobody asks."""
     paths = DatasetPaths.of("D")
     model = replace(a_model(paths, ["GTV"]), checkpoints={"0": "another sha256"})
-    case = SimpleNamespace(reason=reason, case_id="case1")
+    case, looked = SimpleNamespace(reason=reason, case_id="case1"), list[Path]()
     for name, does in (
         ("check_choices", lambda *_: (None, DatasetSettings())),
         ("require_dataset", lambda _: None),
@@ -88,6 +88,7 @@ def test_nothing_is_predicted_by_other_weights_than_those_on_record(
         ("case_row", lambda _: {"state": "done", "reason": None}),
         ("stale_predictions", lambda *_: {}),
         ("_predicted", lambda *_: []),
+        ("look_again", looked.extend),
         ("remember_unpredictable", lambda *_: None),
         ("_show", lambda *_: None),
         ("send_to_all", lambda *_, **__: {}),
@@ -96,6 +97,8 @@ def test_nothing_is_predicted_by_other_weights_than_those_on_record(
     wrong = pytest.raises(UserDataError, match="fold 0 of model 2026-11-20 is not what was recorded")
     with wrong if reason else nullcontext():
         flow.predict.fn("D")
+    # Workers may have written there, and this machine have looked before.
+    assert looked == ([] if reason else [paths.predicted, paths.predictions(model.model_id)])
 
 
 @pytest.mark.parametrize(
