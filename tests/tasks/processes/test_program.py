@@ -228,10 +228,22 @@ def test_one_that_has_its_job_outlasts_the_block_that_began_it(program: str, tmp
     ask_to_stop()
 
 
+def waiting(program: str) -> psutil.Process:
+    """The process that was started early; for a moment it still bears our own command line."""
+    found: list[psutil.Process] = []
+
+    def there() -> bool:
+        found[:] = [p for p in psutil.Process().children() if program in p.cmdline()]
+        return bool(found)
+
+    wait_until(there, 10)
+    return found[0]
+
+
 def test_one_that_has_died_while_it_waited_gets_no_job(program: str, tmp_path: Path) -> None:
     heard: list[dict[str, object]] = []
     with started_early(program):
-        (early,) = [p for p in psutil.Process().children() if program in p.cmdline()]
+        early = waiting(program)
         early.kill()
         wait_until(lambda: early.status() == psutil.STATUS_ZOMBIE, 10)
         run_program(program, {"what": "nothing"}, tmp_path / "log", None, heard.append)
@@ -241,7 +253,7 @@ def test_one_that_has_died_while_it_waited_gets_no_job(program: str, tmp_path: P
 def test_a_program_that_gets_no_job_is_ended(program: str) -> None:
     with started_early(program):
         time.sleep(0.5)
-        (early,) = [p for p in psutil.Process().children() if program in p.cmdline()]
+        early = waiting(program)
     assert not early.is_running()
 
 
